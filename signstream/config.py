@@ -1,0 +1,354 @@
+"""Every option of the program, once: its name, type, default and limits.
+
+    python -m signstream.config configs/default.yaml data.chunk_len=8     # prints the resolved config
+
+A YAML file may name one `base:` (a path beside it) and then holds only its differences; `key.path=value` on the command line
+comes last. What a key means is said in configs/default.yaml, which a test holds equal to the defaults here.
+Names that other specifications print (`training:`, amp `bf32`) are read as ours, and a misspelt key is an error that says the nearest right one.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+Ranges = dict[str, tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
+
+
+def option(default: Any = None, low: float = -math.inf, high: float = math.inf) -> Any:
+    limits = {"low": low, "high": high}
+    return field(default_factory=lambda: dict(default), metadata=limits) if isinstance(default, dict) else field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class Normalize:
+    center_parts: bool = True
+    bbox_range: float = option(8.0, low=1e-3)
+
+
+@dataclass(frozen=True)
+class Augment:
+    mirror: bool = True
+    time_warp: bool = True
+    time_warp_range: float = option(0.2, low=0, high=0.9)
+    dropout_prob: float = option(0.05, low=0, high=1)
+    random_phase: bool = True
+
+
+@dataclass(frozen=True)
+class Data:
+    root: str = "./CSL-Daily"
+    layout: str = "csl_daily"
+    split_file: str | None = None
+    check_num_frames: bool = True
+    cache: str = "cache"
+    workers: int = option(2, low=0)
+    fps: float = option(30.0, low=1e-3)
+    max_frames: int | None = option(None, low=1)
+    min_score: float = option(0.3, low=0, high=1)
+    max_gap: int = option(4, low=0)
+    smooth: int = option(2, low=0, high=8)
+    unit_window: int = option(300, low=1)
+    chunk_len: int = option(10, low=1)
+    chunk_stride: int | None = option(None, low=1)
+    num_joints: int = option(133, low=1)
+    body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17), "full_body": (1, 133)})
+    centers: dict[str, int] | None = None
+    unit_joints: Pairs | None = None
+    mirror_pairs: Pairs | None = None
+    normalize: Normalize = field(default_factory=Normalize)
+    augment: Augment = field(default_factory=Augment)
+
+    @property
+    def lookahead(self) -> int:
+        """Frames (at `fps`) that the front end waits for before a frame is final: a gap may close, and the filter is symmetric."""
+        return self.max_gap + self.smooth
+
+
+@dataclass(frozen=True)
+class Rvq:
+    levels: int = option(3, low=1)
+    codebook_size: int = option(1024, low=2)
+    ema_decay: float = option(0.99, low=0, high=1)
+    commitment_beta: float = option(0.25, low=0)
+    usage_reg: float = option(1e-3, low=0)
+    temporal_loss_alpha: float = option(0.05, low=0)
+
+
+@dataclass(frozen=True)
+class Model:
+    arch: Literal["transformer", "mlp"] = "transformer"
+    encoder_layer: int = option(2, low=1)
+    encoder_latent_dim: int = option(256, low=1)
+    latent_dim: int = option(256, low=1)
+    type_embed_dim: int = option(16, low=0)
+    rvq: Rvq = field(default_factory=Rvq)
+
+
+@dataclass(frozen=True)
+class Train:
+    epochs: int = option(200, low=1)
+    batch_size: int | Literal["auto"] = option("auto", low=1)
+    lr: float = option(3e-4, low=0)
+    wd: float = option(0.01, low=0)
+    amp: Literal["bf16", "fp16", "fp32"] = "bf16"
+    save_every: int = option(5, low=1)
+    eval_every: int = option(1, low=1)
+    log_wandb: bool = False
+    seed: int = option(42, low=0)
+
+
+@dataclass(frozen=True)
+class Export:
+    enable_rle: bool = True
+    rle_threshold: float = option(0.02, low=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    experiment_name: str = "default"
+    save_path: str = "checkpoints"
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    train: Train = field(default_factory=Train)
+    export: Export = field(default_factory=Export)
+
+
+KEY_ALIASES = {"training": "train"}
+VALUE_ALIASES = {"train.amp": {"bf32": "bf16"}}
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The config of a file (none: the defaults) with the command line's `key.path=value` on top."""
+    tree = _read_with_base(Path(path), ()) if path is not None else {}
+    for text in overrides:
+        name, found, value = text.partition("=")
+        if not found or not name:
+            raise ValueError(f"{text!r} is no override: write key.path=value, for example data.chunk_len=8")
+        branch: Any = _parse_yaml(value, f"the override {text!r}")
+        for part in reversed(name.split(".")):
+            branch = {part: branch}
+        tree = _merge(tree, _rename(branch, f"the override {text!r}"))
+    return from_dict(tree)
+
+
+def from_dict(tree: dict[str, Any]) -> Config:
+    """A checked Config from plain values, as a YAML file or a checkpoint holds them."""
+    config = _build(Config, tree, "")
+    _check_across(config)
+    return config
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain values that YAML, JSON and a checkpoint can hold; `from_dict` reads them back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def dump(config: Config) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=150)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every entry point that takes a config takes; parse with `config_from`."""
+    parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="an option of the config, for example data.root=DIR")
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    return load_config(args.config, args.overrides)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise ValueError(f"the key {twice[0]!r} is written twice (line {node.start_mark.line + 1})")
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader: builds plain values only
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from None
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise ValueError(f"{path}: its `base:` leads back to itself")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+    tree = _parse_yaml(text, str(path)) or {}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds {type(tree).__name__}: a config is a table of keys")
+    base = tree.pop("base", None)
+    tree = _rename(tree, str(path))
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base is {base!r}: one path, relative to this file, is expected")
+    return _merge(_read_with_base(path.parent / base, (*seen, path.resolve())), tree)
+
+
+def _rename(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    for theirs, ours in KEY_ALIASES.items():
+        if theirs in tree and ours in tree:
+            raise ValueError(f"{where} has {theirs!r} and {ours!r}, which are the same section: keep one")
+    return {KEY_ALIASES.get(key, key): value for key, value in tree.items()}
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged key by key; any other value, `body_parts` and its like too, is replaced whole."""
+    out = dict(below)
+    for key, value in above.items():
+        merged = isinstance(value, dict) and isinstance(out.get(key), dict) and key in _SECTION_NAMES
+        out[key] = _merge(out[key], value) if merged else value
+    return out
+
+
+def _build(section: type, tree: Any, path: str) -> Any:
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} is {tree!r}: a section with keys is expected ({', '.join(f.name for f in dataclasses.fields(section))})")
+    hints, values = typing.get_type_hints(section), {}
+    known = {f.name: f for f in dataclasses.fields(section)}
+    for key, value in tree.items():
+        name = f"{path}.{key}" if path else str(key)
+        if key not in known:
+            raise ValueError(_unknown_key(name))
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = _build(hints[key], {} if value is None else value, name)
+            continue
+        if isinstance(value, str):
+            value = VALUE_ALIASES.get(name, {}).get(value, value)
+        values[key] = _convert(hints[key], value, name)
+        low, high = known[key].metadata.get("low", -math.inf), known[key].metadata.get("high", math.inf)
+        if isinstance(values[key], (int, float)) and not low <= values[key] <= high:
+            limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise ValueError(f"{name} is {values[key]:g}: {limits} is expected")
+    return section(**values)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """`value` as the type `kind`, or an error that says what is expected. YAML reads 1e-3 as text; here it is the number."""
+    try:
+        return _cast(kind, value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} is {value!r}: {_describe(kind)} is expected") from None
+
+
+def _cast(kind: Any, value: Any) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        for choice in inner:
+            try:
+                return _cast(choice, value)
+            except (TypeError, ValueError, OverflowError):
+                continue
+        raise ValueError
+    if origin is Literal:
+        if value in inner:
+            return value
+        raise ValueError
+    if origin is dict:
+        return {_cast(inner[0], k): _cast(inner[1], v) for k, v in dict(value).items()}
+    if origin is tuple:
+        if isinstance(value, str) or (inner[-1] is not Ellipsis and len(value) != len(inner)):
+            raise ValueError
+        return tuple(_cast(inner[0], v) for v in value)
+    if kind is type(None):
+        if value is None:
+            return None
+        raise ValueError
+    if kind in (bool, str):
+        if isinstance(value, kind):
+            return value
+        raise ValueError
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError
+    number = float(value)
+    if not math.isfinite(number) or (kind is int and number != int(number)):
+        raise ValueError
+    return int(number) if kind is int else number
+
+
+def _describe(kind: Any) -> str:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(choice) for choice in inner)
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in inner)
+    if origin is dict:
+        return f"a table of names to {_describe(inner[1])}"
+    if origin is tuple:
+        return f"a list of {_describe(inner[0])}" if inner[-1] is Ellipsis else f"{len(inner)} numbers in brackets"
+    return {bool: "true or false", str: "text", int: "a whole number", float: "a number", type(None): "null"}[kind]
+
+
+def _keys(section: type = Config, path: str = "") -> Iterable[str]:
+    hints = typing.get_type_hints(section)
+    for f in dataclasses.fields(section):
+        yield path + f.name
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from _keys(hints[f.name], f"{path}{f.name}.")
+
+
+_SECTION_NAMES = frozenset(
+    name.rsplit(".")[-1] for name in _keys() if any(other.startswith(f"{name}.") for other in _keys())
+)
+
+
+def _unknown_key(name: str) -> str:
+    """Nearest by the whole path, else by the last name alone (a key put into the wrong section)."""
+    names = list(_keys())
+    by_last = {known.rsplit(".", 1)[-1]: known for known in names}
+    last = name.rsplit(".", 1)[-1]
+    near = [by_last[last]] if last in by_last else difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    near = near or [by_last[hit] for hit in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)]
+    return f"unknown key {name}" + (f": did you mean {near[0]}?" if near else ": configs/default.yaml lists every key")
+
+
+def _check_across(config: Config) -> None:
+    data = config.data
+    if data.chunk_stride is not None and data.chunk_stride > data.chunk_len:
+        raise ValueError(f"data.chunk_stride is {data.chunk_stride}, longer than data.chunk_len {data.chunk_len}: frames would be left out")
+    if data.smooth == 1:
+        raise ValueError("data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default")
+    if not config.experiment_name or "/" in config.experiment_name or config.experiment_name in (".", ".."):
+        raise ValueError(f"experiment_name is {config.experiment_name!r}: it names a folder, so letters, digits, - and _ are expected")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m signstream.config", description="Print a config as the programs see it.")
+    parser.add_argument("file", nargs="?", default="configs/default.yaml", help="a YAML file (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    args = parser.parse_args(argv)
+    config = load_config(args.file, args.overrides)
+    print(dump(config), end="")
+    print(f"# data.lookahead: {config.data.lookahead} frames, {config.data.lookahead / config.data.fps:.2f} s (max_gap + smooth)")
+
+
+if __name__ == "__main__":
+    from signstream.cli import run
+
+    run(main)
