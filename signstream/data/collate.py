@@ -1,0 +1,98 @@
+"""What travels from the reader to the model: ClipBatch (clips packed as they lie in the cache), then ChunkBatch (chunks, on the device).
+
+Chunks of several clips lie packed one after another: there is no padding, so nothing can depend on it.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signstream.config import Data
+from signstream.data import transforms
+from signstream.skeleton import Part, Skeleton
+
+
+class _Movable:
+    """Moves and pins every tensor it holds."""
+
+    def _each(self, do):
+        return replace(self, **{f.name: do(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)})
+
+    def to(self, device: torch.device | str):
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self):
+        return self._each(Tensor.pin_memory)
+
+
+@dataclass(frozen=True)
+class ClipBatch(_Movable):
+    """B whole clips, M frames in all. Row 0 of a frame is its place (origin x, origin y, unit in pixels), rows 1.. its joints."""
+
+    frames: Tensor  # [M, 1 + J, 3]
+    lengths: tuple[int, ...]  # B
+    index: tuple[int, ...]  # B: which clips of the cache these are
+    seed: int  # what this batch's augmentation is drawn with
+
+
+class View(NamedTuple):
+    """A part seen from its own centre, in unit lengths."""
+
+    xy: Tensor  # [N, L, J_p, 2]; 0 where missing
+    weight: Tensor  # [N, L, J_p]
+    seen: Tensor  # [N, L, J_p]
+
+
+@dataclass(frozen=True)
+class ChunkBatch(_Movable):
+    """N chunks of L frames, packed over clips."""
+
+    xy: Tensor  # [N, L, J, 2] unit lengths from the frame's origin (the nose); 0 where missing
+    weight: Tensor  # [N, L, J] score in (0, 1]; 0 where a joint is missing or past the clip's end
+    seen: Tensor  # [N, L, J] the weight that the encoder may see: less, where augmentation hides joints
+    place: Tensor  # [N, L, 3] origin x, origin y, unit, in pixels
+    frames: Tensor  # [N] frames that lie within the clip: L but for a clip's tail
+    clip: Tensor  # [N] the clip's index in the cache
+    t: Tensor  # [N] the chunk's number in its clip
+    skeleton: Skeleton
+    centred: bool = True
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def local(self, part: str | Part) -> View:
+        part = self.skeleton.part(part) if isinstance(part, str) else part
+        view = transforms.local_view(self.xy, self.weight, part, self.centred)
+        return View(view, self.weight[..., part.joints], self.seen[..., part.joints])
+
+    def split(self, values: Tensor) -> dict[int, Tensor]:
+        """Values a frame [N, L, ...] of these chunks, put together clip by clip: {clip: [T, ...]}. Chunks must not overlap."""
+        inside = torch.arange(values.shape[1], device=values.device) < self.frames[:, None]
+        return {int(clip): values[self.clip == clip][inside[self.clip == clip]] for clip in self.clip.unique_consecutive()}
+
+
+def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, num_joints: int = 133) -> ClipBatch:
+    """Clips as the cache holds them, [T, 1 + J, 3] each, laid one after another; no clip at all is a batch of no frame."""
+    frames = torch.from_numpy(np.concatenate(clips) if len(clips) else np.zeros((0, 1 + num_joints, 3), np.float32))
+    return ClipBatch(frames, tuple(len(clip) for clip in clips), tuple(index), seed)
+
+
+def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = False) -> ChunkBatch:
+    """ClipBatch -> ChunkBatch on the batch's device; with `train` under the augmentation that the config switches on."""
+    rng, generator = (np.random.default_rng(batch.seed), torch.Generator().manual_seed(batch.seed)) if train else (None, None)
+    plan = transforms.plan_chunks(batch.lengths, data, rng)
+    cut = transforms.cut(batch.frames, plan)  # [N, L, 1 + J, 3]
+    place, joints = cut[:, :, 0], cut[:, :, 1:]
+    if rng is not None and data.augment.mirror and len(plan.clip):
+        chosen = torch.from_numpy((rng.random(len(batch.lengths)) < 0.5)[plan.clip].nonzero()[0]).to(joints.device)
+        joints = joints.index_copy(0, chosen, transforms.mirror(joints[chosen], skeleton))
+    weight = joints[..., 2]
+    seen = transforms.hide_joints(weight, data.augment.dropout_prob, generator) if generator is not None and data.augment.dropout_prob else weight
+    index = np.array(batch.index, np.int64)[plan.clip] if len(plan.clip) else plan.clip
+    frames, clip, t = (torch.from_numpy(a).to(joints.device) for a in (plan.inside.sum(1), index, plan.t))
+    return ChunkBatch(joints[..., :2], weight, seen, place, frames, clip, t, skeleton, data.normalize.center_parts)

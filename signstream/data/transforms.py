@@ -1,0 +1,193 @@
+"""From prepared frames to chunks and back: batched torch on any device, every step with its inverse where it has one.
+
+    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --mirror, hide-->  ChunkBatch (collate.py)
+    a part's view [.., J_p, 2]  <--SigningSpace-->  network input in [-bbox_range, bbox_range]
+    parts' views  --assemble-->  skeleton [T, J, 2] in unit lengths  --to_pixels-->  pixels
+
+Whatever is drawn at random is drawn on the CPU, from a generator that the batch's seed sets, so every device sees the same chunks.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signstream.config import Augment, Data
+from signstream.data.frontend import box_middle, find_centre, sample_at
+from signstream.skeleton import Part, Skeleton
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which frames the chunks of a batch show: positions in the packed frames, and which of them lie within their clip."""
+
+    position: np.ndarray  # [N, L] float64, rows of the packed frames
+    inside: np.ndarray  # [N, L] bool
+    clip: np.ndarray  # [N] which clip of the batch
+    t: np.ndarray  # [N] the chunk's number in its clip
+
+
+def num_chunks(frames: int, chunk_len: int) -> int:
+    return -(-frames // chunk_len)
+
+
+def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | None = None) -> Plan:
+    """Chunks of clips of `lengths` frames that lie packed one after another. Without `rng` every frame is in exactly one chunk;
+    with it (training) clips are warped in time, start at a random phase and may overlap, as the config says."""
+    size, stride = data.chunk_len, (data.chunk_stride or data.chunk_len) if rng is not None else data.chunk_len
+    position, inside, clip, t, start = [np.zeros((0, size))], [np.zeros((0, size), bool)], [], [], 0
+    for index, length in enumerate(lengths):
+        track = _warped_track(length, data.augment, rng) if rng is not None and length else np.arange(length, dtype=np.float64)
+        frames = len(track)
+        phase = int(rng.integers(0, max(min(size, frames - size + 1), 1))) if rng is not None and data.augment.random_phase else 0
+        count = max(-(-(frames - phase - size) // stride), 0) + 1 if frames else 0
+        row = phase + np.arange(count)[:, None] * stride + np.arange(size)
+        inside.append(row < frames)
+        position.append(start + track[np.minimum(row, max(frames - 1, 0))] if count else position[0])
+        clip += [index] * count
+        t += range(count)
+        start += length
+    return Plan(np.concatenate(position), np.concatenate(inside), np.array(clip, np.int64), np.array(t, np.int64))
+
+
+def _warped_track(length: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+    """Positions in the clip, one a warped frame, at a speed that is drawn and changes along the clip within 1 / (1 + range) .. 1 + range."""
+    if not augment.time_warp or augment.time_warp_range == 0:
+        return np.arange(length, dtype=np.float64)
+    most, turns, phase = math.log1p(augment.time_warp_range), rng.uniform(0.5, 2.0), rng.uniform(0, 2 * math.pi)
+    mean = rng.uniform(-most, most)
+    wave = (most - abs(mean)) * rng.uniform(-1, 1)
+    steps = np.exp(mean + wave * np.sin(phase + 2 * math.pi * turns * np.arange(math.ceil(length * (1 + augment.time_warp_range)) + 1) / length))
+    track = np.concatenate(([0.0], np.cumsum(steps)))
+    return track[track <= length - 1]
+
+
+def cut(frames: Tensor, plan: Plan) -> Tensor:
+    """The planned chunks: packed [M, J, 3] -> [N, L, J, 3]; frames past a clip's end are 0."""
+    low = np.floor(plan.position)
+    share = torch.from_numpy(plan.position - low).to(frames.device, frames.dtype)
+    index = torch.from_numpy(low.astype(np.int64)).to(frames.device)
+    if not len(index):
+        return frames.new_zeros(*index.shape, *frames.shape[1:])
+    moved = bool((plan.position != low).any())
+    out = sample_at(frames, index.flatten(), share.flatten()).view(*index.shape, *frames.shape[1:]) if moved else frames[index]
+    return out if plan.inside.all() else out * torch.from_numpy(plan.inside).to(out)[..., None, None]
+
+
+def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
+    """The signer seen in a mirror: left and right joints exchanged, x negated. [.., J, 3] -> [.., J, 3]; twice is the identity."""
+    if skeleton.flip is None:
+        raise ValueError("data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or switch it off")
+    columns = torch.tensor(skeleton.flip, device=frames.device)[:, None] * 3 + torch.arange(3, device=frames.device)
+    out = frames.flatten(-2).index_select(-1, columns.flatten()).view(frames.shape)  # whole rows of numbers: three times as fast as by joint
+    out[..., 0].neg_()
+    return out
+
+
+def hide_joints(weight: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Occlusion: about `share` of a chunk's joints lose a random stretch of its frames. weight [N, L, J] -> the same with zeros."""
+    n, size, joints = weight.shape
+    draw = torch.rand(3, n, joints, generator=generator)
+    chosen, (one, other) = draw[0] < share, (draw[1:] * size).to(torch.int16)
+    begin, end = torch.minimum(one, other), torch.maximum(one, other)
+    frame = torch.arange(size, dtype=torch.int16)[None, :, None]
+    hidden = chosen[:, None] & (frame >= begin[:, None]) & (frame <= end[:, None])
+    return weight.masked_fill(hidden.to(weight.device), 0.0)
+
+
+def local_view(xy: Tensor, weight: Tensor, part: Part, centred: bool = True) -> Tensor:
+    """A part seen from its own centre: xy [.., J, 2] from the origin, weight [.., J] -> [.., J_p, 2], 0 where missing."""
+    own, seen = xy[..., part.joints, :], weight[..., part.joints] > 0
+    if not centred:
+        return own
+    return torch.where(seen[..., None], own - part_centre(xy, weight, part)[..., None, :], 0.0)
+
+
+def part_centre(xy: Tensor, weight: Tensor, part: Part) -> Tensor:
+    """Where the part's centre is, [.., 2]: its first anchor that is seen, else the middle of its box."""
+    seen = weight > 0
+    centre, found = find_centre(xy, seen, part.anchors)
+    return torch.where(found, centre, box_middle(xy[..., part.joints, :], seen[..., part.joints]))
+
+
+@dataclass(frozen=True)
+class SigningSpace:
+    """The constants, fitted once on the training split, that bring each part's view into [-bbox_range, bbox_range]."""
+
+    parts: tuple[str, ...]
+    shift: Tensor  # [P, 2] unit lengths
+    scale: Tensor  # [P]
+    attach: Tensor  # [P, 2] from the joint that a part hangs on to its own joint there, unit lengths
+
+    def normalise(self, view: Tensor, part: int, seen: Tensor | None = None) -> Tensor:
+        """[.., J_p, 2] unit lengths -> network input; what is not `seen` stays 0."""
+        out = (view - self.shift[part].to(view)) * self.scale[part].to(view)
+        return out if seen is None else torch.where(seen[..., None], out, 0.0)
+
+    def restore(self, view: Tensor, part: int) -> Tensor:
+        return view / self.scale[part].to(view) + self.shift[part].to(view)
+
+    def state_dict(self) -> dict:
+        return {"parts": list(self.parts), "shift": self.shift, "scale": self.scale, "attach": self.attach}
+
+    @classmethod
+    def from_state(cls, state: Mapping) -> SigningSpace:
+        return cls(tuple(state["parts"]), state["shift"], state["scale"], state["attach"])
+
+
+def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> SigningSpace:
+    """From prepared training frames [M, J, 3]: a box that holds 99.8 % of each part's joints. Where the skeleton can be mirrored the
+    box counts mirrored frames too, so that the left hand's constants are the right hand's, mirrored."""
+    if skeleton.flip is not None:
+        frames = torch.cat((frames, mirror(frames, skeleton)))
+    xy, weight = frames[..., :2], frames[..., 2]
+    shift, scale, attach = [], [], []
+    for part in skeleton.parts:
+        seen = weight[:, part.joints] > 0
+        values = local_view(xy, weight, part, data.normalize.center_parts)[seen]  # [K, 2]
+        if len(values):
+            low, high = (torch.from_numpy(np.quantile(values.double().numpy(), q, axis=0)) for q in (0.001, 0.999))
+        else:
+            low, high = torch.full((2,), -1.0), torch.full((2,), 1.0)
+        shift.append((low + high).float() / 2)
+        scale.append(data.normalize.bbox_range / ((high - low).amax().float() / 2).clamp(min=1e-3))
+        own, host = part.hangs_on[0] if part.hangs_on else (part.centre, part.centre)
+        both = (weight[:, own] > 0) & (weight[:, host] > 0)
+        attach.append((xy[both, own] - xy[both, host]).mean(0) if bool(both.any()) else torch.zeros(2))
+    return SigningSpace(tuple(p.name for p in skeleton.parts), torch.stack(shift), torch.stack(scale), torch.stack(attach))
+
+
+def assemble(views: Mapping[str, Tensor], skeleton: Skeleton, space: SigningSpace | None = None,
+             centres: Mapping[str, Tensor] | None = None) -> Tensor:
+    """One skeleton from its parts: views {part: [T, J_p, 2]} in unit lengths -> [T, J, 3] from the origin, third channel 1 where a part
+    tells the joint. The body (or, without one, the full body) stands at the origin; hands hang on its wrists, the face on its nose.
+    `centres` {part: [T, 2]}, where given, says where a part's centre is instead."""
+    first = next(iter(views.values()))
+    out = torch.zeros(len(first), skeleton.num_joints, 3, dtype=first.dtype, device=first.device)
+    coarse_first = sorted((p for p in skeleton.parts if p.name in views), key=lambda p: {"full_body": 0, "body": 1}.get(p.name, 2))
+    for part in coarse_first:
+        view, centre = views[part.name], (centres or {}).get(part.name)
+        if centre is None:
+            centre = _hanging_centre(view, out, part, skeleton, space)
+        out[:, part.joints, :2] = view + centre[:, None]
+        out[:, part.joints, 2] = 1.0
+    return out
+
+
+def _hanging_centre(view: Tensor, placed: Tensor, part: Part, skeleton: Skeleton, space: SigningSpace | None) -> Tensor:
+    if part.hangs_on and bool((placed[:, part.hangs_on[0][1], 2] > 0).all()):
+        own, host = part.hangs_on[0]
+        attach = space.attach[space.parts.index(part.name)].to(view) if space else 0.0
+        return placed[:, host, :2] + attach - view[:, own - part.start]
+    if part.anchors == skeleton.origin:
+        return torch.zeros_like(view[:, 0])
+    return placed[:, part.centre, :2].clone()  # where the full body put it, else at the origin
+
+
+def to_pixels(xy: Tensor, place: Tensor) -> Tensor:
+    """[T, J, 2] unit lengths from the origin, place [T, 3] (origin x, y, unit) -> pixels."""
+    return xy * place[:, None, 2:] + place[:, None, :2]

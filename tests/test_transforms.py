@@ -1,0 +1,242 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from clips import moving_clip, with_gaps
+from signstream.config import Augment, Data
+from signstream.data.frontend import prepare
+from signstream.data.transforms import (
+    SigningSpace,
+    assemble,
+    cut,
+    fit_signing_space,
+    hide_joints,
+    local_view,
+    mirror,
+    num_chunks,
+    part_centre,
+    plan_chunks,
+    to_pixels,
+)
+from signstream.skeleton import COCO_WHOLEBODY as BODY
+from signstream.skeleton import build
+
+STILL = Augment(mirror=False, time_warp=False, dropout_prob=0, random_phase=False)
+
+
+def ready(frames=40, seed=0, gaps=True):
+    poses = moving_clip(frames, seed)
+    return prepare(torch.from_numpy(with_gaps(poses, seed) if gaps else poses), BODY, Data()).frames
+
+
+@pytest.mark.parametrize("size", [1, 8, 10])
+def test_chunks_cover_every_frame_of_every_clip_exactly_once(size):
+    lengths = [0, 1, size - 1, size, size + 1, 37, 119, 493]
+    plan = plan_chunks(lengths, replace(Data(), chunk_len=size))
+    shown = plan.position[plan.inside]
+    assert np.array_equal(shown, np.arange(sum(lengths)))
+    assert np.array_equal(np.bincount(plan.clip, minlength=8), [num_chunks(n, size) for n in lengths])
+    owner = np.repeat(np.arange(8), lengths)
+    assert np.array_equal(owner[shown.astype(int)], np.repeat(plan.clip, plan.inside.sum(1)))
+    for clip in range(8):
+        assert np.array_equal(plan.t[plan.clip == clip], np.arange(num_chunks(lengths[clip], size)))
+
+
+def test_evaluation_ignores_stride_and_augmentation():
+    overlapping = replace(Data(), chunk_stride=3)
+    assert np.array_equal(plan_chunks([25], overlapping).position, plan_chunks([25], replace(Data(), augment=STILL)).position)
+
+
+@pytest.mark.parametrize("stride", [None, 3, 10])
+def test_random_phase_loses_no_frame_over_epochs(stride):
+    data = replace(Data(), chunk_stride=stride, augment=replace(STILL, random_phase=True))
+    lengths, seen = [1, 9, 10, 11, 15, 40, 57], np.zeros(143, int)
+    phases = set()
+    for epoch in range(60):
+        plan = plan_chunks(lengths, data, np.random.default_rng(epoch))
+        shown = plan.position[plan.inside].astype(int)
+        seen[np.unique(shown)] += 1
+        assert stride == 3 or len(np.unique(shown)) == len(shown)
+        assert set(range(86 + 9, 86 + 57)) <= set(shown.tolist()), "a frame after the phase was left out"
+        phases.add(int(plan.position[plan.clip == 6][0, 0]) - 86)
+    assert phases == set(range(10))
+    assert (seen > 0).all()
+
+
+def test_overlapping_chunks_step_by_the_stride():
+    data = replace(Data(), chunk_stride=4, augment=STILL)
+    plan = plan_chunks([25], data, np.random.default_rng(0))
+    assert plan.position[:, 0].tolist() == [0, 4, 8, 12, 16]
+    assert plan.inside.sum() == 10 * 4 + 9
+
+
+def test_time_warp_stays_in_the_clip_moves_forward_and_within_its_range():
+    data = replace(Data(), augment=replace(STILL, time_warp=True))
+    speeds = []
+    for seed in range(50):
+        plan = plan_chunks([80, 60], data, np.random.default_rng(seed))
+        for clip, (low, high) in enumerate(((0, 79), (80, 139))):
+            track = plan.position[plan.clip == clip][plan.inside[plan.clip == clip]]
+            step = np.diff(track)
+            assert track[0] == low
+            assert track[-1] <= high
+            assert step.min() > 1 / 1.2 - 1e-9
+            assert step.max() < 1.2 + 1e-9
+            assert track[-1] + 1.2 > high - 1e-9, "the clip's end was left out"
+            speeds.append(step.mean())
+    assert min(speeds) < 0.9 < 1.1 < max(speeds)
+
+
+def test_warped_frames_lie_between_their_neighbours():
+    frames, data = ready(60, gaps=False), replace(Data(), augment=replace(STILL, time_warp=True))
+    plan = plan_chunks([60], data, np.random.default_rng(1))
+    out, low = cut(frames, plan), np.floor(plan.position).astype(int)
+    a, b = frames[low], frames[np.minimum(low + 1, 59)]
+    inside = torch.from_numpy(plan.inside)
+    assert ((out >= torch.minimum(a, b) - 1e-5) & (out <= torch.maximum(a, b) + 1e-5))[inside].all()
+    assert (out[~inside] == 0).all()
+
+
+def test_mirror_twice_is_the_identity():
+    frames = ready()
+    assert torch.equal(mirror(mirror(frames, BODY), BODY), frames)
+    assert not torch.equal(mirror(frames, BODY), frames)
+
+
+@pytest.mark.parametrize(("mine", "other"), [("left_hand", "right_hand"), ("right_hand", "left_hand"), ("face", "face"), ("body", "body")])
+def test_a_mirrored_clips_left_hand_is_the_originals_right_hand_mirrored(mine, other):
+    frames = ready()
+    flipped, mine, other = mirror(frames, BODY), BODY.part(mine), BODY.part(other)
+    view, weight = local_view(flipped[..., :2], flipped[..., 2], mine), flipped[:, mine.joints, 2]
+    order = [BODY.flip[j] - other.start for j in range(mine.start, mine.stop)]
+    expected = local_view(frames[..., :2], frames[..., 2], other)[:, order] * torch.tensor([-1.0, 1.0])
+    torch.testing.assert_close(view, expected, atol=1e-5, rtol=0)
+    assert torch.equal(weight, frames[:, other.joints, 2][:, order])
+
+
+def test_mirroring_pixels_before_or_frames_after_the_front_end_is_the_same():
+    poses, width = with_gaps(moving_clip(40, 8), 8), 512
+    pixels = poses[:, list(BODY.flip)].copy()
+    pixels[..., 0] = width - pixels[..., 0]
+    before = prepare(torch.from_numpy(pixels), BODY, Data()).frames
+    after = mirror(prepare(torch.from_numpy(poses), BODY, Data()).frames, BODY)
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=0)
+
+
+def test_a_skeleton_without_pairs_cannot_be_mirrored():
+    with pytest.raises(ValueError, match=r"data\.mirror_pairs"):
+        mirror(torch.zeros(1, 4, 3), build(4, {"body": (1, 4)}, {"body": 1}, [[1, 2]]))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_hidden_joints_are_about_the_share_and_only_ever_fewer(share):
+    weight = torch.rand(400, 10, 133, generator=torch.Generator().manual_seed(0)) + 0.1
+    seen = hide_joints(weight, share, torch.Generator().manual_seed(1))
+    hidden = (seen == 0).any(1).float().mean()
+    assert hidden == pytest.approx(share, rel=0.15)
+    assert torch.equal(seen[seen > 0], weight[seen > 0])
+    run = (seen == 0).int()
+    assert (run.diff(dim=1).abs().sum(1) <= 2).all(), "hidden frames of a joint are one stretch"
+
+
+@pytest.mark.parametrize("part", BODY.parts, ids=lambda p: p.name)
+def test_a_part_is_seen_from_its_centre(part):
+    frames = ready(gaps=False)
+    view = local_view(frames[..., :2], frames[..., 2], part)
+    assert view[:, part.centre - part.start].abs().max() < 1e-6
+    assert view.shape == (40, len(part), 2)
+
+
+def test_a_missing_centre_joint_leaves_the_part_where_it_is():
+    frames = ready(gaps=False)
+    for name in ("left_hand", "right_hand", "face"):
+        part, hidden = BODY.part(name), frames.clone()
+        hidden[:, part.centre] = 0
+        view, known = (local_view(f[..., :2], f[..., 2], part) for f in (hidden, frames))
+        others = [j for j in range(len(part)) if j != part.centre - part.start]
+        assert (view - known)[:, others].abs().max() < 1.3, "within a few centimetres: the next anchor stands in"
+        assert (view[:, part.centre - part.start] == 0).all()
+
+
+def test_missing_joints_are_zero_in_every_view():
+    frames = ready()
+    for part in BODY.parts:
+        view = local_view(frames[..., :2], frames[..., 2], part)
+        assert (view[frames[:, part.joints, 2] == 0] == 0).all()
+        assert torch.isfinite(view).all()
+
+
+def test_signing_space_fills_its_box_and_has_an_inverse():
+    frames, data = torch.cat([ready(60, s) for s in range(5)]), Data()
+    space = fit_signing_space(frames, BODY, data)
+    for p, part in enumerate(BODY.parts):
+        seen = frames[:, part.joints, 2] > 0
+        view = local_view(frames[..., :2], frames[..., 2], part)
+        boxed = space.normalise(view, p, seen)
+        assert (boxed[seen].abs() <= 8.01).float().mean() > 0.995
+        assert boxed[seen].abs().max() > 7.5
+        assert (boxed[~seen] == 0).all()
+        torch.testing.assert_close(space.restore(boxed, p)[seen], view[seen], atol=1e-5, rtol=1e-5)
+
+
+def test_the_left_hands_constants_are_the_right_hands_mirrored():
+    space = fit_signing_space(ready(60), BODY, Data())
+    left, right = space.parts.index("left_hand"), space.parts.index("right_hand")
+    torch.testing.assert_close(space.shift[left] * torch.tensor([-1.0, 1.0]), space.shift[right])
+    torch.testing.assert_close(space.scale[left], space.scale[right])
+
+
+def test_signing_space_survives_a_checkpoint(tmp_path):
+    space = fit_signing_space(ready(30), BODY, Data())
+    torch.save(space.state_dict(), tmp_path / "space.pt")
+    loaded = SigningSpace.from_state(torch.load(tmp_path / "space.pt", weights_only=True))
+    assert loaded.parts == space.parts
+    assert all(torch.equal(getattr(loaded, k), getattr(space, k)) for k in ("shift", "scale", "attach"))
+
+
+def test_a_part_that_never_shows_gets_constants_all_the_same():
+    frames = ready(gaps=False)
+    frames[:, BODY.part("left_hand").joints] = 0
+    frames[:, BODY.part("right_hand").joints] = 0
+    space = fit_signing_space(frames, BODY, Data())
+    assert torch.isfinite(space.scale).all()
+    assert torch.isfinite(space.shift).all()
+
+
+def test_a_whole_skeleton_goes_to_signing_space_and_back_to_its_pixels():
+    poses = torch.from_numpy(moving_clip(40, 6))
+    out, data = prepare(poses, BODY, replace(Data(), smooth=0)), Data()
+    xy, weight = out.frames[..., :2], out.frames[..., 2]
+    space = fit_signing_space(out.frames, BODY, data)
+    views = {p.name: space.restore(space.normalise(local_view(xy, weight, p), i), i) for i, p in enumerate(BODY.parts)}
+    centres = {p.name: part_centre(xy, weight, p) for p in BODY.parts}
+    back = to_pixels(assemble(views, BODY, space, centres)[..., :2], out.place)
+    assert (back - poses[..., :2]).abs().max() < 1e-3
+
+
+def test_hands_hang_on_the_wrists_and_the_face_on_the_nose():
+    frames = ready(gaps=False)
+    xy, weight = frames[..., :2], frames[..., 2]
+    space = fit_signing_space(frames, BODY, Data())
+    views = {p.name: local_view(xy, weight, p) for p in BODY.parts if p.name != "full_body"}
+    out = assemble(views, BODY)
+    assert torch.equal(out[:, 91, :2], out[:, 9, :2])
+    assert torch.equal(out[:, 112, :2], out[:, 10, :2])
+    torch.testing.assert_close(out[:, 53, :2], out[:, 0, :2])
+    assert (out[:, 17:23, 2] == 0).all(), "no part told the feet"
+    assert (out[:, :17, 2] == 1).all()
+    hung = assemble(views, BODY, space)
+    torch.testing.assert_close(hung[:, 91, :2] - out[:, 91, :2], space.attach[1].expand(40, 2), atol=1e-5, rtol=0)
+
+
+def test_the_full_body_alone_is_a_skeleton_and_the_parts_refine_it():
+    frames = ready(gaps=False)
+    xy, weight = frames[..., :2], frames[..., 2]
+    full = {"full_body": local_view(xy, weight, BODY.part("full_body"))}
+    torch.testing.assert_close(assemble(full, BODY)[..., :2], xy)
+    hand = local_view(xy, weight, BODY.part("left_hand")) * 2
+    out = assemble({**full, "left_hand": hand}, BODY)
+    torch.testing.assert_close(out[:, 95, :2] - out[:, 91, :2], hand[:, 4] - hand[:, 0])
+    torch.testing.assert_close(out[:, 112:, :2], xy[:, 112:])
