@@ -1,0 +1,139 @@
+"""Which clips form a step's batch on which rank, and the reading of them.
+
+    loader = ClipLoader(cache, "train", data, batch_size=16, seed=42, train=True, rank=0, world=1)
+    for batch in loader: ...           # one epoch of ClipBatch, from where the last one stopped
+    loader.state_dict() / load_state_dict()
+
+Every rank makes the same number of steps, every clip comes once an epoch, and a step's clips are dealt so that the ranks have about
+the same number of frames. The position counts batches that were handed out, not those that workers have read ahead.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from signstream.config import Data
+from signstream.data.collate import ClipBatch, pack
+from signstream.io.pose_cache import PoseCache
+
+
+def step_seed(*numbers: int) -> int:
+    """One seed from several numbers (run's seed, epoch, step, rank): different in any of them, different seed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+class ClipSampler:
+    """The order of an epoch. `consumed` clips of it are behind us, whichever world size handed them out."""
+
+    def __init__(self, costs: Sequence[int], batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world}: ranks count from 0")
+        self.costs, self.batch_size, self.rank, self.world = list(costs), batch_size, rank, world
+        self.seed, self.shuffle = seed, shuffle
+        self.epoch, self.start, self.step = 0, 0, 0  # the plan begins at clip `start` of the epoch's order; `step` of its steps are done
+
+    def _bounds(self) -> np.ndarray:
+        """Where each step's clips begin in the order: steps of equal size to within one clip."""
+        left = len(self.costs) - self.start
+        steps = -(-left // (self.batch_size * self.world))
+        return self.start + np.arange(steps + 1) * left // max(steps, 1)
+
+    def __len__(self) -> int:
+        """Steps of this epoch's plan, those done included."""
+        return len(self._bounds()) - 1
+
+    def order(self) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self.costs))
+        return np.random.default_rng((self.seed, self.epoch)).permutation(len(self.costs))
+
+    def batches(self) -> list[list[int]]:
+        """This rank's share of each step that is left of the epoch; it may be empty where there are fewer clips than ranks."""
+        order, bounds = self.order(), self._bounds()
+        return [self._share(order[a:b].tolist()) for a, b in zip(bounds[self.step : -1], bounds[self.step + 1 :])]
+
+    def _share(self, clips: list[int]) -> list[int]:
+        if self.world == 1:
+            return clips
+        ranked = sorted(clips, key=lambda clip: (-self.costs[clip], clip))
+        turns = [[*range(self.world)], [*reversed(range(self.world))]]  # dealt there and back, so no rank always gets the longer
+        return [clip for i, clip in enumerate(ranked) if turns[i // self.world % 2][i % self.world] == self.rank]
+
+    def next_epoch(self) -> None:
+        self.epoch, self.start, self.step = self.epoch + 1, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "start": self.start, "step": self.step, "consumed": int(self._bounds()[self.step]), "clips": len(self.costs),
+                "global_batch": self.batch_size * self.world, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on after the clips that were consumed; with another number of ranks or batch size the rest of the epoch is dealt anew."""
+        if state["clips"] != len(self.costs):
+            raise ValueError(f"the run was saved with {state['clips']} clips in this split, the data now has {len(self.costs)}: "
+                             "a run goes on only on the same data")
+        same = state["global_batch"] == self.batch_size * self.world
+        self.seed, self.epoch = state["seed"], state["epoch"]
+        self.start, self.step = (state["start"], state["step"]) if same else (state["consumed"], 0)
+
+
+class _Batches(Dataset):
+    """A batch for each (clips, seed) that it is asked for; all a worker does is slice the memory map."""
+
+    def __init__(self, cache: PoseCache) -> None:
+        self.cache = cache
+
+    def __getitem__(self, request: tuple[list[int], int]) -> ClipBatch:
+        clips, seed = request
+        return pack([self.cache.frames(clip) for clip in clips], clips, seed, self.cache.skeleton.num_joints)
+
+
+class ClipLoader:
+    """Batches of one split on one rank. Iterating goes through the rest of the current epoch, then moves to the next."""
+
+    def __init__(self, cache: PoseCache, split: str, data: Data, batch_size: int, seed: int = 0, train: bool = False, rank: int = 0, world: int = 1,
+                 pin: bool = False) -> None:
+        self.cache, self.clips, self.workers, self.seed, self.rank, self.pin = cache, cache.split(split), data.workers, seed, rank, pin
+        self.sampler = ClipSampler([cache.clips[i].length for i in self.clips], batch_size, seed, shuffle=train, rank=rank, world=world)
+        self.train = train
+
+    def __len__(self) -> int:
+        """Steps of the current epoch, on every rank."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        sampler = self.sampler
+        requests = [([self.clips[i] for i in batch], step_seed(sampler.seed, sampler.epoch, step, self.rank))
+                    for step, batch in enumerate(sampler.batches(), start=sampler.step)]
+        workers = min(self.workers, len(requests))
+        generator = torch.Generator().manual_seed(step_seed(sampler.seed, sampler.epoch, self.rank))  # seeds the workers, epoch by epoch
+        reader = DataLoader(_Batches(self.cache), batch_size=None, sampler=requests, num_workers=workers, collate_fn=_as_it_is, pin_memory=self.pin,
+                            generator=generator, worker_init_fn=_seed_worker, prefetch_factor=4 if workers else None)
+        for batch in reader:
+            sampler.step += 1  # before the batch is used: a state saved after its step has it behind
+            yield batch
+        if self.train:
+            sampler.next_epoch()
+        else:
+            sampler.step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sampler.load_state_dict(state)
+
+
+def _as_it_is(batch: ClipBatch) -> ClipBatch:
+    return batch
+
+
+def _seed_worker(worker: int) -> None:
+    """torch seeds itself from the loader's generator; numpy and random, which a user's transform may call, follow it."""
+    seed = torch.initial_seed() % 2**32
+    np.random.seed(seed)
+    random.seed(seed)
