@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable
@@ -52,7 +53,7 @@ class Data:
     split_file: str | None = None
     check_num_frames: bool = True
     cache: str = "cache"
-    workers: int = option(2, low=0)
+    workers: int = option(0, low=0)
     fps: float = option(30.0, low=1e-3)
     max_frames: int | None = option(None, low=1)
     min_score: float = option(0.3, low=0, high=1)
@@ -135,7 +136,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         name, found, value = text.partition("=")
         if not found or not name:
             raise ValueError(f"{text!r} is no override: write key.path=value, for example data.chunk_len=8")
-        branch: Any = _parse_yaml(value, f"the override {text!r}")
+        branch: Any = _parse_yaml(re.sub(r"(?<=\w):(?=[\w\[])", ": ", value) if value.startswith("{") else value, f"the override {text!r}")
         for part in reversed(name.split(".")):
             branch = {part: branch}
         tree = _merge(tree, _rename(branch, f"the override {text!r}"))
@@ -164,14 +165,12 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=150)
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every entry point that takes a config takes; parse with `config_from`."""
+def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
+    """The arguments of an entry point that takes a config, and the config; overrides may stand before, between and after the options."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="an option of the config, for example data.root=DIR")
-
-
-def config_from(args: argparse.Namespace) -> Config:
-    return load_config(args.config, args.overrides)
+    args = parser.parse_intermixed_args(argv)
+    return args, load_config(args.config, args.overrides)
 
 
 class _Loader(yaml.SafeLoader):

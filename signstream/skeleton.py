@@ -21,7 +21,8 @@ class Anchor:
 
 @dataclass(frozen=True)
 class Part:
-    """A stream of the tokenizer: joints [start, stop), the anchors of its centre in order of preference, its bones."""
+    """A stream of the tokenizer: joints [start, stop), the anchors of its centre in order of preference, its bones;
+    `links` are no bones but make one graph of what the bones leave apart (a mouth and a chin)."""
 
     name: str
     tag: str
@@ -29,6 +30,7 @@ class Part:
     stop: int
     anchors: tuple[Anchor, ...]
     bones: tuple[Pair, ...] = ()
+    links: tuple[Pair, ...] = ()
     hangs_on: tuple[Pair, ...] = ()  # (own joint, body joint): where the body says the part belongs
 
     @property
@@ -90,8 +92,10 @@ FACE_BONES = tuple(
     for a, b in (
         *_chain(*range(17)), *_chain(*range(17, 22)), *_chain(*range(22, 27)), *_chain(*range(27, 31)), *_chain(*range(31, 36)), (30, 33),
         *_ring(*range(36, 42)), *_ring(*range(42, 48)), *_ring(*range(48, 60)), *_ring(*range(60, 68)),
-        (0, 17), (16, 26), (21, 27), (22, 27), (39, 27), (42, 27), (33, 51), (57, 8), (62, 51), (66, 57),  # joins the face's features into one graph
     )
+)
+FACE_LINKS = tuple(
+    (FACE + a, FACE + b) for a, b in ((0, 17), (16, 26), (21, 27), (22, 27), (39, 27), (42, 27), (33, 51), (57, 8), (62, 51), (66, 57))
 )
 
 
@@ -130,19 +134,19 @@ CHIN_ANCHORS = (
 )
 
 LEFT_HAND_BONES, RIGHT_HAND_BONES = _hand_bones(LEFT_HAND), _hand_bones(RIGHT_HAND)
-_JOINING_BONES = ((LEFT_WRIST, LEFT_HAND), (RIGHT_WRIST, RIGHT_HAND), (NOSE, NOSE_TIP))
+WRIST_BONES = ((LEFT_WRIST, LEFT_HAND), (RIGHT_WRIST, RIGHT_HAND))
 LEFT_HAND_ANCHORS = (Anchor((LEFT_HAND,)), Anchor((LEFT_WRIST,)))
 RIGHT_HAND_ANCHORS = (Anchor((RIGHT_HAND,)), Anchor((RIGHT_WRIST,)))
 
 COCO_WHOLEBODY = Skeleton(
     num_joints=NUM_JOINTS,
     parts=(
-        Part("face", "F", FACE, LEFT_HAND, CHIN_ANCHORS, FACE_BONES, hangs_on=((NOSE_TIP, NOSE),)),
-        Part("left_hand", "LH", LEFT_HAND, RIGHT_HAND, LEFT_HAND_ANCHORS, LEFT_HAND_BONES, ((LEFT_HAND, LEFT_WRIST),)),
-        Part("right_hand", "RH", RIGHT_HAND, NUM_JOINTS, RIGHT_HAND_ANCHORS, RIGHT_HAND_BONES, ((RIGHT_HAND, RIGHT_WRIST),)),
+        Part("face", "F", FACE, LEFT_HAND, CHIN_ANCHORS, FACE_BONES, FACE_LINKS, ((NOSE_TIP, NOSE),)),
+        Part("left_hand", "LH", LEFT_HAND, RIGHT_HAND, LEFT_HAND_ANCHORS, LEFT_HAND_BONES, hangs_on=((LEFT_HAND, LEFT_WRIST),)),
+        Part("right_hand", "RH", RIGHT_HAND, NUM_JOINTS, RIGHT_HAND_ANCHORS, RIGHT_HAND_BONES, hangs_on=((RIGHT_HAND, RIGHT_WRIST),)),
         Part("body", "B", 0, FEET, NOSE_ANCHORS, BODY_BONES),
         Part("full_body", "FB", 0, NUM_JOINTS, NOSE_ANCHORS,
-             BODY_BONES + FEET_BONES + FACE_BONES + LEFT_HAND_BONES + RIGHT_HAND_BONES + _JOINING_BONES),
+             BODY_BONES + FEET_BONES + FACE_BONES + LEFT_HAND_BONES + RIGHT_HAND_BONES + WRIST_BONES, (*FACE_LINKS, (NOSE, NOSE_TIP))),
     ),
     origin=NOSE_ANCHORS,
     unit_pairs=(RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS),

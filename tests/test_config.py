@@ -14,7 +14,8 @@ SPECIFICATION = ROOT.parent / "shared" / "spec"
 STAGE_1 = """
 experiment_name: "Baseline-Test001"
 save_path: "/path/to/save_dir"
-data: {root: "/path/to/CSL-Daily", split_file: "/path/to/split_file.json", fps: 30, chunk_len: 10, augment: {mirror: true, time_warp: true, dropout_prob: 0.05}}
+data: {root: "/path/to/CSL-Daily", split_file: "/path/to/split_file.json", fps: 30, chunk_len: 10,
+  augment: {mirror: true, time_warp: true, dropout_prob: 0.05}}
 model:
   encoder_layer: 2
   encoder_latent_dim: 256
@@ -100,6 +101,7 @@ def test_every_yaml_block_of_the_specifications_loads(name, tmp_path):
     ("experiment_name=a/b", "names a folder"),
     ("data.chunk_len", "is no override"),
     ("data.root={", "is not YAML"),
+    ("data.centers={body:x}", "data.centers is {'body': 'x'}"),
 ])
 def test_a_wrong_option_is_one_line_that_says_what_is_expected(override, says):
     with pytest.raises(ValueError) as error:

@@ -12,7 +12,8 @@ def test_flip_is_an_involution_that_keeps_parts_and_bones_together():
     for part in COCO_WHOLEBODY.parts:
         image = COCO_WHOLEBODY.part(other.get(part.name, part.name))
         assert {flip[j] for j in range(part.start, part.stop)} == set(range(image.start, image.stop))
-        assert {frozenset((flip[a], flip[b])) for a, b in part.bones} == {frozenset(bone) for bone in image.bones}
+        for mine, theirs in ((part.bones, image.bones), (part.links, image.links)):
+            assert {frozenset((flip[a], flip[b])) for a, b in mine} == {frozenset(bone) for bone in theirs}
         assert flip[part.centre] == image.centre
 
 
@@ -22,13 +23,13 @@ def test_joints_on_the_middle_line_mirror_onto_themselves():
 
 
 @pytest.mark.parametrize("part", COCO_WHOLEBODY.parts, ids=lambda p: p.name)
-def test_bones_of_a_part_join_all_its_joints_into_one(part):
-    joined, grew = {part.centre}, True
+def test_bones_and_links_of_a_part_join_all_its_joints_into_one(part):
+    edges, joined, grew = part.bones + part.links, {part.centre}, True
     while grew:
-        more = {j for bone in part.bones for j in bone if set(bone) & joined} - joined
+        more = {j for bone in edges for j in bone if set(bone) & joined} - joined
         joined, grew = joined | more, bool(more)
     assert joined == set(range(part.start, part.stop))
-    assert len({frozenset(bone) for bone in part.bones}) == len(part.bones), "a bone stands twice"
+    assert len({frozenset(bone) for bone in edges}) == len(edges), "an edge stands twice"
 
 
 def test_ranges_and_centres_are_those_the_data_set_states():
