@@ -1,0 +1,128 @@
+"""Reads arrays from files that may be anything: truncated, text, a pickle, a header that promises terabytes. Never runs code.
+
+    read_npy(path) -> float32 array        read_npz(path, keys) -> {key: array}        npy_frames, npz_frames -> T from the header alone
+
+Whatever is wrong is a ValueError whose text is a short reason.
+"""
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+import warnings
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+LARGEST = 1 << 30  # bytes; an hour at 30 frames a second is 0.35 GB in float64
+DEFLATE_RATIO = 1040  # nothing is packed tighter
+LONGEST_HEADER = 1 << 16  # bytes; numpy refuses shorter ones already
+
+
+def read_npy(path: Path) -> np.ndarray:
+    with _open(path) as file:
+        return _read_array(file, os.fstat(file.fileno()).st_size)
+
+
+def npy_frames(path: Path) -> int | None:
+    try:
+        with _open(path) as file:
+            return _frames(file, os.fstat(file.fileno()).st_size)
+    except (ValueError, OSError):
+        return None
+
+
+def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of `keys` that the archive holds."""
+    with _open(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+                members = {key: archive.getinfo(f"{key}.npy") for key in keys if f"{key}.npy" in names}
+                refused = {key: fault for key, member in members.items() if (fault := _member_fault(member, size))}
+                contents = {key: archive.read(member) for key, member in members.items() if key not in refused}
+        except Exception as error:  # zipfile and what it calls raise a dozen kinds for a broken archive
+            raise ValueError(f"not a whole npz file ({type(error).__name__})") from None
+    for key, fault in refused.items():
+        raise ValueError(f"`{key}`: {fault}")
+    return {key: _read_array(io.BytesIO(content), len(content)) for key, content in contents.items()}
+
+
+def npz_frames(path: Path) -> int | None:
+    try:
+        with _open(path) as file, zipfile.ZipFile(file) as archive, archive.open("poses.npy") as member:
+            info = archive.getinfo("poses.npy")
+            return None if _member_fault(info, os.fstat(file.fileno()).st_size) else _frames(member, info.file_size)
+    except Exception:  # only a guess at a size: reading the clip will say what is wrong with it
+        return None
+
+
+def _member_fault(member: zipfile.ZipInfo, size: int) -> str | None:
+    """Why a member of an archive of `size` bytes is not to be read."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # numpy writes these; others take as much memory as they say
+        return f"compression {member.compress_type}: np.savez or np.savez_compressed is expected"
+    if member.compress_size > size or member.file_size > DEFLATE_RATIO * member.compress_size:
+        return f"truncated: {member.file_size} bytes are promised"
+    return f"too large: {member.file_size} bytes" if member.file_size > LARGEST else None
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        raise ValueError("missing file") from None
+    if not stat.S_ISREG(status.st_mode):  # a pipe or device would hang or never end
+        raise ValueError("not a file" + (": a directory" if stat.S_ISDIR(status.st_mode) else ""))
+    if status.st_size == 0:
+        raise ValueError("empty file")
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise ValueError(f"cannot open: {error.strerror}") from None
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type, read by numpy's own header parser, which takes literals only; `file` then stands at the numbers."""
+    head = io.BytesIO(file.read(LONGEST_HEADER))  # so that a header's length, when broken, asks for no gigabytes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a broken literal; it is refused or harmless
+            version = npy.read_magic(head)
+            if version not in ((1, 0), (2, 0)):
+                raise ValueError(f"version {version}")
+            shape, fortran, kind = npy.read_array_header_1_0(head) if version == (1, 0) else npy.read_array_header_2_0(head)
+    except Exception as error:  # the parser raises whatever a broken literal makes it raise
+        raise ValueError(f"not an npy file ({' '.join(str(error).split())[:80]})") from None
+    if any(type(n) is not int or not 0 <= n <= LARGEST for n in shape):
+        raise ValueError(f"shape {str(list(shape))[:80]}: no clip has that")
+    file.seek(head.tell())
+    return shape, fortran, kind
+
+
+def _frames(file: BinaryIO, size: int) -> int | None:
+    """T, if the header is that of poses and the file can hold what it promises."""
+    shape, _, kind = _read_header(file)
+    return shape[0] if len(shape) == 3 and shape[2] in (2, 3) and 0 < math.prod(shape) * kind.itemsize <= size else None
+
+
+def _read_array(file: BinaryIO, size: int) -> np.ndarray:
+    shape, fortran, kind = _read_header(file)
+    if kind.hasobject:
+        raise ValueError("pickle inside: refused, it could run code")
+    if kind.kind not in "fiub" or kind.names or kind.itemsize > 8:
+        raise ValueError(f"type {kind}: numbers are expected")
+    expected = math.prod(shape) * kind.itemsize
+    if expected > size:
+        raise ValueError(f"truncated: shape {str(list(shape))[:80]} is promised, the file has {size} bytes")
+    if expected > LARGEST:
+        raise ValueError(f"too large: {expected} bytes")
+    content = file.read(expected)
+    if len(content) < expected:
+        raise ValueError(f"truncated: {expected} bytes are promised, {len(content)} are there")
+    with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32's range becomes inf, which is missing
+        return np.ascontiguousarray(np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C"), np.float32)
