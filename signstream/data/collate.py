@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from signstream.config import Data
 from signstream.data import transforms
@@ -78,7 +79,11 @@ class ChunkBatch(_Movable):
 
 def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, num_joints: int = 133) -> ClipBatch:
     """Clips as the cache holds them, [T, 1 + J, 3] each, laid one after another; no clip at all is a batch of no frame."""
-    frames = torch.from_numpy(np.concatenate(clips) if len(clips) else np.zeros((0, 1 + num_joints, 3), np.float32))
+    frames = torch.empty(sum(map(len, clips)), 1 + num_joints, 3)
+    if get_worker_info() is not None:
+        frames.share_memory_()  # still empty: a worker then reads straight into what it shares, not there by way of its own memory
+    if len(clips):
+        np.concatenate(clips, out=frames.numpy())
     return ClipBatch(frames, tuple(len(clip) for clip in clips), tuple(index), seed)
 
 

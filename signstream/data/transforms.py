@@ -91,12 +91,13 @@ def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
 def hide_joints(weight: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Occlusion: about `share` of a chunk's joints lose a random stretch of its frames. weight [N, L, J] -> the same with zeros."""
     n, size, joints = weight.shape
-    draw = torch.rand(3, n, joints, generator=generator)
-    chosen, (one, other) = draw[0] < share, (draw[1:] * size).to(torch.int16)
-    begin, end = torch.minimum(one, other), torch.maximum(one, other)
-    frame = torch.arange(size, dtype=torch.int16)[None, :, None]
-    hidden = chosen[:, None] & (frame >= begin[:, None]) & (frame <= end[:, None])
-    return weight.masked_fill(hidden.to(weight.device), 0.0)
+    chunk, joint = (torch.rand(n, joints, generator=generator) < share).nonzero(as_tuple=True)
+    begin, end = torch.randint(size, (2, len(chunk), 1), generator=generator).sort(0).values
+    frame = torch.arange(size)
+    stretch, item = ((frame >= begin) & (frame <= end)).nonzero(as_tuple=True)[::-1]
+    out = weight.clone()
+    out[tuple(i.to(weight.device) for i in (chunk[item], stretch, joint[item]))] = 0.0
+    return out
 
 
 def local_view(xy: Tensor, weight: Tensor, part: Part, centred: bool = True) -> Tensor:

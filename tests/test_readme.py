@@ -1,0 +1,74 @@
+"""Every command and every block of Python in README.md and docs/data.md, run as a new user would."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+
+
+def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(ROOT), str(folder)])
+    return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with the repository's configs in it; the README's commands follow each other there."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    return folder
+
+
+def test_the_readmes_commands_and_python_run_in_their_order(folder):
+    commands = [line.split("#")[0].split() for block in blocks("README.md", "bash") for line in block.splitlines() if line.startswith("python ")]
+    assert len(commands) >= 3
+    for command in commands:
+        done = run([sys.executable, *command[1:]], folder)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    for block in blocks("README.md", "python"):
+        done = run([sys.executable, "-c", block], folder)
+        assert done.returncode == 0, done.stderr
+    assert {"contact_sheet.png", "animation.gif", "statistics.png"} <= {f.name for f in (folder / "pictures" / "demo").iterdir()}
+
+
+def test_the_class_of_twenty_lines_reads_a_users_own_files(folder):
+    code = next(block for block in blocks("docs/data.md", "python") if "class FolderOfText" in block)
+    assert len(code.splitlines()) <= 24
+    (folder / "my_poses.py").write_text(code, encoding="utf-8")
+    (folder / "texts" / "train").mkdir(parents=True)
+    (folder / "texts" / "train" / "a.txt").write_text("\n".join(" ".join(["10 20 1"] * 133) for _ in range(25)))
+    (folder / "texts" / "train" / "b.txt").write_text("1 2 3")
+    script = ("from signstream.config import load_config\nfrom signstream.io.pose_cache import PoseCache\n"
+              "cache = PoseCache.open(load_config(None, ['data.root=texts', 'data.layout=my_poses:FolderOfText']).data)\n"
+              "print(cache.clips[0].length, cache.skipped[0].name, cache.skipped[0].reason)")
+    done = run([sys.executable, "-c", script], folder)
+    assert done.stdout.startswith("30 b cannot reshape array"), done.stderr
+
+
+def test_the_npz_example_is_a_config(folder):
+    (folder / "npz.yaml").write_text(blocks("docs/data.md", "yaml")[0], encoding="utf-8")
+    done = run([sys.executable, "-m", "signstream.config", "npz.yaml"], folder)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["config", "data.synthetic", "data.visualize_dataset"])
+def test_help_answers_without_loading_torch_or_matplotlib(module, folder):
+    done = run([sys.executable, "-X", "importtime", "-m", f"signstream.{module}", "--help"], folder)
+    assert done.returncode == 0
+    assert "usage: python -m signstream" in done.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"torch", "matplotlib"}
+
+
+def test_links_in_the_pages_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
