@@ -78,12 +78,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Rvq:
-    levels: int = option(3, low=1)
+    levels: int | dict[str, int] = option(3, low=1)
     codebook_size: int = option(1024, low=2)
     ema_decay: float = option(0.99, low=0, high=1)
     commitment_beta: float = option(0.25, low=0)
     usage_reg: float = option(1e-3, low=0)
     temporal_loss_alpha: float = option(0.05, low=0)
+    level_dropout: float = option(0.1, low=0, high=1)
+    revive_below: float = option(0.1, low=0, high=1)
+    rotation: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,10 @@ class Model:
     encoder_layer: int = option(2, low=1)
     encoder_latent_dim: int = option(256, low=1)
     latent_dim: int = option(256, low=1)
-    type_embed_dim: int = option(16, low=0)
+    type_embed_dim: int = option(16, low=1)
+    pool: Literal["flatten", "attention", "mean"] = "flatten"
+    share_hands: bool = True
+    compile: bool = False
     rvq: Rvq = field(default_factory=Rvq)
 
 
@@ -100,11 +106,24 @@ class Model:
 class Train:
     epochs: int = option(200, low=1)
     batch_size: int | Literal["auto"] = option("auto", low=1)
+    clips_per_step: int = option(64, low=1)
+    scale_with_world: bool = True
     lr: float = option(3e-4, low=0)
     wd: float = option(0.01, low=0)
+    warmup_steps: int = option(500, low=0)
+    min_lr: float = option(0.02, low=0, high=1)
+    clip_norm: float = option(1.0, low=0)
     amp: Literal["bf16", "fp16", "fp32"] = "bf16"
+    huber_delta: float = option(0.1, low=1e-6)
+    part_weights: dict[str, float] = option({"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0})
     save_every: int = option(5, low=1)
+    keep: int = option(3, low=1)
     eval_every: int = option(1, low=1)
+    health_every: int = option(5, low=1)
+    log_every: int = option(20, low=1)
+    sample_clips: int = option(5, low=0)
+    device: str = "auto"
+    threads: int | Literal["auto"] = option("auto", low=1)
     log_wandb: bool = False
     seed: int = option(42, low=0)
 
