@@ -1,0 +1,125 @@
+"""Encoder, quantiser and decoder as one model.
+
+    views: P tensors [N, L, J, 3], signing-space x and y (anything where missing) and the score that may be seen (0: missing)
+    forward(views) -> Output: views [N, L, J, 2] again, latents [P, N, Z], what the quantiser said
+    tokenise(views) -> codes [N, P, Q]        detokenise(codes) -> views
+
+`fit` comes before training: the mean pose of each projection, and a PCA as the linear way past the trunk, so that the untrained network
+already is as good as that PCA. All weights are initialised in `init_weights`.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from signstream.config import Model
+from signstream.models.rvq.decoder import Decoder
+from signstream.models.rvq.encoder import Encoder, PartShape
+from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
+
+PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
+
+
+@dataclass(frozen=True)
+class Output:
+    views: list[Tensor]  # P x [N, L, J, 2] signing space
+    latents: Tensor  # [P, N, Z] before quantisation
+    quantised: Quantized | None  # None where the model ran without its quantiser
+
+
+class RVQModel(nn.Module):
+    def __init__(self, shapes: Sequence[PartShape], levels: Sequence[int], frames: int, config: Model, seed: int = 0) -> None:
+        super().__init__()
+        self.shapes, self.frames = tuple(shapes), frames
+        sizes = (shapes, frames, config.arch, config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim, config.pool)
+        self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes)
+        rvq = config.rvq
+        self.quantizer = ResidualQuantizer(levels, rvq.codebook_size, config.latent_dim, rvq.ema_decay, rvq.revive_below,
+                                           rotation=rvq.rotation, seed=seed)
+        joints = {shape.projection: shape.joints for shape in shapes}
+        for i in sorted(joints):
+            self.register_buffer(f"mean_{i}", torch.zeros(joints[i], 2))
+        self.init_weights(seed)
+
+    def init_weights(self, seed: int) -> None:
+        """Every weight of the network, in one place; what leads back onto a residual stream or past it begins small."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            last = name.rsplit(".", 2)[-2]
+            if weight.ndim < 2:
+                nn.init.constant_(weight, 1.0 if last.startswith("norm") and name.endswith("weight") else 0.0)
+            elif "narrow" in name or "frame" in name or "query" in name:
+                nn.init.normal_(weight, std=0.02, generator=generator)
+            else:
+                small = 0.1 if last in ("out", "down", "pool") or ".outputs." in name else 1.0
+                nn.init.normal_(weight, std=small * weight.shape[1] ** -0.5, generator=generator)
+
+    def forward(self, views: Sequence[Tensor], valid: Tensor | None = None, sent: Tensor | None = None, quantise: bool = True,
+                usage: bool | None = None) -> Output:
+        """valid [P, N], sent [N, P] and usage as the quantiser takes them; `quantise` False: the network alone."""
+        latents = self.encode(views)
+        quantised = self.quantizer(latents, valid, sent, usage) if quantise else None
+        return Output(self.decode(quantised.quantized if quantise else latents), latents, quantised)
+
+    def encode(self, views: Sequence[Tensor]) -> Tensor:
+        """-> [P, N, Z]"""
+        return self.encoder([self._centred(view, shape) for view, shape in zip(views, self.shapes)])
+
+    def decode(self, latents: Tensor) -> list[Tensor]:
+        """[P, N, Z] -> P x [N, L, J, 2]"""
+        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(self.decoder(latents), self.shapes)]
+
+    @torch.no_grad()
+    def tokenise(self, views: Sequence[Tensor]) -> Tensor:
+        return self.quantizer.encode(self.encode(views))
+
+    @torch.no_grad()
+    def detokenise(self, codes: Tensor) -> list[Tensor]:
+        return self.decode(self.quantizer.decode_codes(codes))
+
+    def mean_views(self, chunks: int) -> list[Tensor]:
+        """The mean pose as N chunks of every part: what knowing nothing would decode to."""
+        return [self._flipped(self._mean(shape), shape).expand(chunks, self.frames, shape.joints, 2) for shape in self.shapes]
+
+    def _mean(self, shape: PartShape) -> Tensor:
+        return getattr(self, f"mean_{shape.projection}")
+
+    def _flipped(self, xy: Tensor, shape: PartShape) -> Tensor:
+        return xy * xy.new_tensor((-1.0, 1.0)) if shape.flip else xy
+
+    def _centred(self, view: Tensor, shape: PartShape) -> Tensor:
+        """[N, L, J, 3] -> the same, x and y from the mean pose and 0 where missing, the score less 1."""
+        xy = torch.where(view[..., 2:] > 0, self._flipped(view[..., :2], shape) - self._mean(shape), 0.0)
+        return torch.cat((xy, view[..., 2:] - 1), -1)
+
+    @torch.no_grad()
+    def fit(self, views: Sequence[Tensor]) -> None:
+        """Means and linear paths from training chunks, the same on every rank that is given the same chunks."""
+        for projection in sorted({shape.projection for shape in self.shapes}):
+            group = [(v, s) for v, s in zip(views, self.shapes) if s.projection == projection]
+            xy = torch.cat([self._flipped(v[..., :2], s) for v, s in group])  # [M, L, J, 2]
+            seen = torch.cat([v[..., 2:] > 0 for v, _ in group])  # [M, L, J, 1]
+            mean = torch.where(seen, xy, 0.0).sum((0, 1)) / seen.sum((0, 1)).clamp(min=1)
+            getattr(self, f"mean_{projection}").copy_(mean)
+            whole = seen.float().mean((1, 2, 3)) > 0.5
+            rows = torch.where(seen, xy - mean, 0.0)[whole].flatten(1)  # [M', L * J * 2]
+            self._set_linear(projection, rows[:: max(len(rows) // PCA_ROWS, 1)])
+
+    def _set_linear(self, projection: int, rows: Tensor) -> None:
+        into, back = self.encoder.linear[projection], self.decoder.linear[projection]
+        for layer in (into, back):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        latent = into.weight.shape[0]
+        count = min(latent, *rows.shape)
+        if count == 0:
+            return
+        with torch.random.fork_rng():  # torch draws the first guess from the global generator
+            torch.manual_seed(projection)
+            axes = torch.svd_lowrank(rows, q=min(2 * count, *rows.shape), niter=4)[2][:, :count]
+        size = (rows @ axes).square().sum(1).mean().sqrt().clamp(min=1e-6) / latent**0.5  # latents of about one, their proportions kept
+        into.weight[:count] = axes.T / size
+        back.weight[:, :count] = axes * size

@@ -1,0 +1,314 @@
+import numpy as np
+import pytest
+import torch
+
+from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics, _kmeans, _rotate
+
+
+def quantizer(levels=(3, 3), size=16, dim=8, seed=0, fit=True, **options):
+    torch.manual_seed(seed)
+    out = ResidualQuantizer(levels, size, dim, options.pop("decay", 0.99), seed=seed, **options)
+    if fit:
+        x = latents(400, len(levels), dim, seed + 1)
+        out.initialise(x, torch.ones(x.shape[:2], dtype=torch.bool))
+    return out
+
+
+def latents(count, parts=2, dim=8, seed=0):
+    """[P, N, Z] a few overlapping clusters a part."""
+    g = torch.Generator().manual_seed(seed)
+    centres = torch.randn(parts, 12, dim, generator=g) * 2
+    pick = torch.randint(12, (parts, count), generator=g)
+    return centres.gather(1, pick[..., None].expand(-1, -1, dim)) + 0.5 * torch.randn(parts, count, dim, generator=g)
+
+
+def ones(x):
+    return torch.ones(x.shape[:2], dtype=torch.bool)
+
+
+def test_forward_changes_nothing_in_training_or_not():
+    q, x = quantizer(), latents(50)
+    before = {k: v.clone() for k, v in q.state_dict().items()}
+    for training in (True, False):
+        q.train(training)(x)
+        q.encode(x)
+    assert all(torch.equal(v, before[k]) for k, v in q.state_dict().items())
+    assert not list(q.parameters()), "everything is in buffers"
+
+
+def test_code_vectors_quantise_to_themselves():
+    q = quantizer()
+    codes = q.encode(q.codebook[:, 0])
+    assert torch.equal(codes[..., 0], torch.arange(16)[:, None].expand(-1, 2))
+
+
+def test_codes_are_the_nearest_of_what_is_left():
+    q, x = quantizer(), latents(40)
+    codes, residual = q.encode(x), x.clone()
+    for level in range(3):
+        distance = torch.cdist(residual, q.codebook[:, level])
+        assert torch.equal(codes[..., level].T, distance.argmin(-1))
+        residual = residual - torch.stack([q.codebook[p, level][codes[:, p, level]] for p in range(2)])
+
+
+def test_forward_encode_and_decode_agree_and_every_prefix_decodes():
+    q, x = quantizer().eval(), latents(60)
+    out = q(x)
+    codes = q.encode(x)
+    assert torch.equal(out.codes, codes)
+    torch.testing.assert_close(q.decode_codes(codes), out.quantized)
+    errors = [(q.decode_codes(codes[..., :n]) - x).square().mean().item() for n in range(4)]
+    assert errors == sorted(errors, reverse=True)
+    cut = codes.clone()
+    cut[..., 2] = -1
+    assert torch.equal(q.decode_codes(cut), q.decode_codes(codes[..., :2]))
+
+
+def test_parts_may_have_levels_of_their_own():
+    q, x = quantizer(levels=(1, 3)), latents(30)
+    codes = q.encode(x)
+    assert (codes[:, 0, 1:] == -1).all()
+    assert (codes[:, 0, 0] >= 0).all()
+    assert (codes[:, 1] >= 0).all()
+    out = q.train()(x)
+    assert torch.equal(out.codes, codes)
+    assert out.statistics.counts[0, 1:].sum() == 0
+
+
+def test_level_dropout_sends_fewer_levels_and_says_so():
+    q, x = quantizer(), latents(20)
+    sent = torch.randint(1, 4, (20, 2), generator=torch.Generator().manual_seed(0))
+    out = q(x, sent=sent)
+    assert torch.equal((out.codes >= 0).sum(-1), sent)
+    torch.testing.assert_close(out.quantized, q.decode_codes(out.codes))
+    torch.testing.assert_close(out.commit, q(x).commit)  # levels that are not sent are still trained
+
+
+def test_gradients_of_the_latents_are_one_through_the_quantiser():
+    q, x = quantizer(), latents(10).requires_grad_()
+    q(x).quantized.sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+def test_the_rotation_trick_gives_the_codes_and_turns_the_gradient():
+    x, target = latents(10).requires_grad_(), latents(10, seed=5)
+    out = _rotate(x, target)
+    torch.testing.assert_close(out, target, atol=1e-4, rtol=1e-4)
+    out.square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    q = quantizer(rotation=True)
+    torch.testing.assert_close(q(x).quantized, q.decode_codes(q.encode(x)), atol=1e-4, rtol=1e-4)
+
+
+def test_commitment_pulls_the_latents_to_their_codes():
+    q, x = quantizer(), latents(30).requires_grad_()
+    out = q(x)
+    out.commit.sum().backward()
+    with torch.no_grad():
+        moved = x - 0.5 * x.grad
+        assert q(moved).commit.sum() < out.commit.sum()
+
+
+def test_the_usage_loss_has_a_gradient_that_evens_out_the_codes():
+    q, raw = quantizer(size=8), (latents(200) * 0.2).requires_grad_()
+    optimizer = torch.optim.Adam([raw], lr=0.05)
+
+    def perplexity():
+        use = q.train()(raw).statistics.counts[0, 0]
+        return torch.exp(-(torch.xlogy(use / use.sum(), use / use.sum())).sum()).item()
+
+    before, first = perplexity(), q(raw).usage.sum().item()
+    for _ in range(80):
+        optimizer.zero_grad()
+        q(raw).usage.sum().backward()
+        assert raw.grad.abs().sum() > 0
+        optimizer.step()
+    assert q(raw).usage.sum().item() < first
+    assert perplexity() > before + 1
+
+
+def test_invalid_chunks_teach_nothing_and_poison_nothing():
+    q, x = quantizer(), latents(40)
+    valid = torch.rand(2, 40, generator=torch.Generator().manual_seed(0)) < 0.5
+    spoilt = torch.where(valid[..., None], x, torch.full_like(x, 1e4))
+    a, b = (q.train()(v, valid) for v in (x, spoilt))
+    torch.testing.assert_close(a.statistics.counts, b.statistics.counts)
+    torch.testing.assert_close(a.statistics.sums, b.statistics.sums)
+    nothing = q(x, torch.zeros_like(valid))
+    q.update(nothing.statistics)
+    assert torch.isfinite(q.codebook).all()
+    assert torch.isfinite(nothing.usage).all()
+
+
+def test_no_chunk_at_all_is_no_error():
+    q = quantizer()
+    out = q.train()(torch.zeros(2, 0, 8))
+    assert out.codes.shape == (0, 2, 3)
+    assert q.encode(torch.zeros(2, 0, 8)).shape == (0, 2, 3)
+    assert torch.isfinite(out.usage).all()
+    q.update(out.statistics)
+    assert torch.isfinite(q.codebook).all()
+
+
+def test_a_centroid_becomes_the_mean_of_what_is_assigned_to_it():
+    q, x = quantizer(levels=(1,), size=4, decay=0.9, revive_below=0.0), latents(200, 1)
+    for _ in range(300):
+        q.update(q.train()(x).statistics)
+    codes = q.encode(x)[:, 0, 0]
+    for code in codes.unique().tolist():
+        torch.testing.assert_close(q.codebook[0, 0, code], x[0][codes == code].mean(0), atol=1e-4, rtol=1e-4)
+
+
+def test_the_first_updates_are_not_biased_towards_zero():
+    q = quantizer(levels=(1,), size=4, fit=False, revive_below=0.0)
+    x = latents(200, 1)
+    out = q.train()(x)
+    q.update(out.statistics)
+    code = int(out.statistics.counts[0, 0].argmax())
+    torch.testing.assert_close(q.codebook[0, 0, code], x[0][out.codes[:, 0, 0] == code].mean(0), atol=1e-5, rtol=1e-5)
+
+
+def dead_at(q, part, level, code):
+    q.ema_count[part, level, code] = 0
+    q.ema_sum[part, level, code] = 0
+    q.codebook[part, level, code] = 1e3
+
+
+def test_a_revived_code_is_where_it_was_put_at_the_end_of_the_step_and_lives():
+    q, x = quantizer(), latents(200)
+    dead_at(q, 1, 2, 5)
+    out = q.train()(x)
+    revived = q.update(out.statistics)
+    assert revived >= 1
+    vector = q.codebook[1, 2, 5]
+    donors = out.statistics.donors[1, 2]
+    assert (donors - vector).square().sum(-1).min() < 1e-10, "a residual of its own part and level"
+    torch.testing.assert_close(q.ema_sum[1, 2, 5] / q.ema_count[1, 2, 5], vector)
+    before = vector.clone()
+    q.update(q(x).statistics)
+    assert (q.codebook[1, 2, 5] - before).norm() < 2.0, "it moved a little towards its own, not back"
+    assert q.ema_count[1, 2, 5] > 0.5 * q.ema_count[1, 2].mean()
+
+
+def test_donors_of_a_level_are_residuals_of_that_level():
+    q, x = quantizer(), latents(100)
+    donors = q.train()(x).statistics.donors
+    codes, residual = q.encode(x), x
+    for level in range(3):
+        for part in range(2):
+            assert torch.cdist(donors[part, level], residual[part]).min(1).values.max() < 0.01  # cdist rounds
+        residual = residual - torch.stack([q.codebook[p, level][codes[:, p, level]] for p in range(2)])
+
+
+def test_revival_repeats_itself_and_ranks_agree_on_it():
+    a, b = quantizer(), quantizer()
+    x, y = latents(60, seed=3), latents(40, seed=4)
+    for q in (a, b):
+        for code in range(6):
+            dead_at(q, 0, 1, code)
+    parts = [[q.train()(v).statistics for v in (x, y)] for q in (a, b)]
+    buffers = []
+
+    def exchange(rank):
+        def all_reduce(flat):
+            buffers.append((rank, flat))
+        return all_reduce
+
+    # what one all-reduce of both ranks' buffers would give each of them
+    flats = []
+    for rank, statistics in enumerate(parts[0]):
+        a._shared(statistics, lambda flat: flats.append(flat.clone()), rank, 2)
+    total = flats[0] + flats[1]
+    for q, own, rank in ((a, parts[0][0], 0), (b, parts[1][1], 1)):
+        q.update(own, lambda flat: flat.copy_(total), rank, 2)
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+    alone = quantizer()
+    for code in range(6):
+        dead_at(alone, 0, 1, code)
+    joined = alone.train()(torch.cat((x, y), 1)).statistics
+    torch.testing.assert_close(joined.counts, parts[0][0].counts + parts[0][1].counts)
+    torch.testing.assert_close(joined.sums, parts[0][0].sums + parts[0][1].sums, atol=1e-4, rtol=1e-4)
+
+
+def test_batches_of_a_step_add_up():
+    q, x = quantizer().train(), latents(50)
+    whole, halves = q(x).statistics, q(x[:, :20]).statistics + q(x[:, 20:]).statistics
+    torch.testing.assert_close(halves.counts, whole.counts)
+    torch.testing.assert_close(halves.sums, whole.sums, atol=1e-4, rtol=1e-4)
+    assert isinstance(halves, Statistics)
+
+
+def train_on(batches, levels=2, size=64):
+    """Reconstruction error after training on batches of those sizes, initialised on the first."""
+    rng = torch.Generator().manual_seed(0)
+    data = latents(20_000, 1, 16, seed=9)
+    q = ResidualQuantizer((levels,), size, 16, 0.99)
+    q.initialise(data[:, :1024], torch.ones(1, 1024, dtype=torch.bool), iterations=5)
+    q.train()
+    for size in batches:
+        rows = torch.randint(20_000, (size,), generator=rng)
+        q.update(q(data[:, rows]).statistics)
+    test = latents(4000, 1, 16, seed=9)
+    return (q.decode_codes(q.encode(test)) - test).square().mean().item()
+
+
+def test_small_batches_between_large_ones_do_no_harm():
+    constant, ragged = train_on([144] * 400), train_on([256, 32] * 200)
+    assert ragged == pytest.approx(constant, rel=0.05)
+    assert train_on([256] * 225 + [1]) == pytest.approx(train_on([256] * 225), rel=0.05)
+
+
+def test_as_good_as_the_library_on_ragged_batches():
+    library = pytest.importorskip("vector_quantize_pytorch", reason="vector-quantize-pytorch is not installed")
+    torch.manual_seed(0)
+    data, rng = latents(20_000, 1, 16, seed=9)[0], torch.Generator().manual_seed(0)
+    theirs = library.ResidualVQ(dim=16, num_quantizers=2, codebook_size=64, decay=0.99, kmeans_init=True, kmeans_iters=5, threshold_ema_dead_code=1)
+    theirs.train()
+    theirs(data[None, :1024])
+    for size in [256, 32] * 200:
+        theirs(data[torch.randint(20_000, (size,), generator=rng)][None])
+    theirs.eval()
+    test = latents(4000, 1, 16, seed=9)[0]
+    reached = (theirs(test[None])[0][0] - test).square().mean().item()
+    assert train_on([256, 32] * 200) < 1.05 * reached
+
+
+def test_bfloat16_autocast_gives_the_codes_of_float32():
+    q, x = quantizer(size=64), latents(200)
+    plain = q(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast, codes = q(x), q.encode(x)
+    assert torch.equal(cast.codes, plain.codes)
+    assert torch.equal(codes, plain.codes)
+    assert cast.quantized.dtype == torch.float32
+
+
+def test_state_leads_back_to_the_same_quantiser(tmp_path):
+    a, x = quantizer(), latents(80)
+    for _ in range(3):
+        a.update(a.train()(x).statistics)
+    torch.save(a.state_dict(), tmp_path / "q.pt")
+    b = quantizer(seed=0, fit=False)
+    b.load_state_dict(torch.load(tmp_path / "q.pt", weights_only=True))
+    assert bool(b.initialised)
+    for _ in range(3):
+        for q in (a, b):
+            q.update(q.train()(x).statistics)
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [1, 5, 15, 16, 17, 500])
+def test_kmeans_takes_any_number_of_vectors(count):
+    x, valid = latents(count), torch.ones(2, count, dtype=torch.bool)
+    valid[1, count // 2 :] = False
+    centres, counts = _kmeans(x, valid, 16, 5, torch.Generator().manual_seed(0))
+    assert torch.isfinite(centres).all()
+    assert counts.sum(1).tolist() == valid.sum(1).tolist()
+
+
+def test_kmeans_finds_clusters_that_are_there():
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(8, 6)) * 10
+    x = torch.from_numpy((middles[rng.integers(0, 8, 800)] + rng.normal(size=(800, 6)) * 0.1).astype(np.float32))[None]
+    centres, _ = _kmeans(x, ones(x), 32, 15, torch.Generator().manual_seed(1))
+    assert torch.cdist(torch.from_numpy(middles).float(), centres[0]).min(1).values.max() < 0.5
