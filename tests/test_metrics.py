@@ -1,0 +1,414 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from clips import moving_clip, with_gaps
+from helpers import data_config, open_cache, write_csl
+from signstream import skeleton
+from signstream.config import Data
+from signstream.data.collate import make_chunks, pack
+from signstream.data.frontend import clean, prepare
+from signstream.data.transforms import part_centre
+from signstream.models.metrics.codebook import CodebookUse
+from signstream.models.metrics.recon import Reconstruction, shoulder_widths
+from signstream.models.metrics.temporal import Smoothness
+from signstream.skeleton import COCO_WHOLEBODY as BODY
+from signstream.skeleton import LEFT_HAND, RIGHT_HAND
+
+SCORER = Path(__file__).resolve().parents[2] / "shared" / "bench" / "score_reconstruction.py"
+WEIGHTS = {"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0}
+SCALE, CHUNK = [2.0, 3.0, 3.0, 1.0, 0.5], 10
+FOUR = skeleton.build(4, {"body": (1, 4)}, {"body": 1}, [[2, 3]])
+
+
+class Batch(NamedTuple):
+    """Chunks of some clips with a reconstruction: by part [N, L, J_p, ...], the rest by chunk."""
+
+    target: dict
+    ours: dict
+    weight: dict
+    place: torch.Tensor
+    clip: torch.Tensor
+    t: torch.Tensor
+    frames: torch.Tensor
+
+
+class Clips:
+    """What `shoulder_widths` reads: clips as a cache holds them."""
+
+    def __init__(self, clips):
+        self.clips = clips
+
+    def frames(self, index):
+        return self.clips[index]
+
+
+def cached(frames, seed):
+    out = prepare(torch.from_numpy(with_gaps(moving_clip(frames, seed), seed)), BODY, Data())
+    return torch.cat((out.place[:, None], out.frames), 1).numpy()
+
+
+CLIPS = Clips([cached(frames, seed) for seed, frames in enumerate([37, 1, 10, 9, 11, 24, 25, 40])])
+WIDTHS = shoulder_widths(CLIPS, range(8))
+
+
+def one(index, frames=None, noise=0.3):
+    chunks = make_chunks(pack([CLIPS.frames(index) if frames is None else frames], [index]), BODY, Data())
+    generator = torch.Generator().manual_seed(index)
+    views = {part.name: chunks.local(part) for part in BODY.parts}
+    ours = {name: view.xy + noise * torch.randn(view.xy.shape, generator=generator) for name, view in views.items()}
+    return Batch({name: view.xy for name, view in views.items()}, ours, {name: view.weight for name, view in views.items()},
+                 chunks.place, chunks.clip, chunks.t, chunks.frames)
+
+
+def joined(batches):
+    return Batch(*({name: torch.cat([value[name] for value in values]) for name in values[0]} if isinstance(values[0], dict) else torch.cat(values)
+                   for values in zip(*batches)))
+
+
+def rows(batch, index):
+    return Batch(*({name: tensor[index] for name, tensor in value.items()} if isinstance(value, dict) else value[index] for value in batch))
+
+
+EACH = [one(index) for index in range(8)]
+
+
+def reconstruction(batches=(), widths=WIDTHS):
+    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths, CHUNK)
+    for batch in batches:
+        metric.add(batch.target, batch.ours, batch.weight, batch.place, batch.clip)
+    return metric
+
+
+def smoothness(batches=()):
+    metric = Smoothness(BODY)
+    for batch in batches:
+        metric.add(batch.target, batch.ours, batch.weight, batch.clip, batch.t, batch.frames)
+    return metric
+
+
+CODES = torch.where(torch.rand(40, 5, 3, generator=torch.Generator().manual_seed(1)) < 0.2, -1,
+                    torch.randint(16, (40, 5, 3), generator=torch.Generator().manual_seed(2)))
+
+
+def use(batches=()):
+    metric = CodebookUse([part.name for part in BODY.parts], [3, 2, 2, 3, 1], 16)
+    for codes in batches:
+        metric.add(codes)
+    return metric
+
+
+def close(result, expected, rel=1e-9):
+    assert result.keys() == expected.keys()
+    assert result == pytest.approx(expected, rel=rel, abs=1e-12)
+
+
+WAYS = [(reconstruction, EACH, joined), (smoothness, EACH, joined), (use, list(CODES.split(5)), torch.cat)]
+
+
+@pytest.mark.parametrize(("make", "each", "join"), WAYS, ids=["reconstruction", "smoothness", "codebook use"])
+def test_batches_their_order_and_ranks_change_nothing(make, each, join):
+    whole = make([join(each)]).result()
+    assert len(whole) > 20
+    close(make(each).result(), whole)
+    close(make(each[::-1]).result(), whole)
+    close(make([join(each[3:4]), join([each[i] for i in (7, 0, 2, 1)]), join(each[4:7])]).result(), whole)
+    summed, merged = make(), make(each[:3])
+    summed.load_state(make(each[:3]).state() + make(each[3:]).state())
+    merged.merge(make(each[3:]))
+    for metric in (summed, merged):
+        close(metric.result(), whole)
+    assert summed.state().dtype == torch.float64 and summed.state().dim() == 1
+    idle = make()  # a rank without a clip
+    empty = idle.state()
+    assert idle.result() == {}
+    idle.merge(merged)
+    assert torch.equal(idle.state(), merged.state()) and not empty.any()
+
+
+def test_the_chunks_order_within_a_batch_changes_nothing():
+    whole = joined(EACH)
+    shuffled = rows(whole, torch.randperm(len(whole.clip), generator=torch.Generator().manual_seed(0)))
+    for make in (reconstruction, smoothness):
+        close(make([shuffled]).result(), make([whole]).result())
+    assert smoothness([rows(whole, slice(0, 0))]).result() == reconstruction([rows(whole, slice(0, 0))]).result() == {}
+
+
+def test_a_perfect_reconstruction():
+    exact = [batch._replace(ours=batch.target) for batch in EACH]
+    result = reconstruction(exact).result()
+    assert {name for name in result if name.startswith("left_hand/")} == {
+        f"left_hand/{name}" for name in ("huber", "mse", "mae", "rmse", "pixels", "local", "pck_0.05", "pck_0.1", "pck_0.2")}
+    assert all(value == (1.0 if "pck" in name else 0.0) for name, value in result.items())
+    result = smoothness(exact).result()
+    for part in WEIGHTS:
+        assert result[f"{part}/speed_error"] == result[f"{part}/jerk_error"] == 0
+        assert result[f"{part}/jump/original/mean"] == result[f"{part}/jump/reconstruction/mean"] > 0
+
+
+@pytest.mark.parametrize("junk", [math.nan, math.inf, -1e30])
+def test_what_stands_in_missing_joints_and_past_the_end_has_no_effect(junk):
+    def filled(values):
+        return {name: torch.where(batch.weight[name][..., None] > 0, view, junk) for name, view in values.items()}
+
+    batch = joined(EACH)
+    assert (batch.frames < CHUNK).any() and all((weight == 0).any() for weight in batch.weight.values())
+    for make in (reconstruction, smoothness):
+        other = batch._replace(target=filled(batch.target), ours=filled(batch.ours))
+        assert torch.equal(make([other]).state(), make([batch]).state())
+
+
+def test_a_clips_tail_does_not_count():
+    """A clip of 13 frames scores as its first 10 and its last 3 do as chunks of their own length."""
+    batch = one(0, CLIPS.frames(0)[:13])
+    assert batch.frames.tolist() == [10, 3]
+    short = rows(batch, slice(1, 2))
+    short = short._replace(**{name: {part: value[:, :3] for part, value in getattr(short, name).items()} for name in ("target", "ours", "weight")},
+                           place=short.place[:, :3])
+    close(reconstruction([batch]).result(), reconstruction([rows(batch, slice(0, 1)), short]).result())
+    assert batch.ours["body"][1, 3:].abs().sum() > 0
+
+
+def test_a_part_without_anything_visible_has_no_key_and_spoils_nothing():
+    frames = CLIPS.frames(7).copy()
+    frames[:, 1 + LEFT_HAND : 1 + RIGHT_HAND] = 0
+    for make in (reconstruction, smoothness):
+        seen, unseen = make([one(7)]), make([one(7, frames)])
+        gone = {name for name in seen.result() if name not in unseen.result()}
+        assert gone == {name for name in seen.result() if name.startswith("left_hand/")} != set()
+        assert all(math.isfinite(value) for value in unseen.result().values())
+    result = reconstruction([one(7, frames)]).result()
+    parts = {part: weight for part, weight in WEIGHTS.items() if part != "left_hand"}
+    for name in ("huber", "mae", "local", "pck_0.1"):
+        mean = sum(weight * result[f"{part}/{name}"] for part, weight in parts.items()) / sum(parts.values())
+        assert result[f"weighted/{name}"] == pytest.approx(mean, rel=1e-12)
+    assert result["weighted/rmse"] == pytest.approx(math.sqrt(result["weighted/mse"]), rel=1e-12)
+    assert "left_hand" not in reconstruction([one(7, frames)]).by_joint()
+
+
+def four_joints(ours, weight, unit=20.0, widths=None, scale=2.0):
+    """ours [N, L, 4, 2] against an original that is all 0."""
+    metric = Reconstruction(FOUR, {"body": 1.0}, [scale], {0: 100.0} if widths is None else widths, 2)
+    n, size = ours.shape[:2]
+    place = torch.tensor([300.0, 200.0, unit]).expand(n, size, 3)
+    metric.add({"body": torch.zeros_like(ours)}, {"body": ours}, {"body": weight}, place, torch.zeros(n, dtype=torch.int64))
+    return metric
+
+
+def test_numbers_computed_by_hand():
+    ours, weight = torch.zeros(1, 2, 4, 2, dtype=torch.float64), torch.tensor([[[0.5, 1, 1, 0], [0, 1, 0, 0]]])
+    ours[0, 0, 0, 0] = 1.0  # the centre is 1 unit off
+    ours[0, 0, 1, 0], ours[0, 0, 1, 1] = 1.36, 0.48  # 0.6 from the centre: 12 px, 0.12 shoulder widths
+    ours[0, 0, 2, 0], ours[0, 0, 2, 1] = 1.0, 0.2  # 0.2 from the centre: 4 px, 0.04 shoulder widths
+    ours[0, 1, 1, 1] = 3.0  # its frame shows no centre, so it is in no local number
+    ours[0, :, 3] = 99.0  # never seen
+    numbers = [1.0, 0, 1.36, 0.48, 1.0, 0.2, 0, 3.0]
+    metric = four_joints(ours, weight)
+    assert metric.result() == four_joints(ours, weight.ceil()).result()  # however sure the detector was
+    huber = sum(0.5 * (2 * x) ** 2 if 2 * x <= 1 else 2 * x - 0.5 for x in numbers) / 8
+    mse = sum(x * x for x in numbers) / 8
+    expected = {"huber": huber, "mse": mse, "mae": sum(numbers) / 8, "rmse": math.sqrt(mse), "pixels": 16 / 3, "local": 0.16 / 3,
+                "pck_0.05": 2 / 3, "pck_0.1": 2 / 3, "pck_0.2": 1.0}
+    result = metric.result()
+    assert {name: result[f"body/{name}"] for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert {name: result[f"weighted/{name}"] for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert metric.by_joint()["body"].tolist() == pytest.approx([0, 0.12, 0.04, math.nan], nan_ok=True)
+    assert metric.by_frame()["body"].tolist() == pytest.approx([0.16 / 3, math.nan], nan_ok=True)
+
+
+def test_a_clip_without_shoulders_counts_in_pixels_alone():
+    ours = torch.ones(1, 2, 4, 2)
+    ours[:, :, 0] = 0
+    result = four_joints(ours, torch.ones(1, 2, 4), widths={}).result()
+    assert result["body/pixels"] == pytest.approx(0.75 * 20 * math.sqrt(2))
+    assert "body/local" not in result and "weighted/pck_0.1" not in result and not four_joints(ours, torch.ones(1, 2, 4), widths={}).by_frame()
+
+
+def test_a_part_whose_centre_lies_outside_it_is_measured_as_it_is():
+    body = skeleton.build(4, {"body": (2, 4)}, {"body": 1}, [[2, 3]])
+    metric = Reconstruction(body, {"body": 1.0}, [1.0], {0: 100.0}, 1)
+    metric.add({"body": torch.zeros(1, 1, 3, 2)}, {"body": torch.full((1, 1, 3, 2), 3.0)}, {"body": torch.ones(1, 1, 3)},
+               torch.full((1, 1, 3), 10.0), torch.tensor([0]))
+    assert metric.result()["body/pixels"] == pytest.approx(30 * math.sqrt(2))
+
+
+def test_shoulder_widths():
+    clip = np.zeros((5, 134, 3), np.float32)
+    clip[:, 0, 2], clip[:, [6, 7], 2] = 10, 1
+    clip[:, 6, 0] = [3, 4, 50, 6, 0.5]
+    clip[2, 7, 2] = 0
+    narrow, blind, other = clip.copy(), clip.copy(), clip[:, [0, 6, 7]]
+    narrow[:, 0, 2], blind[:, 6, 2] = 0.25, 0
+    clips = Clips([clip, narrow, blind, other])
+    assert shoulder_widths(clips, range(4)) == {0: 35.0}  # the median of 30, 40, 60 and 5
+    assert shoulder_widths(clips, [3], pair=(0, 1)) == {3: 35.0}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Clips that the front end leaves as they are, hand-made reconstructions, and what the bench's scorer says of them."""
+    if not SCORER.exists():
+        pytest.skip("the bench's scorer is not here")
+    root, rng = tmp_path_factory.mktemp("scored"), np.random.default_rng(0)
+    clips = {f"clip{i}": with_gaps(moving_clip(frames, i, unit=12 + i), i) for i, frames in enumerate([33, 8, 20])}
+    write_csl(root / "data", clips, {"test": list(clips)})
+    ours = {name: poses[..., :2] + rng.normal(0, 12, (*poses.shape[:2], 2)) for name, poses in clips.items()}
+    (root / "ours").mkdir()
+    for name, xy in ours.items():
+        np.save(root / "ours" / f"{name}.npy", np.concatenate((xy, np.ones_like(xy[..., :1])), -1))
+    command = [sys.executable, str(SCORER), "--reference", str(root / "data"), "--reconstructed", str(root / "ours")]
+    report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    options = {"smooth": 0, "max_gap": 0}
+    cache = open_cache(root / "data", **options)
+    return report, cache, data_config(root / "data", **options), clips, {name: torch.from_numpy(xy) for name, xy in ours.items()}
+
+
+def equals_scorer(result, report):
+    assert report["clips"] == 3
+    for part in ("face", "left_hand", "right_hand", "body"):
+        assert 0.02 < report[part]["local_pck@0.1"] < 0.98
+        assert result[f"{part}/local"] == pytest.approx(report[part]["local"], abs=6e-6)
+        assert result[f"{part}/pck_0.1"] == pytest.approx(report[part]["local_pck@0.1"], abs=6e-5)
+
+
+def test_chunks_score_as_the_bench_scores_the_clips(scored):
+    report, cache, data, _, ours = scored
+    metric = Reconstruction(BODY, WEIGHTS, SCALE, shoulder_widths(cache, cache.split("test")), data.chunk_len)
+    for index in cache.split("test"):
+        batch = one(index, cache.frames(index))
+        place = batch.place.clone()
+        place[place[..., 2] == 0] = 1  # past the clip's end
+        xy = torch.zeros(*place.shape[:2], 133, 2)
+        xy[torch.arange(CHUNK) < batch.frames[:, None]] = ours[cache.clips[index].name].float()
+        xy = (xy - place[..., None, :2]) / place[..., None, 2:]
+        body = batch.target["full_body"], batch.weight["full_body"]
+        views = {part.name: xy[..., part.joints, :] - part_centre(*body, part)[..., None, :] for part in BODY.parts}
+        metric.add(batch.target, views, batch.weight, batch.place, batch.clip)
+    equals_scorer(metric.result(), report)
+
+
+def test_whole_clips_in_pixels_score_as_the_bench_scores_them(scored):
+    report, cache, data, clips, ours = scored
+    widths = shoulder_widths(cache, cache.split("test"))
+    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths, data.chunk_len)
+    for index in cache.split("test"):
+        name, place = cache.clips[index].name, torch.from_numpy(cache.frames(index)[:, 0].copy())
+        metric.add_clip(clean(torch.from_numpy(clips[name]), data.min_score).double(), ours[name], place, index)
+    equals_scorer(metric.result(), report)
+
+
+def test_a_whole_clip_counts_by_the_frames_place_in_its_chunk():
+    original = torch.ones(25, 133, 3)
+    ours = torch.ones(25, 133, 2)
+    ours[7::10, 1:] += 3.0
+    metric = reconstruction(widths={0: 100.0})
+    metric.add_clip(original, ours, torch.ones(25, 3), 0)
+    assert metric.by_frame()["body"].nonzero().tolist() == [[7]]
+
+
+def moving(xs, ours, t=None, clip=None, size=4):
+    """Smoothness of joints whose x over time is xs and ours, [T], cut into chunks of `size`."""
+    count = -(-len(xs) // size)
+    view, made = torch.zeros(2, count * size, 4, 2, dtype=torch.float64)
+    view[: len(xs), :, 0], made[: len(xs), :, 0] = torch.tensor(xs)[:, None], torch.tensor(ours)[:, None]
+    inside = torch.arange(count * size).view(count, size) < len(xs)
+    weight = inside[..., None].expand(-1, -1, 4).double()
+    metric = Smoothness(FOUR)
+    metric.add({"body": view.view(count, size, 4, 2)}, {"body": made.view(count, size, 4, 2)}, {"body": weight},
+               torch.zeros(count, dtype=torch.int64) if clip is None else torch.tensor(clip),
+               torch.arange(count) if t is None else torch.tensor(t), inside.sum(1))
+    return metric.result()
+
+
+def test_movement_computed_by_hand():
+    steady = [float(i) for i in range(10)]
+    result = moving(steady, [0.0] * 4 + [5.0] * 6)
+    assert result["body/jump/original/mean"] == 1.0  # frames 3 to 4 and 7 to 8
+    assert result["body/jump/reconstruction/mean"] == 2.5
+    assert result["body/jump/reconstruction/q50"] == 0.0
+    assert result["body/jump/reconstruction/q99"] == pytest.approx(5.0, rel=0.006)
+    assert result["body/speed_error"] == pytest.approx((8 * 1 + 4) / 9)
+    assert result["body/jerk_error"] == pytest.approx((5 + 10 + 5) / 7)
+    assert moving([float(i**3) for i in range(10)], steady)["body/jerk_error"] == pytest.approx(6.0)
+
+
+def test_only_neighbours_of_one_clip_are_joined():
+    steady = [float(i) for i in range(12)]
+    still = [0.0] * 12
+    assert "body/jump/original/mean" not in moving(steady, still, t=[0, 2, 4])
+    assert "body/jump/original/mean" not in moving(steady, still, t=[0, 1, 2], clip=[0, 1, 2])
+    apart = moving([0.0] * 4 + [50.0] * 4 + [51.0] * 4, still, t=[0, 1, 2], clip=[3, 5, 5])
+    assert apart["body/jump/original/mean"] == 1.0
+    assert apart["body/speed_error"] == pytest.approx(1 / 10)
+    assert moving([1.0], [2.0]) == {}
+
+
+def test_quantiles_are_the_samples_to_the_bins_width():
+    jumps = np.sort(np.exp(np.random.default_rng(0).normal(-1, 1.5, 3000)))
+    xs, size = np.cumsum(np.stack((jumps, np.zeros(3000)), 1).ravel()), 2
+    result = moving(xs.tolist(), [0.0] * 6000, size=size)
+    for name, share in {"q50": 0.5, "q90": 0.9, "q99": 0.99}.items():
+        exact = float(np.quantile(jumps[1:], share, method="inverted_cdf"))
+        assert result[f"body/jump/original/{name}"] == pytest.approx(exact, rel=0.006)
+        assert result[f"body/jump/reconstruction/{name}"] == 0
+    far = moving([0.0, 0.0, 1e4, 1e4], [0.0] * 4, size=2)
+    assert far["body/jump/original/q50"] == 100.0 and far["body/jump/original/mean"] == 1e4
+
+
+def counted(codes, levels=(1,), size=8, **more):
+    metric = CodebookUse(["body", "face"][: len(levels)], levels, size)
+    metric.add(codes, **more)
+    return metric
+
+
+def test_perplexity_is_K_of_uniform_codes_and_1_of_one_code():
+    uniform = counted(torch.arange(8).repeat(5)[:, None, None]).result()
+    assert uniform["codes/body/0/perplexity"] == pytest.approx(8)
+    assert uniform["codes/body/0/entropy"] == pytest.approx(1)
+    assert (uniform["codes/body/0/used"], uniform["codes/body/0/dead"], uniform["codes/body/0/count"]) == (1, 0, 40)
+    single = counted(torch.full((40, 1, 1), 3)).result()
+    assert (single["codes/body/0/perplexity"], single["codes/body/0/entropy"], single["codes/body/0/used"]) == (1, 0, 1 / 8)
+    two = counted(torch.tensor([1, 1, 5, 5])[:, None, None]).result()
+    assert two["codes/body/0/perplexity"] == pytest.approx(2)
+
+
+def test_a_batchs_perplexity_is_not_the_splits():
+    codes = torch.arange(512)[torch.randperm(512, generator=torch.Generator().manual_seed(0))].view(16, 32, 1, 1)
+    each = [counted(batch, size=512).result()["codes/body/0/perplexity"] for batch in codes]
+    whole = CodebookUse(["body"], [1], 512)
+    for batch in codes:
+        whole.add(batch)
+    assert max(each) < 33
+    assert whole.result()["codes/body/0/perplexity"] == pytest.approx(512)
+
+
+def test_codes_not_sent_or_of_unseen_parts_do_not_count():
+    codes = torch.tensor([[[0, 1], [2, -1]], [[0, -1], [3, -1]], [[5, 5], [4, -1]]])  # [N, P, Q]
+    metric = counted(codes, (2, 1), valid=torch.tensor([[True, True], [True, False], [False, True]]))
+    expected = torch.zeros(2, 2, 8, dtype=torch.int64)
+    expected[0, 0, 0], expected[0, 1, 1], expected[1, 0, 2], expected[1, 0, 4] = 2, 1, 1, 1
+    assert torch.equal(metric.counts, expected)
+    assert not any(name.startswith("codes/face/1") for name in metric.result())
+    with pytest.raises(ValueError, match="a code is 8: a codebook of 8 has codes from 0 to 7"):
+        metric.add(torch.full((1, 2, 2), 8))
+
+
+def test_the_worst_level_and_the_collapsed_ones():
+    codes = torch.stack((torch.arange(64) % 8, torch.arange(64) % 2, torch.arange(64) % 4), 1)
+    codes = torch.stack((codes[:, :2], torch.stack((codes[:, 2], torch.full((64,), -1)), 1)), 1)  # [N, P, Q]: 8 and 2 codes; 4 codes
+    metric = counted(codes, (2, 1))
+    assert metric.worst() == ("body", 1)
+    assert metric.result()["codes/worst/perplexity"] == pytest.approx(2)
+    assert metric.collapsed(used=0.3, entropy=0) == [("body", 1)]
+    assert metric.collapsed(used=0, entropy=0.7) == [("body", 1), ("face", 0)]
+    assert metric.collapsed(used=0.1, entropy=0.1) == []
+    few = counted(torch.arange(50)[:, None, None], size=1024)
+    assert few.result()["codes/body/0/used"] < 0.05 and few.collapsed(used=0.9, entropy=0.9) == []
+    assert CodebookUse(["body"], [1], 8).worst() is None and CodebookUse(["body"], [1], 8).collapsed(1, 1) == []
