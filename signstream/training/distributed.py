@@ -1,0 +1,162 @@
+"""One program for one process, torchrun and `accelerate launch`: which rank this is, on which device, and what the ranks say to each other.
+
+    with start(train.device, train.threads) as ranks:
+        ranks.sum_(tensor)          ranks.gather(rows, dim=0)       ranks.any(flag)
+        ranks.broadcast(value)      ranks.collect(value)            ranks.barrier()
+
+Every method but `is_main` is a collective: all ranks call it, in the same order. With one process they cost nothing.
+Tensors on a GPU travel over nccl, all else over gloo.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+TIMEOUT = timedelta(minutes=30)  # a rank may build the pose cache on a disk of its own before it joins the others
+
+
+@dataclass(frozen=True)
+class Ranks:
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    device: torch.device = torch.device("cpu")
+    threads: int = 1  # CPU threads of this process
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @torch.no_grad()
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks, in place, of a tensor of any one shape."""
+        if self.world > 1:
+            whole = tensor.contiguous()
+            dist.all_reduce(whole)
+            if whole is not tensor:
+                tensor.copy_(whole)
+        return tensor
+
+    @torch.no_grad()
+    def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
+        """[.., n of this rank, ..] -> [.., sum of n, ..] in rank order, the same on every rank; n may be 0. Any dtype, no gradient."""
+        if self.world == 1:
+            return tensor.detach()
+        rows = tensor.movedim(dim, 0).contiguous()
+        counts = torch.zeros(self.world, dtype=torch.int64)
+        counts[self.rank] = len(rows)
+        counts = self.sum_(counts).tolist()
+        size = rows.element_size() * rows.shape[1:].numel()
+        mine = torch.zeros(max(counts) * size, dtype=torch.uint8, device=rows.device)  # bytes: gloo knows few dtypes
+        mine[: len(rows) * size] = rows.flatten().view(torch.uint8)
+        parts = [torch.empty_like(mine) for _ in counts]
+        if len(mine):
+            dist.all_gather(parts, mine)
+        pieces = [part[: n * size].view(rows.dtype).view(n, *rows.shape[1:]) for part, n in zip(parts, counts)]
+        return torch.cat(pieces).movedim(0, dim)
+
+    def any(self, flag: bool) -> bool:
+        """True on every rank if it is true on one."""
+        return bool(self.sum_(torch.tensor(int(flag))) > 0)
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's small picklable value, on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
+    def collect(self, value: Any) -> list[Any]:
+        """Every rank's small picklable value, in rank order, on every rank."""
+        if self.world == 1:
+            return [value]
+        box = [None] * self.world
+        dist.all_gather_object(box, value)
+        return box
+
+    def barrier(self) -> None:
+        self.sum_(torch.zeros(1))
+
+
+@contextmanager
+def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iterator[Ranks]:
+    """Joins the ranks that the launcher's variables name (none: one process) and leaves them at the end, whatever happens."""
+    ranks = _place(os.environ, device, threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(ranks.threads)
+    try:
+        if ranks.device.type == "cuda":
+            torch.cuda.set_device(ranks.device)
+        if ranks.world > 1:
+            backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world)
+        yield ranks
+    finally:
+        if ranks.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+        torch.set_num_threads(before)
+
+
+def _place(environment: Mapping[str, str], device: str, threads: int | Literal["auto"]) -> Ranks:
+    world = _number(environment, "WORLD_SIZE", 1)
+    if world > 1 and "RANK" not in environment:
+        raise ValueError(f"WORLD_SIZE is {world}, but RANK is not set: start the program with torchrun, train_multi.sh or accelerate launch")
+    rank = _number(environment, "RANK", 0) if world > 1 else 0
+    local_rank = _number(environment, "LOCAL_RANK", rank) if world > 1 else 0
+    if rank >= world:
+        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world}: ranks count from 0")
+    local_world = _number(environment, "LOCAL_WORLD_SIZE", world) if world > 1 else 1
+    gpus_needed = max(local_rank + 1, local_world if "LOCAL_WORLD_SIZE" in environment else 0)
+    count = auto_threads(environment, local_world) if threads == "auto" else threads
+    return Ranks(rank, world, local_rank, pick_device(device, local_rank, gpus_needed), count)
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    if not text.isdecimal():
+        raise ValueError(f"the environment variable {name} is {text!r}: a whole number is expected")
+    return int(text)
+
+
+def pick_device(device: str, local_rank: int, local_world: int) -> torch.device:
+    """The device of one of `local_world` processes on this machine."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"train.device is {device!r}: auto, cpu or cuda is expected; CUDA_VISIBLE_DEVICES chooses among GPUs")
+    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if gpus == 0:
+        if device == "cuda":
+            raise ValueError("train.device is cuda, but torch sees no GPU: check nvidia-smi and torch.version.cuda, or set train.device=cpu")
+        return torch.device("cpu")
+    if gpus < local_world:
+        raise ValueError(f"{local_world} processes on this machine, but torch sees {gpus} GPUs: start at most {gpus} (NUM_GPUS={gpus}), "
+                         "or set train.device=cpu")
+    return torch.device("cuda", local_rank)
+
+
+def auto_threads(environment: Mapping[str, str], local_world: int) -> int:
+    """This process's share of the cores. OMP_NUM_THREADS caps it where there is one process: to several, torchrun itself sets it to 1."""
+    share = max(physical_cores() // local_world, 1)
+    return min(share, max(_number(environment, "OMP_NUM_THREADS", share), 1)) if local_world == 1 else share
+
+
+def physical_cores() -> int:
+    """Cores that this process may run on; the hardware threads of a core count once."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+    def core(cpu: int) -> str:
+        try:
+            return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        except OSError:  # not Linux
+            return str(cpu)
+
+    return len({core(cpu) for cpu in allowed})

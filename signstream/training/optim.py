@@ -1,0 +1,87 @@
+"""The optimiser, the learning rate, and how many clips a step and a micro batch hold.
+
+    world: processes; a step's clips are clips_per_step (times world with scale_with_world), in micro batches whose gradients add up
+"""
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from signstream.config import Train
+
+
+def build_optimizer(model: nn.Module, train: Train, world: int = 1) -> torch.optim.AdamW:
+    """AdamW at the peak rate; what `undecayed` finds has no weight decay."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    kept = undecayed(model)
+    groups = [
+        {"params": [p for _, p in trained if id(p) not in kept], "weight_decay": train.wd},
+        {"params": [p for _, p in trained if id(p) in kept], "weight_decay": 0.0},
+    ]
+    fused = all(p.is_cuda for _, p in trained)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=peak_rate(train, world), fused=fused or None)
+
+
+def undecayed(model: nn.Module) -> set[int]:
+    """The ids of the parameters without weight decay: norms and biases (anything of fewer than two dimensions), embeddings,
+    and those that their module names in an attribute `no_decay: tuple[str, ...]`. A shared parameter is in if any of its places says so."""
+    found = set()
+    for module in model.modules():
+        own = dict(module.named_parameters(recurse=False))
+        named = set(getattr(module, "no_decay", ()))
+        assert named <= set(own), f"{type(module).__name__}.no_decay names {sorted(named - set(own))}, its parameters are {sorted(own)}"
+        found |= {id(p) for name, p in own.items() if p.ndim < 2 or name in named or isinstance(module, nn.Embedding)}
+    return found
+
+
+def peak_rate(train: Train, world: int = 1) -> float:
+    return train.lr * math.sqrt(world) if train.scale_with_world else train.lr
+
+
+def learning_rate(step: int, total: int, train: Train, world: int = 1) -> float:
+    """The rate of step 0 .. total - 1: a line up to the peak, then a cosine down to `min_lr` of it at the last step.
+    In a run shorter than twice `warmup_steps` the rise takes half of it."""
+    peak, warmup = peak_rate(train, world), min(train.warmup_steps, total // 2)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = min((step - warmup) / max(total - 1 - warmup, 1), 1.0)
+    return peak * (train.min_lr + (1 - train.min_lr) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def accumulation(train: Train, batch_size: int, world: int = 1) -> tuple[int, int]:
+    """(clips of a micro batch, micro batches a step) of one process, when it can read `batch_size` clips at once.
+    Their product is the process's share of the step, or more by less than one clip a micro batch: dealt to within one clip, none is larger."""
+    clips = train.clips_per_step if train.scale_with_world else math.ceil(train.clips_per_step / world)
+    micro = math.ceil(clips / batch_size)
+    return math.ceil(clips / micro), micro
+
+
+def largest_batch(try_batch: Callable[[int], object], upper: int, lower: int = 1) -> int:
+    """The largest n from `lower` to `upper` for which a batch a tenth larger still fits the GPU; `try_batch` does all that a step does
+    with the n clips that need most, and raises torch.cuda.OutOfMemoryError where they do not fit."""
+    if not _fits(try_batch, lower):
+        raise ValueError(f"a batch of {lower} clips does not fit the GPU: set data.max_frames, a smaller model, or train.device=cpu")
+    fits, size = lower, min(2 * lower, upper)
+    while fits < size and _fits(try_batch, size):
+        fits, size = size, min(2 * size, upper)
+    while size - fits > 1:
+        middle = (fits + size) // 2
+        fits, size = (middle, size) if _fits(try_batch, middle) else (fits, middle)
+    return fits
+
+
+def _fits(try_batch: Callable[[int], object], size: int) -> bool:
+    try:
+        try_batch(size + size // 10)
+        fits = True
+    except torch.cuda.OutOfMemoryError:
+        fits = False
+    if not fits:
+        gc.collect()  # after the except clause: until then the traceback holds the batch's tensors
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return fits
