@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# From nothing to a data set that is ready to train on. Without CSL-Daily (a folder or link ./CSL-Daily, or DATA=DIR) it makes the
-# synthetic signer. Arguments are options of the config: bash train.sh data.chunk_len=8
+# Trains a tokenizer with one process. Arguments go to signstream.training.train_rvq:
+#   bash train.sh                                                       # without CSL-Daily: makes the synthetic signer and trains on it, minutes on two cores
+#   bash train.sh --config configs/default.yaml data.root=CSL-Daily     # CSL-Daily on one GPU
+#   bash train.sh --config configs/default.yaml --checkpoint auto       # goes on where the newest run stopped
+# Without arguments: CSL-Daily if there is a folder or link ./CSL-Daily, else the quickstart on data/synthetic.
 set -euo pipefail
 source "$(dirname "$0")/scripts/env.sh"
 
-if [ -z "${DATA:-}" ] && [ -e CSL-Daily ]; then
-    DATA=CSL-Daily
+if [ "$#" -gt 0 ]; then
+    exec "$PYTHON" -m signstream.training.train_rvq "$@"
 fi
-if [ -z "${DATA:-}" ]; then
-    DATA=data/synthetic
-    [ -d "$DATA" ] || "$PYTHON" -m signstream.data.synthetic --out "$DATA" --clips 600 --seed 0
+if [ -e CSL-Daily ]; then
+    exec "$PYTHON" -m signstream.training.train_rvq --config configs/default.yaml data.root=CSL-Daily
 fi
-"$PYTHON" -m signstream.data.visualize_dataset --config configs/default.yaml --out pictures data.root="$DATA" "$@"
-echo "no model yet: the data set $DATA is ready and its pictures are in $PWD/pictures; training comes with the next change"
+[ -d data/synthetic ] || "$PYTHON" -m signstream.data.synthetic --out data/synthetic --clips 1000 --seed 0
+"$PYTHON" -m signstream.data.visualize_dataset --config configs/quickstart.yaml --out pictures
+"$PYTHON" -m signstream.training.train_rvq --config configs/quickstart.yaml
