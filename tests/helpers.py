@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from clips import moving_clip
-from signstream.config import Data, from_dict
+from signstream.config import Data, from_dict, load_config
+from signstream.data.synthetic import make_dataset
 from signstream.io.pose_cache import PoseCache
+from signstream.training.distributed import Ranks
+from signstream.training.loop import Loop, auto_batch
+from signstream.training.seed import seed_everything
 
 
 def whole_clip(frames: int = 12, seed: int = 0) -> np.ndarray:
@@ -90,3 +94,46 @@ FORMS = {
     "Fortran order": np.asfortranarray,
     "Fortran order, float64, 134 rows": lambda p: np.asfortranarray(with_size(p).astype(np.float64)),
 }
+
+
+TINY_RUN = ("model.encoder_layer=1", "model.encoder_latent_dim=32", "model.latent_dim=16", "model.rvq.codebook_size=32", "train.device=cpu",
+            "train.threads=1", "train.warmup_steps=2", "train.clips_per_step=8", "train.amp=fp32", "train.sample_clips=1")
+# Nothing drawn at random, nothing that is not a sum over chunks: what is left must not depend on how clips fall into batches and ranks.
+# The usage loss is a function of its batch's shares, and which residuals a batch offers for revival depends on the batch.
+PLAIN = ("data.augment.mirror=false", "data.augment.time_warp=false", "data.augment.dropout_prob=0", "data.augment.random_phase=false",
+         "model.rvq.level_dropout=0", "model.rvq.usage_reg=0", "model.rvq.revive_below=0")
+
+
+def signer_root(folder: Path, clips: int = 24, splits: dict | None = None) -> Path:
+    """A data root of the synthetic signer; `splits` {split: (first, last)} says which clips are in a split instead of its own."""
+    root = make_dataset(folder / "data", clips, seed=1, signers=3, glosses=30)
+    if splits is not None:
+        names = sorted(path.stem for path in (root / "frames_512x512").glob("*.npy"))
+        (root / "split_files.json").write_text(json.dumps({split: names[a:b] for split, (a, b) in splits.items()}), encoding="utf-8")
+    return root
+
+
+def tiny_options(root: Path, *more: str) -> list[str]:
+    """A tiny run on that data, as the command line would say it; its cache and its runs lie beside it."""
+    return [f"data.root={root}", f"data.cache={root.parent / 'cache'}", f"save_path={root.parent / 'runs'}", *TINY_RUN, *more]
+
+
+def begin_loop(options: list[str], ranks: Ranks | None = None) -> Loop:
+    """A loop before its first step."""
+    ranks, config = ranks or Ranks(), load_config(None, options)
+    seed_everything(config.train.seed, ranks.rank)
+    cache = PoseCache.open(config.data, workers=1, quiet=True)
+    loop = Loop(config, cache, ranks, auto_batch(config, cache, ranks))
+    loop.fit_constants()
+    return loop
+
+
+def run_steps(loop: Loop, steps: int) -> list[float]:
+    """So many steps, over the ends of epochs; their losses."""
+    losses = []
+    while True:
+        for clips in loop.loader:
+            loop.train_step(clips)
+            losses.append(loop.recent[-1])
+            if len(losses) == steps:
+                return losses

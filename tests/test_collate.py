@@ -10,7 +10,7 @@ from signstream.data.collate import make_chunks, pack
 from signstream.data.frontend import prepare
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 
-STILL = Augment(mirror=False, time_warp=False, dropout_prob=0, random_phase=False)
+STILL = Augment(mirror=False, time_warp=False, affine=0, dropout_prob=0, random_phase=False)
 FIELDS = ("xy", "weight", "seen", "place", "frames", "t")
 
 
@@ -82,7 +82,7 @@ def test_the_seed_alone_decides_the_augmentation():
     assert one.xy.shape != other.xy.shape or not torch.equal(one.xy, other.xy)
 
 
-@pytest.mark.parametrize(("switch", "value"), [("mirror", True), ("time_warp", True), ("dropout_prob", 0.2), ("random_phase", True)])
+@pytest.mark.parametrize(("switch", "value"), [("mirror", True), ("time_warp", True), ("affine", 0.2), ("dropout_prob", 0.2), ("random_phase", True)])
 def test_each_augmentation_has_its_switch(switch, value):
     many, plain = list(range(16)), chunks(list(range(16)))
     off = chunks(many, replace(Data(), augment=STILL), seed=5)

@@ -11,6 +11,7 @@ from signstream.data.transforms import (
     SigningSpace,
     assemble,
     cut,
+    deform,
     fit_signing_space,
     hide_joints,
     local_view,
@@ -23,7 +24,7 @@ from signstream.data.transforms import (
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import build
 
-STILL = Augment(mirror=False, time_warp=False, dropout_prob=0, random_phase=False)
+STILL = Augment(mirror=False, time_warp=False, affine=0, dropout_prob=0, random_phase=False)
 
 
 def ready(frames=40, seed=0, gaps=True):
@@ -128,6 +129,14 @@ def test_mirroring_pixels_before_or_frames_after_the_front_end_is_the_same():
 def test_a_skeleton_without_pairs_cannot_be_mirrored():
     with pytest.raises(ValueError, match=r"data\.mirror_pairs"):
         mirror(torch.zeros(1, 4, 3), build(4, {"body": (1, 4)}, {"body": 1}, [[1, 2]]))
+
+
+def test_a_deformed_chunk_is_undone_by_the_inverse_map_and_missing_joints_stay_at_zero():
+    frames, maps = ready().view(4, 10, 133, 3), torch.eye(2) + torch.randn(4, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.2
+    out = deform(frames, maps)
+    torch.testing.assert_close(deform(out, torch.linalg.inv(maps)), frames, atol=1e-4, rtol=1e-4)
+    assert torch.equal(out[..., 2], frames[..., 2])
+    assert (out[frames[..., 2] == 0] == 0).all()
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])

@@ -96,6 +96,9 @@ def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = 
     if rng is not None and data.augment.mirror and len(plan.clip):
         chosen = torch.from_numpy((rng.random(len(batch.lengths)) < 0.5)[plan.clip].nonzero()[0]).to(joints.device)
         joints = joints.index_copy(0, chosen, transforms.mirror(joints[chosen], skeleton))
+    if rng is not None and data.augment.affine and len(plan.clip):
+        maps = np.eye(2) + rng.normal(0, data.augment.affine, (len(batch.lengths), 2, 2))
+        joints = transforms.deform(joints, torch.from_numpy(maps[plan.clip].astype(np.float32)).to(joints.device))
     weight = joints[..., 2]
     seen = transforms.hide_joints(weight, data.augment.dropout_prob, generator) if generator is not None and data.augment.dropout_prob else weight
     index = np.array(batch.index, np.int64)[plan.clip] if len(plan.clip) else plan.clip

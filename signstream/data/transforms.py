@@ -88,6 +88,12 @@ def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
     return out
 
 
+def deform(frames: Tensor, maps: Tensor) -> Tensor:
+    """x and y of each chunk through its linear map: frames [N, L, J, 3], maps [N, 2, 2] -> [N, L, J, 3]; a map's inverse undoes it."""
+    x, y, a = frames[..., 0], frames[..., 1], maps[:, None, None]
+    return torch.stack((x * a[..., 0, 0] + y * a[..., 1, 0], x * a[..., 0, 1] + y * a[..., 1, 1], frames[..., 2]), -1)
+
+
 def hide_joints(weight: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Occlusion: about `share` of a chunk's joints lose a random stretch of its frames. weight [N, L, J] -> the same with zeros."""
     n, size, joints = weight.shape

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROWS = 512  # vectors whose products with a codebook are looked through while they are still in cache
-SOFT_ROWS = 256  # vectors that the usage loss is estimated on
+SOFT_ROWS = 128  # vectors that the usage loss is estimated on
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,14 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def _statistics(self, residuals: list[Tensor], index: list[Tensor], valid: Tensor) -> Statistics:
         """residuals [P, N, Z] before each level and the codes [P, N] that they got."""
-        weights = [(valid & (level < self.levels)[:, None]).float() for level in range(self.depth)]
-        counts, sums = zip(*(_tally(r, w, i, self.codebook.shape[2]) for r, w, i in zip(residuals, weights, index)))
+        counts, sums = torch.zeros_like(self.ema_count), torch.zeros_like(self.ema_sum)
+        for level in range(self.depth):
+            _tally(residuals[level], (valid & (level < self.levels)[:, None]).float(), index[level], counts, sums, level)
         order = torch.rand(valid.shape, generator=self._generator()).to(valid.device).masked_fill(~valid, -1.0)
         best, row = order.topk(min(self.donors, valid.shape[1]), dim=1)  # valid rows first
         donors = torch.stack([r.gather(1, row[..., None].expand(-1, -1, r.shape[-1])) for r in residuals], 1)
         pad = self.donors - row.shape[1]
-        return Statistics(torch.stack(counts, 1), torch.stack(sums, 1), F.pad(donors, (0, 0, 0, pad)), F.pad((best >= 0).float(), (0, pad)))
+        return Statistics(counts, sums, F.pad(donors, (0, 0, 0, pad)), F.pad((best >= 0).float(), (0, pad)))
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
@@ -158,11 +159,13 @@ class ResidualQuantizer(nn.Module):
         """Once per optimiser step, on every rank. Returns how many dead codes were revived."""
         counts, sums, donors, offered = self._shared(statistics, all_reduce, rank, world)
         self.step += 1
-        self.ema_weight.mul_(self.decay).add_(1 - self.decay)
-        self.ema_count.mul_(self.decay).add_(counts, alpha=1 - self.decay)
-        self.ema_sum.mul_(self.decay).add_(sums, alpha=1 - self.decay)
-        used = self.ema_count > 1e-6 * self.ema_weight
-        self.codebook.copy_(torch.where(used[..., None], self.ema_sum / self.ema_count.clamp(min=1e-12)[..., None], self.codebook))
+        self.ema_weight.lerp_(torch.ones_like(self.ema_weight), 1 - self.decay)
+        self.ema_count.lerp_(counts, 1 - self.decay)
+        self.ema_sum.lerp_(sums, 1 - self.decay)
+        idle = (self.ema_count <= 1e-6 * self.ema_weight).nonzero(as_tuple=True)  # nothing to take a mean of: they stay where they are
+        kept = self.codebook[idle]
+        torch.div(self.ema_sum, self.ema_count.clamp(min=1e-12)[..., None], out=self.codebook)
+        self.codebook[idle] = kept
         return self._revive(donors, offered)
 
     def _shared(self, statistics: Statistics, all_reduce: Callable[[Tensor], None] | None, rank: int, world: int) -> tuple[Tensor, ...]:
@@ -222,10 +225,10 @@ def _kmeans(vectors: Tensor, valid: Tensor, size: int, iterations: int, generato
 
     centres, weight = vectors_at(torch.arange(size, device=number.device) % number), valid.float()
     for _ in range(iterations):
-        counts, sums = _tally(vectors, weight, _nearest(vectors, centres), size)
+        counts, sums = _tally(vectors, weight, _nearest(vectors, centres), *_no_tally(centres))
         spare = vectors_at((torch.rand(parts, size, generator=generator).to(number.device) * number).long())
         centres = torch.where(counts[..., None] > 0, sums / counts.clamp(min=1)[..., None], spare)
-    return centres, _tally(vectors, weight, _nearest(vectors, centres), size)[0]
+    return centres, _tally(vectors, weight, _nearest(vectors, centres), *_no_tally(centres))[0]
 
 
 def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
@@ -236,13 +239,19 @@ def _nearest(vectors: Tensor, centres: Tensor) -> Tensor:
     return torch.cat(blocks, 1) if blocks else vectors.new_zeros(vectors.shape[:2], dtype=torch.int64)
 
 
-def _tally(vectors: Tensor, weight: Tensor, index: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """How much weight [P, N] falls to each of `size` codes, and the weighted sum of its vectors: [P, K], [P, K, Z]."""
-    parts, _, dim = vectors.shape
-    flat = (index + torch.arange(parts, device=index.device)[:, None] * size).flatten()
-    counts = vectors.new_zeros(parts * size).index_add_(0, flat, weight.flatten())
-    sums = vectors.new_zeros(parts * size, dim).index_add_(0, flat, (vectors * weight[..., None]).flatten(0, 1))
-    return counts.view(parts, size), sums.view(parts, size, dim)
+def _no_tally(centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Empty counts [P, 1, K] and sums [P, 1, K, Z] for centres [P, K, Z]."""
+    return torch.zeros_like(centres[:, None, :, 0]), torch.zeros_like(centres[:, None])
+
+
+def _tally(vectors: Tensor, weight: Tensor, index: Tensor, counts: Tensor, sums: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
+    """Adds what falls to each code of a level to counts [P, Q, K] and sums [P, Q, K, Z]: vectors [P, N, Z], weight and index [P, N].
+    Returns that level's counts and sums."""
+    parts, depth, size, dim = sums.shape
+    flat = (index + (torch.arange(parts, device=index.device) * depth + level)[:, None] * size).flatten()
+    counts.view(-1).index_add_(0, flat, weight.flatten())
+    sums.view(-1, dim).index_add_(0, flat, (vectors * weight[..., None]).flatten(0, 1))
+    return counts[:, level], sums[:, level]
 
 
 def _rotate(latents: Tensor, target: Tensor) -> Tensor:
