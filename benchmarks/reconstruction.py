@@ -27,8 +27,9 @@ from signstream.training.loop import Loop
 
 PARTS = "{face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}"
 OPTIONS = [
-    f"data.body_parts={PARTS}", "data.fps=25", "data.smooth=0", "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64",
-    "model.rvq.codebook_size=1024", "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=200",
+    f"data.body_parts={PARTS}", "data.fps=25", "data.smooth=0", "data.augment.affine=0.1",
+    "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64", "model.rvq.codebook_size=1024",
+    "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=200",
     "train.part_weights={face: 1, left_hand: 1, right_hand: 1, body: 1}",
 ]
 

@@ -42,7 +42,7 @@ class Augment:
     mirror: bool = True
     time_warp: bool = True
     time_warp_range: float = option(0.2, low=0, high=0.9)
-    affine: float = option(0.1, low=0, high=1)
+    affine: float = option(0.0, low=0, high=1)
     dropout_prob: float = option(0.05, low=0, high=1)
     random_phase: bool = True
 
