@@ -1,10 +1,12 @@
 """Tiny data sets on disk, in the CSL-Daily and npz layouts, and what a cache makes of them."""
 import io
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clips import moving_clip
 from signstream.config import Data, from_dict, load_config
@@ -100,8 +102,8 @@ TINY_RUN = ("model.encoder_layer=1", "model.encoder_latent_dim=32", "model.laten
             "train.threads=1", "train.warmup_steps=2", "train.clips_per_step=8", "train.amp=fp32", "train.sample_clips=1")
 # Nothing drawn at random, nothing that is not a sum over chunks: what is left must not depend on how clips fall into batches and ranks.
 # The usage loss is a function of its batch's shares, and which residuals a batch offers for revival depends on the batch.
-PLAIN = ("data.augment.mirror=false", "data.augment.time_warp=false", "data.augment.dropout_prob=0", "data.augment.random_phase=false",
-         "model.rvq.level_dropout=0", "model.rvq.usage_reg=0", "model.rvq.revive_below=0")
+PLAIN = ("data.augment.mirror=false", "data.augment.time_warp=false", "data.augment.affine=0", "data.augment.dropout_prob=0",
+         "data.augment.random_phase=false", "model.rvq.level_dropout=0", "model.rvq.usage_reg=0", "model.rvq.revive_below=0")
 
 
 def signer_root(folder: Path, clips: int = 24, splits: dict | None = None) -> Path:
@@ -137,3 +139,26 @@ def run_steps(loop: Loop, steps: int) -> list[float]:
             losses.append(loop.recent[-1])
             if len(losses) == steps:
                 return losses
+
+
+def assert_same(a, b, where="state"):
+    """Bit for bit, whatever it is made of."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert list(a) == list(b), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}[{key!r}]")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b)):
+            assert_same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

@@ -42,6 +42,9 @@ class Loop:
         self.parts = [part.name for part in cache.skeleton.parts]
         self.losses = Losses(config, self.parts)
         self.model: RVQModel = build_model(config, cache.skeleton).to(ranks.device)
+        if config.model.compile:
+            for half in (self.model.encoder, self.model.decoder):
+                half.forward = torch.compile(half.forward, dynamic=True)
         self.optimizer = optim.build_optimizer(self.model, train, ranks.world)
         self.scaler = grad_scaler(train.amp == "fp16" and ranks.device.type == "cuda")
         self.micro, self.accumulate = optim.accumulation(train, batch_size, ranks.world)
@@ -63,9 +66,20 @@ class Loop:
         return self.loader.sampler.epoch
 
     @property
+    def epoch_done(self) -> bool:
+        """Whether the epoch's last step is behind us."""
+        return self.loader.sampler.step >= len(self.loader)
+
+    @property
     def total_steps(self) -> int:
         clips = len(self.loader.clips)
         return self.config.train.epochs * -(-clips // (self.micro * self.accumulate * self.ranks.world))
+
+    @property
+    def quantise(self) -> bool:
+        """Whether the next step trains the codebooks too: after the warm-up, which takes half of a run that is shorter than twice that."""
+        warmup = min(self.config.train.warmup_steps, self.total_steps // 2)
+        return bool(self.model.quantizer.initialised) or self.step >= warmup
 
     # -- before the first step
 
@@ -76,7 +90,7 @@ class Loop:
         space = fit_signing_space(frames, self.cache.skeleton, self.config.data)
         self.views = Views(self.cache.skeleton, SigningSpace.from_state(self.ranks.broadcast(space.state_dict())))
         if self.ranks.is_main:
-            batch = make_chunks(pack([self.cache.frames(i) for i in sample], sample), self.cache.skeleton, self.config.data)
+            batch = make_chunks(self._packed(sample), self.cache.skeleton, self.config.data)
             self.model.cpu().fit(self.views.of(batch)[0])
             self.model.to(self.ranks.device)
         self._share_model()
@@ -86,6 +100,9 @@ class Loop:
             if not self.ranks.is_main:
                 value.zero_()
             self.ranks.sum_(value)
+
+    def _packed(self, clips: list[int]) -> ClipBatch:
+        return pack([self.cache.frames(i) for i in clips], clips, num_joints=self.cache.skeleton.num_joints)
 
     def _sample_clips(self) -> list[int]:
         """Enough training clips for FIT_CHUNKS and for eight vectors a code, the same on every rank."""
@@ -104,11 +121,10 @@ class Loop:
         """k-means on the network's latents of the sample, each rank encoding its share of the clips."""
         self.model.eval()
         latents, valid = [], []
-        mine = self._sample_clips()[self.ranks.rank :: self.ranks.world]
+        sample, (rank, world) = self._sample_clips(), (self.ranks.rank, self.ranks.world)
+        mine = sample[rank * len(sample) // world : (rank + 1) * len(sample) // world]  # one after another: any world gathers the same order
         for start in range(0, max(len(mine), 1), self.micro):
-            some = mine[start : start + self.micro]
-            clips = pack([self.cache.frames(i) for i in some], some, num_joints=self.cache.skeleton.num_joints)
-            _, inputs, targets = self.chunks(clips, train=False)
+            _, inputs, targets = self.chunks(self._packed(mine[start : start + self.micro]), train=False)
             latents.append(self.model.encode(inputs))
             valid.append(valid_chunks(targets))
         latents, valid = self.ranks.gather(torch.cat(latents, 1), 1), self.ranks.gather(torch.cat(valid, 1).to(torch.uint8), 1).bool()
@@ -141,7 +157,7 @@ class Loop:
     def train_step(self, clips: ClipBatch, stop: bool = False) -> bool:
         """One optimiser step; whether any rank was asked to stop."""
         self.model.train()
-        quantise = self.step >= self.config.train.warmup_steps
+        quantise = self.quantise
         if quantise and not bool(self.model.quantizer.initialised):
             self.initialise_codebooks()
             self.recent.clear()
@@ -184,13 +200,15 @@ class Loop:
 
     def _optimise(self) -> None:
         train, gradients = self.config.train, [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.scaler.unscale_(self.optimizer)
         if self.ranks.world > 1:
             flat = torch.cat([g.flatten() for g in gradients])
             self.ranks.sum_(flat)
             for g, summed in zip(gradients, flat.split([g.numel() for g in gradients])):
                 g.copy_(summed.view_as(g))
+        self.scaler.unscale_(self.optimizer)  # after the sum, so that an overflow on one rank is every rank's
         self.norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm or float("inf"))
+        if not self.scaler.is_enabled() and not bool(torch.isfinite(self.norm)):
+            raise self._not_finite("gradient", float(self.norm))
         self.lr = optim.learning_rate(self.step, self.total_steps, train, self.ranks.world)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
@@ -201,14 +219,17 @@ class Loop:
     def _check(self, loss: float) -> None:
         """Ends a run that cannot recover; every rank sees the same loss, so every rank ends."""
         if loss != loss or loss in (float("inf"), float("-inf")):
-            raise Diverged(f"the loss is {loss} at step {self.step}: lower train.lr or raise train.warmup_steps; with amp fp16, try bf16 or fp32. "
-                           "The last checkpoint is from before; go on from it with --checkpoint auto")
+            raise self._not_finite("loss", loss)
         usual = median(self.recent) if len(self.recent) >= MEMORY // 4 else float("inf")
         self.spikes = self.spikes + 1 if loss > SPIKE * usual else 0
         if self.spikes >= SPIKES_TO_END:
             raise Diverged(f"the loss is {loss:.3g} at step {self.step}, for {self.spikes} steps more than {SPIKE:g} times its median {usual:.3g}: "
                            "training diverged. Lower train.lr or train.clip_norm; --checkpoint auto goes on from the last checkpoint")
         self.recent.append(loss)
+
+    def _not_finite(self, what: str, value: float) -> Diverged:
+        return Diverged(f"the {what} is {value} at step {self.step}: lower train.lr or raise train.warmup_steps; with amp fp16, try bf16 or fp32. "
+                        "The last checkpoint is from before; go on from it with --checkpoint auto")
 
     def take_window(self) -> dict[str, float]:
         """The means since the last call."""
@@ -253,7 +274,7 @@ def auto_batch(config: Config, cache: PoseCache, ranks: Ranks) -> int:
         loop.views = Views(cache.skeleton, SigningSpace(tuple(loop.parts), torch.zeros(len(loop.parts), 2), torch.ones(len(loop.parts)),
                                                         torch.zeros(len(loop.parts), 2)))
         some = [longest[i % len(longest)] for i in range(clips)]
-        batch, inputs, targets = loop.chunks(pack([cache.frames(i) for i in some], some), train=True)
+        batch, inputs, targets = loop.chunks(loop._packed(some), train=True)
         loop._forward_backward(0, batch, inputs, targets, loop.losses.counts(batch, targets), quantise=True)
 
     return min(ranks.collect(optim.largest_batch(try_batch, step)))

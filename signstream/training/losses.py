@@ -29,6 +29,8 @@ class Losses:
         missing = [part for part in parts if part not in given]
         if missing:
             raise ValueError(f"train.part_weights has no weight for {', '.join(missing)}")
+        if min(given[part] for part in parts) < 0 or not any(given[part] for part in parts):
+            raise ValueError(f"train.part_weights is {given}: weights from 0, and one above it, are expected")
         self.delta, self.info_nce = config.train.huber_delta, info_nce
         share = torch.tensor([given[part] for part in parts])
         scale = torch.tensor([1.0, rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg, info_nce_weight if info_nce else 0.0])

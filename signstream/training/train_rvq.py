@@ -9,6 +9,7 @@ Everything lies in <save_path>/<experiment_name>/<time>/. SIGTERM and Ctrl-C sav
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -59,20 +60,19 @@ class Run:
 
         loop, timer = self.loop, Timer()
         while loop.epoch < self.config.train.epochs:
-            number, ended = loop.epoch + 1, True
+            number, asked = loop.epoch + 1, False
             for clips in timer.waiting(loop.loader):
                 asked = loop.train_step(clips, bool(stop.signal))
                 timer.step(loop.chunks_done)
                 if loop.step % self.config.train.log_every == 0:
                     self._log(timer, number)
-                if asked:
-                    ended = False
-                    break
-            if not ended:
-                self._save()
-                return False
-            self._end_epoch(number)
+                if asked and not loop.epoch_done:
+                    self._save()
+                    return False
+            self._end_epoch(number)  # also when asked to stop: a checkpoint from between would have it written twice
             timer.reset()
+            if asked and loop.epoch < self.config.train.epochs:
+                return False
         return True
 
     def _log(self, timer, epoch: int) -> None:
@@ -115,6 +115,10 @@ class Run:
 
     def _tell_health(self, numbers: dict[str, float], found) -> None:
         levels = [name.rsplit("/", 1)[0] for name in numbers if name.startswith("codes/") and name.endswith("/perplexity")]
+        each = [level for level in levels if level != "codes/worst"]
+        if each:
+            self.health = {"entropy_bits": sum(math.log2(numbers[f"{level}/perplexity"]) for level in each) / len(each),
+                           "dead": round(sum(numbers[f"{level}/dead"] for level in each) * self.config.model.rvq.codebook_size)}
         for level in levels:
             self.say(f"  {level}: used {numbers[f'{level}/used']:.1%}, perplexity {numbers[f'{level}/perplexity']:.0f}, "
                      f"entropy {numbers[f'{level}/entropy']:.3f} of the most, dead {numbers[f'{level}/dead']:.1%}")

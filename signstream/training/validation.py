@@ -16,7 +16,7 @@ from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
 from signstream.models.metrics.temporal import Smoothness
 from signstream.training.loop import Loop
-from signstream.training.losses import valid_chunks
+from signstream.training.losses import TERMS, valid_chunks
 
 COLLAPSED = {"used": 0.1, "entropy": 0.4}  # shares: fewer codes used, or used less evenly, is a warning
 
@@ -47,7 +47,7 @@ def validate(loop: Loop, health: bool) -> Validation:
     for clips in loop.val_loader:
         batch, inputs, targets = loop.chunks(clips, train=False)
         valid = valid_chunks(targets)
-        output = model(inputs, valid, quantise=quantise, usage=True)
+        output = model(inputs, valid, quantise=quantise)
         totals += loop.losses.totals(output, batch, targets).double()
         counts += loop.losses.counts(batch, targets)
         restored = loop.views.restore(output.views)
@@ -67,6 +67,8 @@ def validate(loop: Loop, health: bool) -> Validation:
     totals, counts, *states = (piece.view_as(t) for piece, t in zip(flat.split([p.numel() for p in pieces]), (totals, counts, *pieces[2:])))
     for metric, state in zip((recon, still, smooth, use), states):
         metric.load_state(state)
+    if quantise:
+        totals[TERMS.index("usage")] = _unevenness(use) * counts[TERMS.index("usage")]
     numbers = loop.losses.named(totals, counts, parts)
     numbers |= {f"recon/{name}": value for name, value in recon.result().items()}
     numbers |= {f"mean_pose/{name}": value for name, value in still.result().items() if name.endswith("/local")}
@@ -80,6 +82,14 @@ def validate(loop: Loop, health: bool) -> Validation:
         together |= part
     model.train()
     return Validation(numbers, collapsed, dict(sorted(together.items())), picture)
+
+
+def _unevenness(use: CodebookUse) -> Tensor:
+    """The usage loss of the whole split, [P]: KL of the codes as they were chosen from uniform use, mean over a part's levels."""
+    counts = use.counts.double()  # [P, Q, K]
+    share = counts / counts.sum(-1, keepdim=True).clamp(min=1)
+    kl = torch.xlogy(share, share * counts.shape[-1]).sum(-1)  # [P, Q]; 0 where nothing was counted
+    return kl.sum(-1) / torch.tensor(use.levels, device=kl.device)
 
 
 def _samples(loop: Loop, batch: ChunkBatch, codes: Tensor, shown: set[int]) -> dict[str, list[str]]:
