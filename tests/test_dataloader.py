@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from signstream.config import Data
-from signstream.io.dataloader_utils import ClipLoader, ClipSampler, _seed_worker, step_seed
+from signstream.io.dataloader_utils import ClipLoader, ClipSampler, seed_worker, step_seed
 from signstream.skeleton import COCO_WHOLEBODY
 
 COSTS = np.random.default_rng(0).integers(10, 494, 203).tolist()
@@ -172,6 +172,6 @@ def test_workers_seed_numpy_and_random_with_torch():
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        _seed_worker(0)
+        seed_worker()
         draws.append((np.random.rand(), __import__("random").random()))
     assert draws[0] == draws[1] != draws[2]

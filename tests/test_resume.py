@@ -195,10 +195,7 @@ def test_going_on_never_initialises_the_codebooks_again(root, tmp_path, monkeypa
     assert_same(again.model.state_dict(), loop.model.state_dict())
 
 
-@pytest.mark.parametrize("kill", [
-    os.kill,
-    pytest.param(os.killpg, marks=pytest.mark.xfail(strict=False, reason="the loader's workers die of it, and the run with them: dataloader_utils")),
-])
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
 def test_the_command_stops_on_sigterm_and_goes_on(root, straight, tmp_path, kill):
     """The program itself, with workers that read ahead, as a scheduler would start it, stop it (torchrun and Slurm: the whole group), start it."""
     command = [sys.executable, "-m", "signstream.training.train_rvq", *options(root, tmp_path), "data.workers=2"]

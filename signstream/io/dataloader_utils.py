@@ -10,6 +10,7 @@ the same number of frames. The position counts batches that were handed out, not
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -112,7 +113,7 @@ class ClipLoader:
         workers = min(self.workers, len(requests))
         generator = torch.Generator().manual_seed(step_seed(sampler.seed, sampler.epoch, self.rank))  # seeds the workers, epoch by epoch
         reader = DataLoader(_Batches(self.cache), batch_size=None, sampler=requests, num_workers=workers, collate_fn=_as_it_is, pin_memory=self.pin,
-                            generator=generator, worker_init_fn=_seed_worker, prefetch_factor=4 if workers else None)
+                            generator=generator, worker_init_fn=_start_worker, prefetch_factor=4 if workers else None)
         for batch in reader:
             sampler.step += 1  # before the batch is used: a state saved after its step has it behind
             yield batch
@@ -132,8 +133,15 @@ def _as_it_is(batch: ClipBatch) -> ClipBatch:
     return batch
 
 
-def _seed_worker(worker: int) -> None:
-    """torch seeds itself from the loader's generator; numpy and random, which a user's transform may call, follow it."""
+def _start_worker(worker: int) -> None:
+    """torch seeds itself from the loader's generator; numpy and random, which a user's transform may call, follow it.
+    Ctrl-C and a scheduler's SIGTERM reach the whole process group: the program decides when its workers end, so that it can save first."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    seed_worker()
+
+
+def seed_worker() -> None:
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)
     random.seed(seed)
