@@ -193,7 +193,7 @@ class Loop:
     def _levels_sent(self, seed: int, chunks: int) -> Tensor:
         """Level dropout [N, P]: a share of the chunks is decoded from the first few levels alone."""
         depth, parts = self.model.quantizer.depth, len(self.parts)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(step_seed(seed, 1))  # not the seed that hides joints
         few = torch.rand(chunks, parts, generator=generator) < self.config.model.rvq.level_dropout
         sent = torch.where(few, torch.randint(1, depth + 1, (chunks, parts), generator=generator), depth)
         return sent.to(self.ranks.device)
@@ -249,7 +249,8 @@ class Loop:
     def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty in a checkpoint of bf16 or fp32
+            self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         self.views = Views(self.cache.skeleton, SigningSpace.from_state(state["space"]))
         self.step, self.best, self.spikes = state["step"], state["best"], state["spikes"]

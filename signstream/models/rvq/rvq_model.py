@@ -120,6 +120,7 @@ class RVQModel(nn.Module):
         with torch.random.fork_rng():  # torch draws the first guess from the global generator
             torch.manual_seed(projection)
             axes = torch.svd_lowrank(rows, q=min(2 * count, *rows.shape), niter=4)[2][:, :count]
+        axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # an axis has no sign of its own; a CPU's library picks one
         size = (rows @ axes).square().sum(1).mean().sqrt().clamp(min=1e-6) / latent**0.5  # latents of about one, their proportions kept
         into.weight[:count] = axes.T / size
         back.weight[:, :count] = axes * size
