@@ -149,9 +149,9 @@ KEY_ALIASES = {"training": "train"}
 VALUE_ALIASES = {"train.amp": {"bf32": "bf16"}}
 
 
-def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The config of a file (none: the defaults) with the command line's `key.path=value` on top."""
-    tree = _read_with_base(Path(path), ()) if path is not None else {}
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), below: Config | None = None) -> Config:
+    """The config of a file (none: `below`, else the defaults) with the command line's `key.path=value` on top."""
+    tree = _read_with_base(Path(path), ()) if path is not None else to_dict(below or Config())
     for text in overrides:
         name, found, value = text.partition("=")
         if not found or not name:

@@ -161,7 +161,7 @@ def test_an_evaluation_goes_through_the_same_clips_in_order_every_time():
 
 
 def test_batches_of_an_epoch_have_seeds_of_their_own_and_so_have_ranks():
-    seeds = [b.seed for rank in range(2) for _ in range(1) for b in loader(train=True, rank=rank, world=2)]
+    seeds = [b.seed for rank in range(2) for b in loader(train=True, rank=rank, world=2)]
     reader = loader(train=True)
     seeds += [b.seed for _ in range(2) for b in reader]
     assert len(seeds) == 3 + 3 + 6 + 6

@@ -207,18 +207,14 @@ def test_revival_repeats_itself_and_ranks_agree_on_it():
         for code in range(6):
             dead_at(q, 0, 1, code)
     parts = [[q.train()(v).statistics for v in (x, y)] for q in (a, b)]
-    buffers = []
-
-    def exchange(rank):
-        def all_reduce(flat):
-            buffers.append((rank, flat))
-        return all_reduce
-
     # what one all-reduce of both ranks' buffers would give each of them
     flats = []
     for rank, statistics in enumerate(parts[0]):
         a._shared(statistics, lambda flat: flats.append(flat.clone()), rank, 2)
     total = flats[0] + flats[1]
+    shared = a._shared(parts[0][0], lambda flat: flat.copy_(total), 0, 2)[2][0, 1]
+    for own in parts[0]:
+        assert torch.cdist(shared, own.donors[0, 1]).min(0).values.max() < 0.01, "each rank's donors are offered, in places of their own"
     for q, own, rank in ((a, parts[0][0], 0), (b, parts[1][1], 1)):
         q.update(own, lambda flat: flat.copy_(total), rank, 2)
     assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from signstream.training.checkpoint import RunFolder
-from signstream.training.distributed import Ranks
-from signstream.training.utils_tb import Meter, NoJournal, Speed, Timer, drop_after, memory_used, open_journal, progress_line
+from signstream.training.utils_tb import NoJournal, Speed, Timer, drop_after, memory_used, open_journal, progress_line
 
 
 def write_steps(folder: RunFolder, first: int, last: int, resume_step: int | None = None) -> None:
@@ -91,24 +90,6 @@ def test_lines_after_the_checkpoint_and_lines_that_cannot_be_read_are_dropped(tm
         path.write_bytes(lines)
         drop_after(path, 3)
         assert path.read_bytes() == kept
-
-
-class TwoRanks(Ranks):
-    """Rank 0 of two, where rank 1 counted other things."""
-
-    def collect(self, value: dict) -> list:
-        return [value, {"loss": (30.0, 10.0), "other": (1.0, 4.0)}]
-
-
-def test_a_meter_weighs_batches_and_ranks_by_what_they_hold():
-    meter = Meter()
-    meter.add("loss", torch.tensor(6.0, requires_grad=True), torch.tensor(2))
-    meter.add("loss", 4.0, 8)
-    meter.add("empty", 0.0, 0)
-    assert meter.means() == {"loss": 1.0}
-    assert meter.means(TwoRanks()) == {"loss": 2.0, "other": 0.25}
-    meter.reset()
-    assert meter.means() == {}
 
 
 def test_a_timer_tells_waiting_from_work():

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signstream.config import Config, from_dict, parse_with_config, to_dict
+from signstream.config import Config, from_dict, load_config, parse_with_config, to_dict
 
 if TYPE_CHECKING:
     from signstream.training.checkpoint import RunFolder
@@ -199,8 +199,8 @@ def from_main(ranks: Ranks, work: Callable[[], Any]) -> Any:
     return found
 
 
-def train(config: Config, checkpoint: str | None, given: bool) -> int:
-    """`given`: the command line names a config; without one a checkpoint's own is used."""
+def train(config: Config, checkpoint: str | None, overrides: list[str] | None = None) -> int:
+    """`overrides`: the command line named no config, so a checkpoint's own is used with these on top."""
     from signstream.io.pose_cache import PoseCache
     from signstream.training import checkpoint as files
     from signstream.training import seed
@@ -214,10 +214,8 @@ def train(config: Config, checkpoint: str | None, given: bool) -> int:
         state = files.load(found) if found else None
         if state is not None:
             saved = from_dict(state["config"])
-            if given:
-                check_same(config, saved)
-            else:
-                config = saved
+            config = config if overrides is None else load_config(None, overrides, saved)
+            check_same(config, saved)
         seed.seed_everything(config.train.seed, ranks.rank)
         cache = PoseCache.open(config.data, quiet=not ranks.is_main)
         folder = files.RunFolder(Path(found).parent) if found else None
@@ -257,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", metavar="PATH", help="go on from a checkpoint, a run folder, or `auto`: the experiment's newest run, if any")
     args, config = parse_with_config(parser, argv)
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0  # torchrun began anew after a rank died: go on, not over
-    return train(config, args.checkpoint or ("auto" if restarted else None), given=bool(args.config or args.overrides))
+    return train(config, args.checkpoint or ("auto" if restarted else None), None if args.config else args.overrides)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from signstream.training.checkpoint import RunFolder, write_whole
-from signstream.training.distributed import Ranks
 
 Item = TypeVar("Item")
 Number = float | int | Tensor
@@ -124,33 +123,6 @@ def _plain(value: Number) -> float | int | None:
     """A number that JSON has: null for what is not finite."""
     number = value.item() if hasattr(value, "item") else value
     return number if math.isfinite(number) else None
-
-
-class Meter:
-    """Means over a window of steps, of any number of named quantities: sums and counts, so that batches and ranks weigh what they hold."""
-
-    def __init__(self) -> None:
-        self._pairs: dict[str, tuple[Any, Any]] = {}
-
-    def add(self, name: str, total: Number, count: Number = 1) -> None:
-        """A tensor stays on its device, and is not waited for, until `means`."""
-        total, count = (v.detach().double() if isinstance(v, Tensor) else v for v in (total, count))
-        before = self._pairs.get(name, (0.0, 0.0))
-        self._pairs[name] = (before[0] + total, before[1] + count)
-
-    def means(self, ranks: Ranks | None = None) -> dict[str, float]:
-        """Over all ranks if they are given (a collective). What nobody counted is left out."""
-        mine = {name: (float(total), float(count)) for name, (total, count) in self._pairs.items()}
-        everyone = ranks.collect(mine) if ranks else [mine]
-        sums: dict[str, tuple[float, float]] = {}
-        for pairs in everyone:
-            for name, (total, count) in pairs.items():
-                before = sums.get(name, (0.0, 0.0))
-                sums[name] = (before[0] + total, before[1] + count)
-        return {name: total / count for name, (total, count) in sums.items() if count > 0}
-
-    def reset(self) -> None:
-        self._pairs.clear()
 
 
 @dataclass(frozen=True)
