@@ -79,9 +79,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Rvq:
+    kind: Literal["ema", "fsq"] = "ema"
     levels: int | dict[str, int] = option(3, low=1)
     codebook_size: int = option(1024, low=2)
     ema_decay: float = option(0.99, low=0, high=1)
+    kmeans: int = option(15, low=0)
     commitment_beta: float = option(0.25, low=0)
     usage_reg: float = option(1e-3, low=0)
     temporal_loss_alpha: float = option(0.05, low=0)

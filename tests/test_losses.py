@@ -12,7 +12,7 @@ from signstream.data.transforms import fit_signing_space
 from signstream.models.rvq.quantizer import Quantized
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import COCO_WHOLEBODY as BODY
-from signstream.training.losses import TERMS, Losses, huber
+from signstream.training.losses import TERMS, Losses, huber, watched
 from signstream.views import Target, Views, build_model
 
 REC, COMMIT, TEMPORAL, USAGE, INFO_NCE = range(5)
@@ -41,9 +41,9 @@ def by_hand():
     views[0, 1, 0, 1] = 50.0  # missing
     xy[1, 2, 0, 0] = torch.tensor([2.0, 0.0])
     latents = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [1.0, 3.0]], [[0.0, 2.0], [9.0, 9.0], [0.0, 0.0]]])  # [P, N, Z]
-    commit, usage = torch.tensor([[1.0, 2.0, 4.0], [8.0, 100.0, 16.0]]), torch.tensor([0.5, 0.25])
+    commit, usage = torch.tensor([[1.0, 2.0, 4.0], [8.0, 100.0, 16.0]]), torch.tensor([[0.0, 0.5, 0.0], [0.0, 7.0, 0.0]])
     quantised = Quantized(latents, torch.zeros(3, 2, 1, dtype=torch.int64), commit, usage, None)
-    return Output(list(views), latents, quantised), chunks_at([7, 7, 7], [0, 1, 2]), [Target(x, w) for x, w in zip(xy, weight)]
+    return Output(list(views), latents, quantised), chunks_at([7, 7, 7], [4, 5, 6]), [Target(x, w) for x, w in zip(xy, weight)]
 
 
 def test_each_term_is_what_a_hand_computes():
@@ -51,10 +51,10 @@ def test_each_term_is_what_a_hand_computes():
     losses = Losses(config(), "ab")
     totals, counts = losses.totals(output, batch, targets), losses.counts(batch, targets)
     near, far, at = 0.5 * 0.05**2 / 0.1, 1.0 - 0.05, 0.05
-    expected = torch.tensor([[near + far + at, 2.0 - 0.05], [7.0, 24.0], [1.0 + 2.0, 0.0], [3 * 0.5, 2 * 0.25], [0.0, 0.0]])
+    expected = torch.tensor([[near + far + at, 2.0 - 0.05], [7.0, 24.0], [1.0 + 2.0, 0.0], [0.5, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(totals, expected)
-    assert counts.tolist() == [[5, 3], [3, 2], [2, 0], [3, 2], [3, 2]]
-    mean = [(near + far + at) / 5 * 0.25 + 1.95 / 3 * 0.75, (7 / 3 + 24 / 2) / 2, (3 / 2 + 0) / 2, (0.5 + 0.25) / 2]
+    assert counts.tolist() == [[5, 3], [3, 2], [2, 0], [1, 0], [3, 2]]
+    mean = [(near + far + at) / 5 * 0.25 + 1.95 / 3 * 0.75, (7 / 3 + 24 / 2) / 2, (3 / 2 + 0) / 2, (0.5 + 0) / 2]
     assert float(losses.value(totals, counts)) == pytest.approx(mean[0] + 0.25 * mean[1] + 0.05 * mean[2] + 0.001 * mean[3], rel=1e-6)
     named = losses.named(totals, counts, "ab")
     assert [named[term] for term in TERMS[:4]] == pytest.approx(mean, rel=1e-6)
@@ -132,7 +132,7 @@ def model():
 def loss_of(net, batch, losses, quantise=True):
     inputs, targets = VIEWS.of(batch)
     valid = torch.stack([(t.weight > 0).any(-1).any(-1) for t in targets])
-    output = net(inputs, valid, quantise=quantise)
+    output = net(inputs, valid, quantise=quantise, watched=watched(batch))
     return losses.totals(output, batch, targets), losses.counts(batch, targets)
 
 
@@ -144,14 +144,12 @@ def gradients(net, value):
 
 @pytest.mark.parametrize("quantise", [False, True])
 def test_batches_add_up_to_the_whole(quantise):
-    """But for the usage loss, which is a function of a batch's shares; it is weighed by chunks."""
     net, losses = model(), Losses(CONFIG, PARTS)
     whole = loss_of(net, BATCH, losses, quantise)
     pieces = [loss_of(net, batch_of(seeds), losses, quantise) for seeds in ([0], [1, 2], [3], [])]
     totals, counts = (sum(values) for values in zip(*pieces))
     torch.testing.assert_close(counts, whole[1], rtol=0, atol=0)
-    rows = [REC, COMMIT, TEMPORAL]
-    torch.testing.assert_close(totals[rows], whole[0][rows], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(totals, whole[0], rtol=1e-5, atol=1e-4)
     assert (whole[0][REC] > 0).all() and (whole[0][TEMPORAL] > 0).all()
     assert bool((whole[0][COMMIT] > 0).all()) == quantise
 
@@ -201,8 +199,8 @@ def test_the_usage_loss_reaches_the_encoder_through_the_value():
     only = Losses(CONFIG, PARTS)
     assert (only.weights[USAGE] > 0).all()
     only.weights[[REC, COMMIT, TEMPORAL]] = 0
+    net.quantizer.ema_count[:, :, 0] *= 10  # a code that everybody uses
     totals, counts = loss_of(net, BATCH, only)
-    assert (totals[USAGE] > 0).all()
     found = gradients(net, only.value(totals, counts))
     assert {name.split(".")[0] for name, g in found.items() if g.abs().sum() > 0} == {"encoder"}
     before, optimizer = float(only.value(totals, counts).detach()), torch.optim.Adam(net.encoder.parameters(), 1e-3)
@@ -210,7 +208,7 @@ def test_the_usage_loss_reaches_the_encoder_through_the_value():
         optimizer.zero_grad()
         only.value(*loss_of(net, BATCH, only)).backward()
         optimizer.step()
-    assert float(only.value(*loss_of(net, BATCH, only)).detach()) < 0.9 * before
+    assert float(only.value(*loss_of(net, BATCH, only)).detach()) < before - 0.05 * abs(before)
 
 
 def nearest_neighbour_nce(output, batch):

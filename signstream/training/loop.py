@@ -23,7 +23,7 @@ from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.training import optim
 from signstream.training.distributed import Ranks
-from signstream.training.losses import TERMS, Losses, valid_chunks
+from signstream.training.losses import TERMS, Losses, valid_chunks, watched
 from signstream.views import Views, build_model
 
 SPIKE, SPIKES_TO_END, MEMORY = 10.0, 20, 200  # a loss ten times the median of 200 steps, twenty times in a row, is divergence
@@ -129,7 +129,7 @@ class Loop:
             valid.append(valid_chunks(targets))
         latents, valid = self.ranks.gather(torch.cat(latents, 1), 1), self.ranks.gather(torch.cat(valid, 1).to(torch.uint8), 1).bool()
         steps = max(1.0, latents.shape[1] / max(self._chunks_a_step(), 1))
-        self.model.quantizer.initialise(latents, valid, batches=steps)
+        self.model.quantizer.initialise(latents, valid, batches=steps, iterations=self.config.model.rvq.kmeans)
         self.model.train()
 
     def _chunks_a_step(self) -> float:
@@ -170,7 +170,7 @@ class Loop:
         for seed, batch, inputs, targets in chunked:
             sums, found = self._forward_backward(seed, batch, inputs, targets, counts, quantise)
             totals += sums
-            statistics = found if statistics is None else statistics + found
+            statistics = found if statistics is None else statistics + found  # fsq has none
         self.ranks.sum_(totals)
         self._check(float(self.losses.value(totals, counts)))
         self._optimise()
@@ -185,7 +185,8 @@ class Loop:
     def _forward_backward(self, seed: int, batch, inputs, targets, counts: Tensor, quantise: bool) -> tuple[Tensor, Statistics | None]:
         amp = AUTOCAST.get(self.config.train.amp)
         with torch.autocast(self.ranks.device.type, dtype=amp, enabled=amp is not None and self.ranks.device.type == "cuda"):
-            output = self.model(inputs, valid_chunks(targets), self._levels_sent(seed, len(batch)) if quantise else None, quantise)
+            output = self.model(inputs, valid_chunks(targets), self._levels_sent(seed, len(batch)) if quantise else None, quantise,
+                                watched(batch) if self.config.model.rvq.usage_reg else None)
         sums = self.losses.totals(output, batch, targets)
         self.scaler.scale(self.losses.value(sums, counts)).backward()
         return sums.detach().double(), output.quantised.statistics if quantise else None

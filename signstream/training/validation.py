@@ -68,7 +68,9 @@ def validate(loop: Loop, health: bool) -> Validation:
     for metric, state in zip((recon, still, smooth, use), states):
         metric.load_state(state)
     if quantise:
-        totals[TERMS.index("usage")] = _unevenness(use) * counts[TERMS.index("usage")]
+        usage = TERMS.index("usage")
+        counts[usage] = counts[TERMS.index("commit")]  # every chunk, not only the watched ones
+        totals[usage] = _unevenness(use) * counts[usage]
     numbers = loop.losses.named(totals, counts, parts)
     numbers |= {f"recon/{name}": value for name, value in recon.result().items()}
     numbers |= {f"mean_pose/{name}": value for name, value in still.result().items() if name.endswith("/local")}

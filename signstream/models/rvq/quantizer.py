@@ -3,8 +3,10 @@
     P parts   N chunks   Q levels   K codes in a codebook   Z width of a latent   R donors that a batch offers for revival
 
     latents [P, N, Z] --forward--> Quantized: quantized [P, N, Z], codes [N, P, Q] (-1: level not sent), errors, statistics
-    Statistics --update--> the codebooks, once per optimiser step: one all-reduce, EMA, centroids, revival, in this order
+    Statistics --update--> the codebooks, once per optimiser step: one all-reduce, EMA counts, centroids, revival, in this order
 
+A code is the running mean of what was assigned to it, kept as that mean and a running count. There is no sum beside it that could disagree: a code
+that was moved stays where it was put, one that nobody uses does not drift, and its first vectors give it their own mean, with no bias to zero.
 `forward` changes nothing; everything that lasts is in buffers, so a resumed run is the run. All arithmetic is float32, whatever autocast says.
 """
 from __future__ import annotations
@@ -18,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ROWS = 512  # vectors whose products with a codebook are looked through while they are still in cache
-SOFT_ROWS = 128  # vectors that the usage loss is estimated on
+LEAST_USE = 0.01  # share of a fair one, below which the usage loss pulls no harder
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Quantized:
     quantized: Tensor  # [P, N, Z]; its gradient reaches the latents unchanged
     codes: Tensor  # [N, P, Q] int64
     commit: Tensor  # [P, N] squared distance of the residuals to their codes, per number, summed over levels
-    usage: Tensor  # [P] KL(soft usage || uniform), mean over levels; 0 where it was not asked for
+    usage: Tensor  # [P, N] how much each watched chunk adds to KL(usage || uniform), mean over levels; 0 for the others
     statistics: Statistics | None  # in training mode
 
 
@@ -55,8 +57,6 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("levels", torch.tensor(list(levels)))  # [P]
         self.register_buffer("codebook", torch.zeros(parts, deepest, codebook_size, dim))
         self.register_buffer("ema_count", torch.zeros(parts, deepest, codebook_size))
-        self.register_buffer("ema_sum", torch.zeros(parts, deepest, codebook_size, dim))
-        self.register_buffer("ema_weight", torch.zeros(()))  # how much of a full average the EMA holds yet: the bias correction
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         nn.init.normal_(self.codebook, std=1 / math.sqrt(dim))
@@ -65,13 +65,13 @@ class ResidualQuantizer(nn.Module):
     def depth(self) -> int:
         return self.codebook.shape[1]
 
-    def forward(self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, usage: bool | None = None) -> Quantized:
+    def forward(self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None) -> Quantized:
         """latents [P, N, Z]; valid [P, N] bool: which chunks have anything of the part to learn from;
-        sent [N, P]: how many levels the decoder gets (level dropout), all by default; usage: whether to work out that loss (in training)."""
+        sent [N, P]: how many levels the decoder gets (level dropout), all by default; watched [N] bool: the usage loss's chunks, none by default."""
         with torch.autocast(latents.device.type, enabled=False):
-            return self._quantise(latents.float(), valid, sent, self.training if usage is None else usage)
+            return self._quantise(latents.float(), valid, sent, watched)
 
-    def _quantise(self, latents: Tensor, valid: Tensor | None, sent: Tensor | None, with_usage: bool) -> Quantized:
+    def _quantise(self, latents: Tensor, valid: Tensor | None, sent: Tensor | None, watched: Tensor | None) -> Quantized:
         parts, count, _ = latents.shape
         valid = torch.ones(parts, count, dtype=torch.bool, device=latents.device) if valid is None else valid
         limit = self.levels[:, None] if sent is None else torch.minimum(sent.T, self.levels[:, None])  # [P, 1 or N]
@@ -91,7 +91,10 @@ class ResidualQuantizer(nn.Module):
         codes = torch.stack(codes, -1).transpose(0, 1)  # [N, P, Q]
         quantized = _rotate(latents, total) if self.rotation else latents + (total - latents).detach()
         statistics = self._statistics(residuals, chosen_index, valid) if self.training else None
-        usage = self._usage(latents, valid) if with_usage else latents.new_zeros(parts)
+        usage = latents.new_zeros(parts, count)
+        if watched is not None:
+            row = watched.nonzero()[:, 0]
+            usage = usage.index_add(1, row, self._usage(latents[:, row]))
         return Quantized(quantized, codes, commit, usage, statistics)
 
     def nearest(self, vectors: Tensor, level: int) -> Tensor:
@@ -122,27 +125,26 @@ class ResidualQuantizer(nn.Module):
             total = total + self._look_up(index.clamp(min=0), level) * (index >= 0)[..., None]
         return total
 
-    def _usage(self, latents: Tensor, valid: Tensor) -> Tensor:
-        """KL of how the codes are used, softly so that it has a gradient, from uniform use: [P], 0 where nothing is valid."""
-        every = max(latents.shape[1] // SOFT_ROWS, 1)
-        rows, weight = latents[:, ::every], valid[:, ::every].float()  # [P, n, Z], [P, n]
-        share = weight / weight.sum(1, keepdim=True).clamp(min=1)
-        loss, residual = latents.new_zeros(len(latents)), rows
+    def _usage(self, latents: Tensor) -> Tensor:
+        """[P, n, Z] -> [P, n]: sum over codes of a chunk's soft assignment, which has a gradient, times log(K share), the share being the code's
+        running use. The mean over chunks has the gradient of KL(usage || uniform), however the chunks fall into batches."""
+        loss, residual = latents.new_zeros(latents.shape[:2]), latents
         for level in range(self.depth):
-            book = self.codebook[:, level]
-            distance = torch.baddbmm(book.square().sum(-1)[:, None], residual, book.transpose(1, 2), alpha=-2)
-            least, index = (distance + residual.square().sum(-1, keepdim=True)).min(-1)
-            spread = (least.detach() * share).sum(1).clamp(min=1e-8)[:, None, None]  # its own scale: the typical squared distance
-            use = (torch.softmax(-distance / spread, -1) * share[..., None]).sum(1)  # [P, K]
-            kl = (use * (use.clamp(min=1e-10) * use.shape[-1]).log()).sum(-1)
-            loss = loss + kl * (level < self.levels) * (weight.sum(1) > 0)
+            book, count = self.codebook[:, level], self.ema_count[:, level]
+            crowding = (count / count.mean(-1, keepdim=True).clamp(min=1e-12)).clamp(min=LEAST_USE).log()  # [P, K]; 0: a fair share
+            size = book.square().sum(-1)  # [P, K]
+            distance = torch.baddbmm(size[:, None], residual, book.transpose(1, 2), alpha=-2)
+            least, index = (distance.detach() + residual.detach().square().sum(-1, keepdim=True)).min(-1)
+            spread = torch.maximum(least, 1e-3 * size.mean(-1, keepdim=True)).clamp(min=1e-12)[..., None]
+            soft = torch.softmax(-distance / spread, -1)  # [P, n, K], as sharp as the nearest code is near
+            loss = loss + (soft @ crowding[..., None]).squeeze(-1) * (level < self.levels)[:, None]
             residual = residual - self._look_up(index, level)
-        return loss / self.levels
+        return loss / self.levels[:, None]
 
     @torch.no_grad()
     def _statistics(self, residuals: list[Tensor], index: list[Tensor], valid: Tensor) -> Statistics:
         """residuals [P, N, Z] before each level and the codes [P, N] that they got."""
-        counts, sums = torch.zeros_like(self.ema_count), torch.zeros_like(self.ema_sum)
+        counts, sums = torch.zeros_like(self.ema_count), torch.zeros_like(self.codebook)
         for level in range(self.depth):
             _tally(residuals[level], (valid & (level < self.levels)[:, None]).float(), index[level], counts, sums, level)
         order = torch.rand(valid.shape, generator=self._generator()).to(valid.device).masked_fill(~valid, -1.0)
@@ -159,13 +161,9 @@ class ResidualQuantizer(nn.Module):
         """Once per optimiser step, on every rank. Returns how many dead codes were revived."""
         counts, sums, donors, offered = self._shared(statistics, all_reduce, rank, world)
         self.step += 1
-        self.ema_weight.lerp_(torch.ones_like(self.ema_weight), 1 - self.decay)
         self.ema_count.lerp_(counts, 1 - self.decay)
-        self.ema_sum.lerp_(sums, 1 - self.decay)
-        idle = (self.ema_count <= 1e-6 * self.ema_weight).nonzero(as_tuple=True)  # nothing to take a mean of: they stay where they are
-        kept = self.codebook[idle]
-        torch.div(self.ema_sum, self.ema_count.clamp(min=1e-12)[..., None], out=self.codebook)
-        self.codebook[idle] = kept
+        pull = (1 - self.decay) / self.ema_count.clamp(min=1e-12)  # of each vector assigned: 1 over the running count
+        self.codebook.mul_((1 - pull * counts)[..., None]).addcmul_(sums, pull[..., None])
         return self._revive(donors, offered)
 
     def _shared(self, statistics: Statistics, all_reduce: Callable[[Tensor], None] | None, rank: int, world: int) -> tuple[Tensor, ...]:
@@ -196,11 +194,10 @@ class ResidualQuantizer(nn.Module):
         share = fair.expand_as(least)[place]
         self.codebook[target] = vector
         self.ema_count[target] = share
-        self.ema_sum[target] = vector * share[:, None]
         return len(part)
 
     @torch.no_grad()
-    def initialise(self, latents: Tensor, valid: Tensor, batches: int = 1, iterations: int = 15) -> None:
+    def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, iterations: int = 15) -> None:
         """k-means, level by level, on latents [P, N, Z] that every rank has gathered, so all ranks get the same codebooks;
         `batches`: how many steps' worth they are, which is what the average starts from."""
         residual, generator = latents.float(), self._generator()
@@ -208,9 +205,7 @@ class ResidualQuantizer(nn.Module):
             centres, counts = _kmeans(residual, valid, self.codebook.shape[2], iterations, generator)
             self.codebook[:, level] = centres
             self.ema_count[:, level] = counts / batches
-            self.ema_sum[:, level] = centres * (counts / batches)[..., None]
             residual = residual - self._look_up(self.nearest(residual, level), level)
-        self.ema_weight.fill_(1.0)
         self.initialised.fill_(True)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from signstream.config import Model
 from signstream.models.rvq.decoder import Decoder
 from signstream.models.rvq.encoder import Encoder, PartShape
+from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
@@ -37,8 +38,8 @@ class RVQModel(nn.Module):
         sizes = (shapes, frames, config.arch, config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim, config.pool)
         self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes)
         rvq = config.rvq
-        self.quantizer = ResidualQuantizer(levels, rvq.codebook_size, config.latent_dim, rvq.ema_decay, rvq.revive_below,
-                                           rotation=rvq.rotation, seed=seed)
+        self.quantizer = FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim) if rvq.kind == "fsq" else ResidualQuantizer(
+            levels, rvq.codebook_size, config.latent_dim, rvq.ema_decay, rvq.revive_below, rotation=rvq.rotation, seed=seed)
         joints = {shape.projection: shape.joints for shape in shapes}
         for i in sorted(joints):
             self.register_buffer(f"mean_{i}", torch.zeros(joints[i], 2))
@@ -47,7 +48,7 @@ class RVQModel(nn.Module):
     def init_weights(self, seed: int) -> None:
         """Every weight of the network, in one place; what leads back onto a residual stream or past it begins small."""
         generator = torch.Generator().manual_seed(seed)
-        for name, weight in self.named_parameters():
+        for name, weight in (*self.encoder.named_parameters(prefix="encoder"), *self.decoder.named_parameters(prefix="decoder")):
             last = name.rsplit(".", 2)[-2]
             if weight.ndim < 2:
                 nn.init.constant_(weight, 1.0 if last.startswith("norm") and name.endswith("weight") else 0.0)
@@ -58,10 +59,10 @@ class RVQModel(nn.Module):
                 nn.init.normal_(weight, std=small * weight.shape[1] ** -0.5, generator=generator)
 
     def forward(self, views: Sequence[Tensor], valid: Tensor | None = None, sent: Tensor | None = None, quantise: bool = True,
-                usage: bool | None = None) -> Output:
-        """valid [P, N], sent [N, P] and usage as the quantiser takes them; `quantise` False: the network alone."""
+                watched: Tensor | None = None) -> Output:
+        """valid [P, N], sent [N, P] and watched [N] as the quantiser takes them; `quantise` False: the network alone."""
         latents = self.encode(views)
-        quantised = self.quantizer(latents, valid, sent, usage) if quantise else None
+        quantised = self.quantizer(latents, valid, sent, watched) if quantise else None
         return Output(self.decode(quantised.quantized if quantise else latents), latents, quantised)
 
     def encode(self, views: Sequence[Tensor]) -> Tensor:

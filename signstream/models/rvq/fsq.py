@@ -1,0 +1,113 @@
+"""Finite scalar quantisation behind ResidualQuantizer's interface: codes without codebooks.
+
+    P parts   N chunks   Q levels   K codes a level   Z width of a latent   d digits of a code
+
+    residual [P, N, Z] --into--> d numbers in (0, 1) --cut into L steps each--> digits, one code of K = L1 * .. * Ld --out--> [P, N, Z]
+
+Each level quantises what the levels before left over. `into` and `out` are trained by the gradient, straight through the cut, so nothing can
+die and `update` has nothing to do. `initialise` sets them to each level's first principal axes.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from signstream.models.rvq.quantizer import Quantized
+
+SPREAD = 1.7  # a normal number times this, through a sigmoid, falls about evenly into (0, 1)
+
+
+def digits_of(codes: int) -> tuple[int, ...]:
+    """Steps a digit, fours and one eight or two, whose product is the number of codes."""
+    bits = codes.bit_length() - 1
+    if codes != 1 << bits:
+        raise ValueError(f"model.rvq.codebook_size is {codes}: kind fsq needs a power of two, for example {1 << bits}")
+    return (4,) * (bits // 2) if bits % 2 == 0 else (8,) + (4,) * ((bits - 3) // 2) if bits > 1 else (2,)
+
+
+class FiniteScalarQuantizer(nn.Module):
+    no_decay = ("into", "out")
+
+    def __init__(self, levels: Sequence[int], codebook_size: int, dim: int) -> None:
+        super().__init__()
+        digits, parts, deepest = digits_of(codebook_size), len(levels), max(levels)
+        self.register_buffer("levels", torch.tensor(list(levels)))  # [P]
+        self.register_buffer("steps", torch.tensor(digits, dtype=torch.float32), persistent=False)  # [d]
+        self.register_buffer("place", torch.tensor([math.prod(digits[:i]) for i in range(len(digits))]), persistent=False)  # [d]
+        self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
+        self.into = nn.Parameter(torch.zeros(parts, deepest, dim, len(digits)))
+        self.out = nn.Parameter(torch.zeros(parts, deepest, len(digits), dim))
+
+    @property
+    def depth(self) -> int:
+        return self.into.shape[1]
+
+    def forward(self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None) -> Quantized:
+        """As ResidualQuantizer's; there are no statistics and there is no usage loss."""
+        with torch.autocast(latents.device.type, enabled=False):
+            latents = latents.float()
+            limit = self.levels[:, None] if sent is None else torch.minimum(sent.T, self.levels[:, None])  # [P, 1 or N]
+            total, reached, codes = torch.zeros_like(latents), torch.zeros_like(latents), []
+            commit = latents.new_zeros(latents.shape[:2])
+            for level in range(self.depth):
+                share = self._share(latents - reached, level)  # [P, N, d]
+                digit = self._cut(share)
+                chosen = self._chosen((self._middle(digit) - share).detach() + share, level)
+                reached = reached + chosen
+                commit = commit + (latents - reached).square().mean(-1) * (level < self.levels)[:, None]
+                total = total + chosen * (level < limit)[..., None]
+                codes.append(torch.where(level < limit, self._code(digit), -1))
+            return Quantized(total, torch.stack(codes, -1).transpose(0, 1), commit, torch.zeros_like(commit), None)
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """[P, N, Z] -> codes [N, P, Q]"""
+        with torch.no_grad():
+            return self(latents).codes
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """codes [N, P, Q'], any prefix of the levels, -1 where a level was not sent -> [P, N, Z]"""
+        total = self.out.new_zeros(codes.shape[1], codes.shape[0], self.out.shape[-1])
+        for level in range(codes.shape[-1]):
+            code = codes[..., level].T  # [P, N]
+            digit = code.clamp(min=0)[..., None] // self.place % self.steps.long()
+            total = total + self._chosen(self._middle(digit), level) * (code >= 0)[..., None]
+        return total
+
+    def _share(self, residual: Tensor, level: int) -> Tensor:
+        return torch.sigmoid(SPREAD * torch.bmm(residual, self.into[:, level]))
+
+    def _cut(self, share: Tensor) -> Tensor:
+        return torch.minimum((share * self.steps).floor(), self.steps - 1)
+
+    def _middle(self, digit: Tensor) -> Tensor:
+        """A step's middle in (0, 1)."""
+        return (digit + 0.5) / self.steps
+
+    def _chosen(self, share: Tensor, level: int) -> Tensor:
+        return torch.bmm(2 * share - 1, self.out[:, level])
+
+    def _code(self, digit: Tensor) -> Tensor:
+        return (digit.long() * self.place).sum(-1)
+
+    def update(self, statistics: None, all_reduce: Callable[[Tensor], None] | None = None, rank: int = 0, world: int = 1) -> int:
+        return 0
+
+    @torch.no_grad()
+    def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, iterations: int = 0) -> None:
+        residual, count = latents.float(), self.into.shape[-1]
+        for level in range(self.depth):
+            for part in range(len(residual)):
+                rows = residual[part][valid[part]]
+                if len(rows) < 2:
+                    continue
+                axes = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][:count].T  # [Z, up to d]
+                axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+                size = (rows @ axes).square().mean(0).sqrt().clamp(min=1e-6)
+                self.into[part, level, :, : axes.shape[1]] = axes / size
+                share = self._middle(self._cut(torch.sigmoid(SPREAD * rows @ self.into[part, level])))
+                self.out[part, level] = torch.linalg.lstsq(2 * share - 1, rows, driver="gelsd").solution
+            residual = residual - self._chosen(self._middle(self._cut(self._share(residual, level))), level)
+        self.initialised.fill_(True)
