@@ -69,7 +69,7 @@ def test_it_learns_sixteen_clips_by_heart(tmp_path):
     weights, counts = loop.losses.weights[0], torch.tensor([float((t.weight > 0).sum()) for t in targets])
 
     def loss(views):
-        return float((weights * torch.stack([huber(v, t, loop.losses.delta) for v, t in zip(views, targets)]) / counts).sum())
+        return float((weights * torch.stack([huber(v, t, loop.losses.delta).sum() for v, t in zip(views, targets)]) / counts).sum())
 
     mean_pose = loss(loop.model.mean_views(len(inputs[0])))
     run_steps(loop, loop.total_steps)

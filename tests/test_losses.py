@@ -188,9 +188,9 @@ def test_a_part_of_which_nothing_is_visible_adds_nothing_and_poisons_nothing():
 def test_huber_is_the_distance_far_away_and_ends_smoothly():
     view = torch.tensor([1000.0, 0.0]).view(1, 1, 1, 2)
     target = Target(torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1))
-    assert float(huber(view, target, 0.1)) == pytest.approx(1000, rel=1e-3)
+    assert float(huber(view, target, 0.1).sum()) == pytest.approx(1000, rel=1e-3)
     inside = torch.full((1, 1, 1, 2), 0.1).requires_grad_()
-    huber(inside, target, 0.1).backward()
+    huber(inside, target, 0.1).sum().backward()
     assert inside.grad.flatten().tolist() == pytest.approx([1.0, 1.0])
 
 

@@ -19,6 +19,7 @@ from signstream.data.collate import ClipBatch, make_chunks, pack
 from signstream.data.transforms import SigningSpace, fit_signing_space
 from signstream.io.dataloader_utils import ClipLoader, step_seed
 from signstream.io.pose_cache import PoseCache
+from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.training import optim
@@ -54,6 +55,7 @@ class Loop:
         self.val_loader = ClipLoader(cache, "val", data, self.micro, **place) if cache.splits.get("val") else None
         self.views: Views | None = None
         self.step, self.best, self.recent, self.spikes = 0, float("inf"), deque[float](maxlen=MEMORY), 0
+        self.budget: Budget | None = None  # of the last validation
         self.lr = self.norm = 0.0  # of the last step, as are the chunks done and the codes revived
         self.chunks_done = self.revived = 0
         self.window_totals, self.window_counts = self.no_sums(), self.no_sums()
@@ -245,7 +247,7 @@ class Loop:
         return {"step": self.step, "epoch": self.epoch, "best": self.best, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "loader": self.loader.state_dict(), "space": self.views.space.state_dict(),
                 "config": to_dict(self.config), "recent": list(self.recent), "spikes": self.spikes,
-                "window": [self.window_totals.cpu(), self.window_counts.cpu()]}
+                "budget": self.budget.state_dict() if self.budget else None, "window": [self.window_totals.cpu(), self.window_counts.cpu()]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -256,6 +258,7 @@ class Loop:
         self.views = Views(self.cache.skeleton, SigningSpace.from_state(state["space"]))
         self.step, self.best, self.spikes = state["step"], state["best"], state["spikes"]
         self.recent = deque(state["recent"], maxlen=MEMORY)
+        self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
         self.window_totals, self.window_counts = (part.to(self.ranks.device) for part in state["window"])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from signstream.config import Config
 from signstream.data.collate import ChunkBatch
-from signstream.models.rvq.rvq_model import Output
+from signstream.models.rvq.rvq_model import Output, RVQModel
 from signstream.views import Target
 
 InfoNCE = Callable[[Output, ChunkBatch], Tensor]
@@ -46,7 +46,7 @@ class Losses:
     def totals(self, output: Output, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
         """The sums over the batch: [5, P]. Without the quantiser its terms are 0."""
         valid, latents = valid_chunks(targets), output.latents.float()
-        rec = torch.stack([huber(view, target, self.delta) for view, target in zip(output.views, targets)])
+        rec = torch.stack([huber(view, target, self.delta).sum() for view, target in zip(output.views, targets)])
         steps = (latents[:, 1:] - latents[:, :-1]).square().mean(-1) * (valid[:, 1:] & valid[:, :-1] & follows(batch))
         none = torch.zeros_like(rec)
         commit = usage = contrast = none
@@ -55,6 +55,13 @@ class Losses:
         if self.info_nce is not None:
             contrast = (self.info_nce(output, batch) * valid).sum(1)
         return torch.stack([rec, commit, steps.sum(1), usage, contrast])
+
+    @torch.no_grad()
+    def level_costs(self, model: RVQModel, codes: Tensor, targets: Sequence[Target]) -> Tensor:
+        """What each chunk and part adds to the loss when decoded from its first 1 .. Q codes, a missing joint costing nothing: [N, P, Q]."""
+        views = [model.detokenise(codes[..., : count + 1]) for count in range(codes.shape[-1])]
+        costs = [torch.stack([huber(v, t, self.delta) / t.weight[:1].numel() for v, t in zip(view, targets)], -1) for view in views]
+        return torch.stack(costs, -1) * self.weights[0, :, None].to(codes.device)
 
     def value(self, totals: Tensor, counts: Tensor) -> Tensor:
         """The loss: every part's mean of every term, weighted. What has no count adds nothing."""
@@ -71,9 +78,9 @@ class Losses:
 
 
 def huber(view: Tensor, target: Target, delta: float) -> Tensor:
-    """Sum over visible joints of the Huber losses of x and y, over delta: about the distance along them where it is far."""
+    """[N] sums over a chunk's visible joints of the Huber losses of x and y, over delta: about the distance along them where it is far."""
     error = F.huber_loss(view.float(), target.xy, reduction="none", delta=delta).sum(-1) / delta  # [N, L, J]
-    return torch.where(target.weight > 0, error, 0.0).sum()
+    return torch.where(target.weight > 0, error, 0.0).sum((1, 2))
 
 
 def valid_chunks(targets: Sequence[Target]) -> Tensor:

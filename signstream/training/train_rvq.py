@@ -99,7 +99,7 @@ class Run:
         from signstream.training.validation import validate
 
         loop, found = self.loop, validate(self.loop, health)
-        numbers = found.numbers
+        numbers, loop.budget = found.numbers, found.budget
         self.journal.numbers(loop.step, epoch, "val", numbers)
         terms = ", ".join(f"{name} {numbers[name]:.4g}" for name in ("rec", "commit", "temporal", "usage"))
         line = f"epoch {epoch}: validation loss {numbers['loss']:.4g}, {terms}"

@@ -15,6 +15,7 @@ from signstream.inference.token_format import templates
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
 from signstream.models.metrics.temporal import Smoothness
+from signstream.models.rvq.budget import Budget, worth
 from signstream.training.loop import Loop
 from signstream.training.losses import TERMS, valid_chunks
 
@@ -27,6 +28,7 @@ class Validation:
     collapsed: list[tuple[str, int]]
     samples: dict[str, list[str]]  # clip's name -> its tokens, a line a chunk
     picture: tuple[str, Tensor, Tensor] | None  # a clip's name, its poses and their reconstruction, [T, J, 3] in pixels
+    budget: Budget | None  # what a code costs at each rate; none while there are no codes
 
 
 @torch.no_grad()
@@ -41,6 +43,7 @@ def validate(loop: Loop, health: bool) -> Validation:
     smooth = Smoothness(cache.skeleton, device)
     use = CodebookUse(parts, model.quantizer.levels.tolist(), config.model.rvq.codebook_size, device)
     totals, counts, samples, picture = loop.no_sums(), loop.no_sums(), {}, None
+    worths, visible = [], []
     quantise = bool(model.quantizer.initialised)
     shown = set(loop.val_loader.clips[: config.train.sample_clips])
     model.eval()
@@ -59,6 +62,8 @@ def validate(loop: Loop, health: bool) -> Validation:
         smooth.add(xy, restored, weight, batch.clip, batch.t, batch.frames)
         if quantise:
             use.add(output.quantised.codes, valid.T)
+            worths.append(worth(loop.losses.level_costs(model, output.quantised.codes, targets)))
+            visible.append(valid.T)
             samples |= _samples(loop, batch, output.quantised.codes, shown)
         if health and picture is None and ranks.is_main and len(batch):
             picture = _picture(loop, batch, restored)
@@ -75,6 +80,10 @@ def validate(loop: Loop, health: bool) -> Validation:
     numbers |= {f"recon/{name}": value for name, value in recon.result().items()}
     numbers |= {f"mean_pose/{name}": value for name, value in still.result().items() if name.endswith("/local")}
     numbers |= {f"smooth/{name}": value for name, value in smooth.result().items()}
+    budget = None
+    if quantise:
+        worths, visible = ranks.gather(torch.cat(worths)), ranks.gather(torch.cat(visible).to(torch.uint8)).bool()
+        budget = Budget.fit(worths, model.quantizer.levels, visible)
     collapsed = []
     if quantise and health:
         numbers |= use.result()
@@ -83,7 +92,7 @@ def validate(loop: Loop, health: bool) -> Validation:
     for part in ranks.collect(samples):
         together |= part
     model.train()
-    return Validation(numbers, collapsed, dict(sorted(together.items())), picture)
+    return Validation(numbers, collapsed, dict(sorted(together.items())), picture, budget)
 
 
 def _unevenness(use: CodebookUse) -> Tensor:
