@@ -1,0 +1,15 @@
+"""SignStream: signing to tokens and back. `signstream.load(path)` gives a Tokenizer (inference/tokenizer.py)."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from signstream.inference.tokenizer import Tokenizer
+
+
+def load(path: str | Path, device: str = "auto") -> Tokenizer:
+    """A tokenizer from a checkpoint, a run's folder or an experiment's folder (its newest run)."""
+    from signstream.inference.tokenizer import Tokenizer
+
+    return Tokenizer.load(path, device)

@@ -133,6 +133,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Export:
+    codes_per_chunk: float | Literal["full"] = option(6.0, low=0)
     enable_rle: bool = True
     rle_threshold: float = option(0.02, low=0)
 

@@ -169,10 +169,10 @@ def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> Signing
 
 
 def assemble(views: Mapping[str, Tensor], skeleton: Skeleton, space: SigningSpace | None = None,
-             centres: Mapping[str, Tensor] | None = None) -> Tensor:
+             centres: Mapping[str, Tensor] | None = None, sent: Mapping[str, Tensor] | None = None) -> Tensor:
     """One skeleton from its parts: views {part: [T, J_p, 2]} in unit lengths -> [T, J, 3] from the origin, third channel 1 where a part
     tells the joint. The body (or, without one, the full body) stands at the origin; hands hang on its wrists, the face on its nose.
-    `centres` {part: [T, 2]}, where given, says where a part's centre is instead."""
+    `centres` {part: [T, 2]}, where given, says where a part's centre is instead; `sent` {part: [T] bool} in which frames it tells anything."""
     first = next(iter(views.values()))
     out = torch.zeros(len(first), skeleton.num_joints, 3, dtype=first.dtype, device=first.device)
     coarse_first = sorted((p for p in skeleton.parts if p.name in views), key=lambda p: {"full_body": 0, "body": 1}.get(p.name, 2))
@@ -180,8 +180,8 @@ def assemble(views: Mapping[str, Tensor], skeleton: Skeleton, space: SigningSpac
         view, centre = views[part.name], (centres or {}).get(part.name)
         if centre is None:
             centre = _hanging_centre(view, out, part, skeleton, space)
-        out[:, part.joints, :2] = view + centre[:, None]
-        out[:, part.joints, 2] = 1.0
+        told = torch.cat((view + centre[:, None], torch.ones_like(view[..., :1])), -1)
+        out[:, part.joints] = told if sent is None else torch.where(sent[part.name][:, None, None].to(out.device), told, out[:, part.joints])
     return out
 
 

@@ -227,6 +227,17 @@ def find(checkpoint: str, save_path: str | Path, experiment_name: str) -> Path |
     return path
 
 
+def best_of(path: str | Path) -> Path:
+    """The checkpoint to use, not to go on from: a checkpoint itself, or best.pt (else last.pt) of a run's folder or of an experiment's newest run."""
+    path = Path(path)
+    runs = [path] if path.is_dir() else []
+    runs += sorted((run for run in path.glob("*") if run.is_dir() and RUN_NAME.match(run.name)), reverse=True) if path.is_dir() else []
+    found = path if path.is_file() else next((file for run in runs for file in (RunFolder(run).best, RunFolder(run).last) if file.exists()), None)
+    if found is None:
+        raise ValueError(f"there is no checkpoint {path}: name one, or a run's folder that has best.pt or last.pt")
+    return found
+
+
 def digest(state_dict: Mapping[str, Tensor]) -> str:
     """16 hexadecimal digits that name these weights: names, types, shapes and bytes, in whatever order they come."""
     sha = hashlib.sha256()

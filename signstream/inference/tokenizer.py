@@ -1,0 +1,218 @@
+"""Poses to tokens and back, from a checkpoint alone.
+
+    tokenizer = signstream.load("checkpoints/quickstart")      # a checkpoint, a run's folder, or an experiment's: its newest run
+    tokens = tokenizer.encode(poses, fps=25)                   # [T, 133, 3] (x px, y px, score) -> TokenSequence
+    poses = tokenizer.decode(tokens)                           # -> [T', 133, 3] (x, y in unit lengths from the nose, 1 where a part was sent)
+    stream = tokenizer.stream(fps=25)
+    for frame in camera:
+        for chunk in stream.push(frame): ...                   # the same codes, as soon as they are known
+
+A clip's own frame rate is brought to the config's, so T' frames are at `tokens.fps`. Which codes are sent is decided chunk by chunk: first the budget
+(models/rvq/budget.py), then holding: a part whose new codes decode to about what it last said goes on saying that. The comparison is with what was
+said, not with the chunk before, so a slow movement is noticed once it has added up.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signstream.config import Config, from_dict
+from signstream.data.collate import ChunkBatch, make_chunks, pack
+from signstream.data.datasets import skeleton_of
+from signstream.data.frontend import FrontEnd, Prepared, prepare
+from signstream.data.transforms import SigningSpace, assemble, to_pixels
+from signstream.inference.token_format import TokenSequence
+from signstream.inference.vocabulary import Vocabulary
+from signstream.models.rvq.budget import Budget, levels_sent, worth
+from signstream.training import checkpoint
+from signstream.training.distributed import pick_device
+from signstream.training.losses import Losses, valid_chunks
+from signstream.views import Target, Views, build_model
+
+ROWS = 8  # chunks at least in every pass: from a few rows on a matrix product gives a row the same bits whatever stands beside it
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the parts last said: their codes, and what those decode to in signing space."""
+
+    codes: list[Tensor]  # P x [Q]; all -1 where nothing was said
+    views: list[Tensor]  # P x [L, J, 2]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A finished chunk of a stream."""
+
+    t: int
+    codes: Tensor  # [P, Q]
+    held: tuple[bool, ...]  # P: whether the part says again what it said before
+
+
+class Tokenizer:
+    """`codes_per_chunk` (on average, or "full") and `hold` (the threshold of holding, 0: never) are the config's unless set."""
+
+    def __init__(self, state: dict, device: str | torch.device = "cpu") -> None:
+        self.config: Config = from_dict(state["config"])
+        if not bool(state["model"]["quantizer.initialised"]):
+            raise ValueError(f"the checkpoint is of step {state['step']}, before the codebooks begin (train.warmup_steps): train on")
+        self.device, self.skeleton = torch.device(device), skeleton_of(self.config.data)
+        self.model = build_model(self.config, self.skeleton)
+        self.model.load_state_dict(state["model"])
+        self.model.to(self.device).eval().requires_grad_(False)
+        self.views = Views(self.skeleton, SigningSpace.from_state(state["space"]))
+        self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
+        self.losses = Losses(self.config, [part.name for part in self.skeleton.parts])
+        self.parts = tuple(part.tag for part in self.skeleton.parts)
+        self.levels = tuple(self.model.quantizer.levels.tolist())
+        constants = {f"space.{name}": state["space"][name] for name in ("shift", "scale", "attach")}
+        self.digest = checkpoint.digest({**state["model"], **constants})
+        self.codes_per_chunk, self.hold = self.config.export.codes_per_chunk, self.config.export.rle_threshold
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Tokenizer:
+        return cls(checkpoint.load(checkpoint.best_of(path)), pick_device(device, 0, 1))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.parts, self.levels, self.config.model.rvq.codebook_size)
+
+    # -- poses to codes
+
+    def encode(self, poses: np.ndarray | Tensor, fps: float | None = None, name: str = "clip") -> TokenSequence:
+        """poses [T, J, 3]; `fps` None: the config's."""
+        ready = prepare(self._checked(poses), self.skeleton, self.config.data, fps)
+        return self.encode_prepared([torch.cat((ready.place[:, None], ready.frames), 1).numpy()], [name])[0]
+
+    def encode_prepared(self, clips: Sequence[np.ndarray], names: Sequence[str]) -> list[TokenSequence]:
+        """Clips [T', 1 + J, 3] as the pose cache holds them, in one pass."""
+        batch = make_chunks(pack(clips, range(len(clips)), num_joints=self.skeleton.num_joints).to(self.device), self.skeleton, self.config.data)
+        codes, views, targets = self._codes(batch)
+        out = []
+        for i, (clip, name) in enumerate(zip(clips, names)):
+            rows, said = (batch.clip == i).nonzero()[:, 0].tolist(), None
+            spoken = []
+            for row in rows:
+                said = self._speak(said, codes[row], [v[row] for v in views], [t.weight[row] > 0 for t in targets])
+                spoken.append(torch.stack(said.codes))
+            spoken = torch.stack(spoken).cpu() if spoken else codes[:0].cpu()
+            out.append(self.sequence(spoken, len(clip), name))
+        return out
+
+    def sequence(self, codes: Tensor, frames: int, name: str) -> TokenSequence:
+        data = self.config.data
+        return TokenSequence(name, data.fps, data.chunk_len, frames, codes, self.parts, self.levels, self.config.model.rvq.codebook_size, self.digest)
+
+    def stream(self, fps: float | None = None) -> Stream:
+        return Stream(self, fps)
+
+    def _checked(self, poses: np.ndarray | Tensor) -> Tensor:
+        poses = poses.float() if isinstance(poses, Tensor) else torch.from_numpy(np.array(poses, np.float32))
+        if poses.dim() != 3 or poses.shape[1:] != (self.skeleton.num_joints, 3):
+            raise ValueError(f"poses are {list(poses.shape)}: [T, {self.skeleton.num_joints}, 3] is expected, x and y in pixels and the score")
+        return poses
+
+    @torch.no_grad()
+    def _codes(self, batch: ChunkBatch) -> tuple[Tensor, list[Tensor], list[Target]]:
+        """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]) and what they should."""
+        inputs, targets = self.views.of(batch)
+        count = len(batch)
+        codes = self.model.tokenise([_at_least(view) for view in inputs])[:count]
+        if self.codes_per_chunk != "full" and count:
+            if self.budget is None:
+                raise ValueError("the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full")
+            wide = [Target(*(_at_least(value) for value in target)) for target in targets]
+            value = worth(self.losses.level_costs(self.model, _at_least(codes), wide))[:count]
+            sent = levels_sent(value, self.model.quantizer.levels, valid_chunks(targets).T, self.budget.price(self.codes_per_chunk))
+            codes = torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
+        return codes, [view[:count] for view in self.model.detokenise(_at_least(codes))], targets
+
+    def _speak(self, said: Said | None, codes: Tensor, views: list[Tensor], visible: list[Tensor]) -> Said:
+        """What a chunk's parts say: codes [P, Q], views P x [L, J, 2], visible P x [L, J]."""
+        if said is None or self.hold <= 0:
+            return Said(list(codes), views)
+        keep = [self._holds(*part) for part in zip(said.codes, codes, said.views, views, visible)]
+        return Said(*([old if k else new for k, old, new in zip(keep, *both)] for both in ((said.codes, codes), (said.views, views))))
+
+    def _holds(self, old: Tensor, new: Tensor, old_view: Tensor, new_view: Tensor, visible: Tensor) -> bool:
+        if bool((old < 0).all()) or bool((new < 0).all()):
+            return False
+        moved = torch.where(visible, (old_view - new_view).norm(dim=-1), 0.0).sum() / visible.sum().clamp(min=1)
+        return bool(moved < self.hold * self.config.data.normalize.bbox_range)
+
+    # -- codes to poses
+
+    def decode(self, tokens: TokenSequence, place: Tensor | Sequence[float] | None = None) -> Tensor:
+        """[T', J, 3] in unit lengths from the nose, or in pixels with a place: (x, y, pixels a unit length), one or one a frame [T', 3].
+        The third number is 1 where a part that was sent tells the joint."""
+        if tokens.tokenizer != self.digest:
+            raise ValueError(f"{tokens.name}: its tokens are of the tokenizer {tokens.tokenizer}, this one is {self.digest}: "
+                             "load the checkpoint that made them")
+        poses = self.decode_codes(tokens.codes)[: tokens.num_frames]
+        if place is None:
+            return poses
+        place = torch.as_tensor(place, dtype=torch.float32).reshape(-1, 3).expand(len(poses), 3)
+        return torch.cat((to_pixels(poses[..., :2], place), poses[..., 2:]), -1)
+
+    @torch.no_grad()
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """[N, P, Q] -> [N * L, J, 3] in unit lengths."""
+        count = len(codes)
+        views = self.views.restore([view[:count] for view in self.model.detokenise(_at_least(codes.to(self.device)))])
+        frames = self.config.data.chunk_len
+        sent = {part.name: (codes[:, p, 0] >= 0).repeat_interleave(frames) for p, part in enumerate(self.skeleton.parts)}
+        return assemble({name: view.flatten(0, 1).cpu() for name, view in views.items()}, self.skeleton, self.views.space, sent=sent)
+
+
+class Stream:
+    """One live clip: `push` frames, get the chunks that are finished; `finish` gives the rest. Memory does not grow."""
+
+    def __init__(self, tokenizer: Tokenizer, fps: float | None = None) -> None:
+        self.tokenizer, self.front = tokenizer, FrontEnd(tokenizer.skeleton, tokenizer.config.data, fps)
+        self.rows = torch.zeros(0, 1 + tokenizer.skeleton.num_joints, 3)  # prepared frames of the chunk that is not yet full
+        self.frames, self.t = 0, 0  # prepared frames, and chunks, so far
+        self.said: Said | None = None
+
+    def push(self, frames: np.ndarray | Tensor) -> list[Chunk]:
+        """[n, J, 3], or one frame [J, 3]."""
+        return self._add(self.front.push(self.tokenizer._checked(frames[None] if frames.ndim == 2 else frames)))
+
+    def finish(self) -> list[Chunk]:
+        chunks = self._add(self.front.finish())
+        if len(self.rows):
+            chunks.append(self._chunk(self.rows))
+            self.rows = self.rows[:0]
+        return chunks
+
+    def _add(self, ready: Prepared) -> list[Chunk]:
+        data = self.tokenizer.config.data
+        rows = torch.cat((ready.place[:, None], ready.frames), 1)
+        rows = rows[: None if data.max_frames is None else max(data.max_frames - self.frames, 0)]
+        self.frames += len(rows)
+        rows = torch.cat((self.rows, rows))
+        full = len(rows) // data.chunk_len * data.chunk_len
+        self.rows = rows[full:]
+        return [self._chunk(chunk) for chunk in rows[:full].split(data.chunk_len)] if full else []
+
+    def _chunk(self, rows: Tensor) -> Chunk:
+        own = self.tokenizer
+        batch = make_chunks(pack([rows.numpy()], [0], num_joints=own.skeleton.num_joints).to(own.device), own.skeleton, own.config.data)
+        codes, views, targets = own._codes(batch)
+        before, self.said = self.said, own._speak(self.said, codes[0], [v[0] for v in views], [t.weight[0] > 0 for t in targets])
+        spoken = torch.stack(self.said.codes).cpu()
+        held = [before is not None and bool((old >= 0).any()) and torch.equal(old.cpu(), new)
+                for old, new in zip(before.codes if before else spoken, spoken)]
+        chunk = Chunk(self.t, spoken, tuple(held))
+        self.t += 1
+        return chunk
+
+
+def _at_least(rows: Tensor) -> Tensor:
+    """The rows, and as many empty ones as it takes to be ROWS."""
+    short = ROWS - len(rows)
+    return torch.cat((rows, rows.new_zeros(short, *rows.shape[1:]))) if short > 0 else rows

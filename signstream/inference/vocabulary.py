@@ -1,0 +1,120 @@
+"""Codes as ids for a language model, beside the ids of its text, and back, exactly.
+
+    vocabulary = Vocabulary(("F", "LH"), levels=(2, 1), codebook_size=1024, offset=len(text_tokenizer))
+    vocabulary.encode(codes)                  -> ids of <SIGN> <F0:c12> <F1:c7> <LH0:a37> <F0:c7> <NC:2> ... </SIGN>; decode(ids) -> codes
+    to_llm(codes, vocabulary, text_ids)       -> {"input_ids": those, <SEP>, text_ids; "labels": -100 up to <SEP>, text_ids}
+
+A clip is <SIGN>, then chunk by chunk, part by part: its codes, or <NONE> (nothing was sent), or <NC:k> (the codes of the chunk before hold
+for k chunks, in which nothing more is written for the part), then </SIGN>. <COMMIT> is reserved for streaming translation.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from signstream.inference.rle import Row, check_codes, compress, expand, shown
+from signstream.inference.token_format import check_parts, part_letters
+
+LONGEST_RUN = 32  # chunks; a longer run is written as several, each where the one before ends
+SPECIALS = ("<SIGN>", "</SIGN>", "<SEP>", "<COMMIT>", "<NONE>", *(f"<NC:{k}>" for k in range(1, LONGEST_RUN + 1)))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Ids from `offset` (the size of the text's vocabulary) on: the specials, then the codes part by part, level by level."""
+
+    parts: tuple[str, ...]
+    levels: tuple[int, ...]
+    codebook_size: int
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        check_parts(self.parts, self.levels, self.codebook_size)
+
+    def __len__(self) -> int:
+        return len(SPECIALS) + sum(self.levels) * self.codebook_size
+
+    @property
+    def strings(self) -> list[str]:
+        """In the order of their ids; <F0:c12> is code 12 of F's first level."""
+        letters = part_letters(self.parts)
+        return [*SPECIALS, *(f"<{tag}{level}:{letters[tag]}{code}>" for tag, levels in zip(self.parts, self.levels)
+                             for level in range(levels) for code in range(self.codebook_size))]
+
+    def added_tokens(self) -> dict[str, int]:
+        return {text: self.offset + i for i, text in enumerate(self.strings)}
+
+    def special(self, text: str) -> int:
+        return self.offset + SPECIALS.index(text)
+
+    def encode(self, codes: Tensor, rle: bool = True, longest: int = LONGEST_RUN) -> list[int]:
+        """codes [N, P, Q] -> ids. With longest=1 a chunk's ids depend on no later chunk."""
+        check_codes(codes, self.parts, self.levels, self.codebook_size)
+        ids = [self.special("<SIGN>")]
+        for row in compress(codes, self.parts, rle, min(longest, LONGEST_RUN)):
+            for p, tag in enumerate(self.parts):
+                if tag in row:
+                    ids += self._ids(p, row[tag])
+        return [*ids, self.special("</SIGN>")]
+
+    def _ids(self, p: int, entry: list[Any]) -> list[int]:
+        if not entry:
+            return [self.special("<NONE>")]
+        if entry[0] == "NC":
+            return [self.special(f"<NC:{entry[1]}>")]
+        return [self._first(p, level) + code for level, code in enumerate(entry)]
+
+    def _first(self, p: int, level: int) -> int:
+        """The id of code 0."""
+        return self.offset + len(SPECIALS) + (sum(self.levels[:p]) + level) * self.codebook_size
+
+    def decode(self, ids: Sequence[int]) -> Tensor:
+        """ids -> codes [N, P, Q], Q the most levels. What says no codes is a ValueError that names the position."""
+        for at, i in enumerate(ids):
+            if type(i) is not int:
+                raise ValueError(f"position {at}: {shown(i)} is no id")
+        for at, mark in ((0, "<SIGN>"), (len(ids) - 1, "</SIGN>")):
+            if len(ids) < 2 or ids[at] != self.special(mark):
+                raise ValueError(f"position {max(at, 0)}: {mark} is expected")
+        rows: list[Row] = []
+        at, ends = 1, [0] * len(self.parts)
+        while at < len(ids) - 1 or len(rows) < max(ends):  # the last chunks may be held by every part, and so have no ids
+            t, row = len(rows), {"t": len(rows)}
+            for p, tag in enumerate(self.parts):
+                if t < ends[p]:
+                    continue
+                row[tag] = entry = self._entry(ids, at, p, t)
+                held = entry[:1] == ["NC"]
+                at += 1 if held else max(len(entry), 1)
+                ends[p] = t + entry[1] if held else t
+            rows.append(row)
+        return expand(rows, self.parts, max(self.levels))
+
+    def _entry(self, ids: Sequence[int], at: int, p: int, t: int) -> list[Any]:
+        """What part p says in chunk t, from ids[at] on; the last id is </SIGN>, so the reading ends."""
+        first = ids[at] - self.offset
+        special = SPECIALS[first] if 0 <= first < len(SPECIALS) else ""
+        if special == "<NONE>":
+            return []
+        if special.startswith("<NC:") and t > 0:
+            return ["NC", first - SPECIALS.index("<NC:1>") + 1]
+        entry: list[int] = []
+        for level in range(self.levels[p]):
+            code = ids[at + level] - self._first(p, level)
+            if not 0 <= code < self.codebook_size:
+                break
+            entry.append(code)
+        if not entry:
+            raise ValueError(f"position {at}: {special or shown(ids[at])} stands where chunk {t} of {self.parts[p]} is expected")
+        return entry
+
+
+def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int]) -> dict[str, list[int]]:
+    """What a language model is trained on: signs as a prefix, then the text, which alone counts in the loss."""
+    if any(0 <= i - vocabulary.offset < len(vocabulary) for i in text_ids):
+        raise ValueError(f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: offset should be the size of the text's vocabulary")
+    prefix = [*vocabulary.encode(codes), vocabulary.special("<SEP>")]
+    return {"input_ids": [*prefix, *text_ids], "labels": [-100] * len(prefix) + list(text_ids)}

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+
+import signstream
+from clips import moving_clip
+from helpers import begin_loop, run_steps, signer_root, tiny_options
+from signstream.data.datasets import open_data
+from signstream.inference.token_format import TokenSequence
+from signstream.inference.tokenizer import Tokenizer
+from signstream.training import checkpoint
+from signstream.training.validation import validate
+
+
+def trained(root, *options):
+    loop = begin_loop(tiny_options(root, "train.epochs=40", *options))
+    run_steps(loop, 30)
+    loop.budget = validate(loop, False).budget
+    return loop
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 14), "val": (14, 20)})
+
+
+@pytest.fixture(scope="module", params=["mlp", "transformer"])
+def loop(root, request):
+    return trained(root, f"model.arch={request.param}")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(loop):
+    return Tokenizer(loop.state())
+
+
+def clips(loop):
+    source = open_data(loop.config.data)
+    return [source.load("val", name) for name in source.splits()["val"]]
+
+
+def with_options(tokenizer, rate, hold):
+    tokenizer.codes_per_chunk, tokenizer.hold = rate, hold
+    return tokenizer
+
+
+def streamed(tokenizer, clip, pieces):
+    stream, chunks, at = tokenizer.stream(clip.fps), [], 0
+    for size in pieces:
+        chunks += stream.push(clip.poses[at : at + size])
+        at += size
+    chunks += stream.push(clip.poses[at:]) + stream.finish()
+    assert [chunk.t for chunk in chunks] == list(range(len(chunks)))
+    return torch.stack([chunk.codes for chunk in chunks]), chunks
+
+
+@pytest.mark.parametrize(("rate", "hold"), [("full", 0.0), (6, 0.02), (8, 0.1), (5, 0.0)])
+def test_a_stream_gives_the_codes_of_the_file(loop, tokenizer, rate, hold):
+    with_options(tokenizer, rate, hold)
+    held = 0
+    for i, clip in enumerate(clips(loop)):
+        whole = tokenizer.encode(clip.poses, clip.fps, clip.name).codes
+        rng = np.random.default_rng(i)
+        for pieces in ([1] * len(clip.poses), rng.integers(0, 25, 8).tolist(), []):
+            codes, chunks = streamed(tokenizer, clip, pieces)
+            assert torch.equal(codes, whole)
+            held += sum(sum(chunk.held) for chunk in chunks)
+            same = (whole[1:] == whole[:-1]).all(-1) & (whole[1:, :, 0] >= 0)
+            assert torch.equal(torch.tensor([chunk.held for chunk in chunks])[1:], same)
+    assert held > 0 or hold < 0.1
+
+
+def test_a_clip_has_the_same_codes_in_any_company(loop, tokenizer):
+    with_options(tokenizer, 6, 0.02)
+    cache = loop.cache
+    val = cache.split("val")
+    frames, names = [cache.frames(i) for i in val], [cache.clips[i].name for i in val]
+    alone = [tokenizer.encode_prepared([f], [n])[0] for f, n in zip(frames, names)]
+    for group in (range(6), [3, 0], [5, 5, 1]):
+        together = tokenizer.encode_prepared([frames[i] for i in group], [names[i] for i in group])
+        assert all(torch.equal(tokens.codes, alone[i].codes) and tokens.name == names[i] for i, tokens in zip(group, together))
+
+
+def test_encoding_and_decoding_change_nothing(loop, tokenizer):
+    before = {k: v.clone() for k, v in tokenizer.model.state_dict().items()}
+    for clip in clips(loop)[:2]:
+        tokenizer.decode(tokenizer.encode(clip.poses, clip.fps))
+    assert all(torch.equal(v, before[k]) for k, v in tokenizer.model.state_dict().items())
+    assert not tokenizer.model.training
+
+
+def test_the_budget_is_met_and_every_visible_part_speaks(loop, tokenizer):
+    counts = {}
+    for rate in (5, 6, 9, "full"):
+        with_options(tokenizer, rate, 0)
+        codes = torch.cat([tokenizer.encode(clip.poses, clip.fps).codes for clip in clips(loop)])
+        counts[rate] = (codes >= 0).sum((1, 2)).float().mean().item()
+    assert counts["full"] == 15
+    for rate in (5, 6, 9):
+        assert rate - 0.75 < counts[rate] <= rate + 0.01  # it was measured on these very chunks
+
+
+def test_a_part_that_is_not_visible_says_nothing_and_is_not_drawn(tokenizer):
+    with_options(tokenizer, 6, 0.02)
+    poses = moving_clip(40, 1)
+    poses[:, tokenizer.skeleton.part("left_hand").joints] = 0
+    tokens = tokenizer.encode(poses, 30)
+    hand = tokens.parts.index("LH")
+    assert (tokens.codes[:, hand] == -1).all()
+    only = tokens.codes.clone()
+    only[:, tokens.parts.index("FB")] = -1  # the full body tells the hand's joints too
+    assert (tokenizer.decode_codes(only)[:, tokenizer.skeleton.part("left_hand").joints, 2] == 0).all()
+    assert (tokenizer.decode_codes(tokens.codes)[..., 2] == 1).all()
+
+
+def test_a_still_clip_is_held_and_a_slow_movement_is_not_lost(tokenizer):
+    with_options(tokenizer, 6, 0.02)
+    still = np.repeat(moving_clip(1, 3), 150, 0)
+    codes = tokenizer.encode(still, 30).codes
+    assert (codes[1:] == codes[:1]).all()
+    with_options(tokenizer, "full", 0.02)
+    moving = still.copy()
+    body = tokenizer.skeleton.part("right_hand")
+    moving[:, body.joints, 0] += np.linspace(0, 1, 150)[:, None] * np.linspace(0, 60, body.stop - body.start)[None]  # the hand opens by 60 px in 5 s
+    tokens = tokenizer.encode(moving, 30)
+    held = tokenizer.decode(tokens)
+    tokenizer.hold = 0
+    free = tokenizer.decode(tokenizer.encode(moving, 30))
+    far = (held - free)[:, body.joints, :2].norm(dim=-1).mean(-1)
+    assert far.max() < 0.6 * (free[0] - free[-1])[body.joints, :2].norm(dim=-1).mean(), "what is held never falls far behind"
+
+
+def test_poses_come_back_in_unit_lengths_or_pixels(loop, tokenizer):
+    with_options(tokenizer, "full", 0)
+    clip = clips(loop)[0]
+    tokens = tokenizer.encode(clip.poses, clip.fps, clip.name)
+    poses = tokenizer.decode(tokens)
+    assert poses.shape == (tokens.num_frames, 133, 3) and tokens.num_frames == len(clip.poses)
+    pixels = tokenizer.decode(tokens, (100.0, 50.0, 20.0))
+    torch.testing.assert_close(pixels[..., :2], poses[..., :2] * 20 + torch.tensor([100.0, 50.0]))
+    place = torch.rand(len(poses), 3) + 1
+    torch.testing.assert_close(tokenizer.decode(tokens, place)[..., 0], poses[..., 0] * place[:, None, 2] + place[:, None, 0])
+
+
+def test_tokens_of_another_tokenizer_are_refused(loop, tokenizer):
+    tokens = tokenizer.encode(clips(loop)[0].poses, 30)
+    other = TokenSequence(**{**vars(tokens), "tokenizer": "0" * 16})
+    with pytest.raises(ValueError, match=r"0000.*load the checkpoint that made them"):
+        tokenizer.decode(other)
+
+
+def test_it_loads_from_a_checkpoint_a_run_or_an_experiment(loop, tokenizer, tmp_path):
+    run = checkpoint.RunFolder.create(tmp_path, "some")
+    checkpoint.save({**loop.state(), "generators": []}, run.last)
+    for path in (run.last, run.path, tmp_path / "some", str(run.path)):
+        again = signstream.load(path, device="cpu")
+        assert again.digest == tokenizer.digest
+        assert again.vocabulary == tokenizer.vocabulary and len(again.vocabulary) > 15 * 32
+    with pytest.raises(ValueError, match=r"there is no checkpoint .*nothing"):
+        signstream.load(tmp_path / "nothing")
+
+
+def test_a_run_that_has_no_codes_yet_is_refused(root):
+    with pytest.raises(ValueError, match=r"step 0, before the codebooks begin"):
+        Tokenizer(begin_loop(tiny_options(root)).state())
+
+
+def test_wrong_poses_are_refused(tokenizer):
+    with pytest.raises(ValueError, match=r"poses are \[10, 17, 3\]: \[T, 133, 3\]"):
+        tokenizer.encode(np.zeros((10, 17, 3)))
+    assert tokenizer.encode(np.zeros((0, 133, 3))).codes.shape == (0, 5, 3)
+    assert tokenizer.stream().finish() == []
