@@ -1,10 +1,12 @@
 """Our tokenizer beside PCA + k-means on real clips: trained on train alone, scored on test by a program that knows neither.
 
-    python -m benchmarks.reconstruction [--data ../shared/data/realsign] [--bench ../shared/bench] [--epochs 300] [--without dgs_]
+    python -m benchmarks.reconstruction [--data ../shared/data/realsign] [--bench ../shared/bench] [--epochs 200] [--without dgs_]
 
-Both spend 4 parts x 3 levels x 1024 codes a chunk of ten frames; the full body's codes are left out. Each clip's place and one unit length come
-from the original for both. --without PREFIX trains both without the clips whose names begin so, and scores those: strangers. Prints errors in
-shoulder widths (local: each part from its own centre), their ratios, bits a second, and what the network errs without its quantiser.
+The reference spends 3 codes of 1024 on each of 4 parts in every chunk of ten frames. Ours may spend no more: a budget measured on val decides how
+many of up to six codes a part gets in a chunk, and a hand that is not there gets none; how many there are is paid for too, as the entropy of
+their number. The full body's codes are left out. Each clip's place and one unit length come from the original for both. --without PREFIX trains both
+without the clips whose names begin so, and scores those: strangers. Prints errors in shoulder widths (local: each part from its own centre), ratios,
+bits a second, ours with three codes a part everywhere, the network before it had codes beside a PCA with as many numbers, and the codes in use.
 """
 import argparse
 import json
@@ -12,26 +14,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from signstream.config import Config, load_config
-from signstream.data.collate import make_chunks, pack
+from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.frontend import sample_at
 from signstream.data.transforms import assemble, to_pixels
+from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
+from signstream.models.metrics.codebook import CodebookUse
 from signstream.training.distributed import start
 from signstream.training.loop import Loop
+from signstream.training.losses import valid_chunks
+from signstream.training.validation import validate
 
-PARTS = "{face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}"
+PARTS = ("face", "left_hand", "right_hand", "body")
+CODES = 11.2  # a chunk on average; the reference's 12 less what it takes to say how many there are
 OPTIONS = [
-    f"data.body_parts={PARTS}", "data.fps=25", "data.smooth=0", "data.augment.affine=0.1",
-    "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64", "model.rvq.codebook_size=1024",
-    "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=200",
-    "train.part_weights={face: 1, left_hand: 1, right_hand: 1, body: 1}",
+    "data.body_parts={face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}", "data.fps=25", "data.smooth=0",
+    "data.augment.affine=0.1", "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64", "model.rvq.codebook_size=1024",
+    "model.rvq.levels=6", "model.rvq.level_dropout=0.5", "model.rvq.temporal_loss_alpha=0", "train.amp=fp32", "train.lr=0.001",
+    "train.clips_per_step=64", "train.warmup_steps=400", "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
+Draw = Callable[[ChunkBatch], list[Tensor]]  # what the parts' views become, P x [N, L, J, 2] in signing space
 
 
 def without(root: Path, prefix: str, folder: Path) -> Path:
@@ -47,7 +57,8 @@ def without(root: Path, prefix: str, folder: Path) -> Path:
     return folder
 
 
-def trained(config: Config, cache: PoseCache) -> Loop:
+def trained(config: Config, cache: PoseCache, before_codes: Callable[[Loop], None]) -> Loop:
+    """`before_codes` sees the network when it is about to get its codebooks."""
     with start(config.train.device, config.train.threads) as ranks:
         torch.manual_seed(config.train.seed)
         loop = Loop(config, cache, ranks, config.train.clips_per_step)
@@ -55,34 +66,57 @@ def trained(config: Config, cache: PoseCache) -> Loop:
         began = time.perf_counter()
         while loop.epoch < config.train.epochs:
             for clips in loop.loader:
+                if loop.quantise and not bool(loop.model.quantizer.initialised):
+                    before_codes(loop)
                 loop.train_step(clips)
             if loop.epoch % max(config.train.epochs // 10, 1) == 0:
                 minutes = (time.perf_counter() - began) / 60
                 print(f"  epoch {loop.epoch}: rec {loop.take_window()['rec']:.3f}, {minutes:.1f} minutes on {ranks.threads} threads", flush=True)
+        loop.budget = validate(loop, False).budget
         return loop
 
 
+def chunks_of(loop: Loop, clip: int) -> ChunkBatch:
+    return make_chunks(pack([loop.cache.frames(clip)], [clip]), loop.cache.skeleton, loop.config.data)
+
+
+def pca(loop: Loop) -> Draw:
+    """Each part's PCA with as many numbers as a latent has, fitted on train."""
+    views = [loop.views.of(chunks_of(loop, clip))[0] for clip in loop.cache.split("train")]
+    fitted = []
+    for part in range(len(views[0])):
+        view = torch.cat([v[part] for v in views])  # [N, L, J, 3]
+        seen = (view[..., 2:] > 0).float()
+        mean = (view[..., :2] * seen).sum((0, 1)) / seen.sum((0, 1)).clamp(min=1)
+        rows = ((view[..., :2] - mean) * seen)[seen.mean((1, 2, 3)) > 0.5].flatten(1)
+        fitted.append((mean, torch.pca_lowrank(rows, q=loop.config.model.latent_dim, center=False, niter=8)[2]))
+
+    def draw(batch: ChunkBatch) -> list[Tensor]:
+        out = []
+        for view, (mean, axes) in zip(loop.views.of(batch)[0], fitted):
+            rows = ((view[..., :2] - mean) * (view[..., 2:] > 0)).flatten(1)
+            out.append((rows @ axes @ axes.T).view_as(view[..., :2]) + mean)
+        return out
+
+    return draw
+
+
 @torch.no_grad()
-def reconstruct(loop: Loop, data: Path, out: Path, quantise: bool) -> None:
-    """<name>.npy [T, 133, 3] at each clip's own frame rate, and tokens.jsonl."""
-    cache, config, model = loop.cache, loop.config, loop.model.eval()
+def reconstruct(loop: Loop, data: Path, out: Path, draw: Draw) -> Path:
+    """<name>.npy [T, 133, 3] at each clip's own frame rate."""
+    cache, config = loop.cache, loop.config
+    loop.model.eval()
     out.mkdir()
-    with open(out / "tokens.jsonl", "w", encoding="utf-8") as tokens:
-        for index in cache.split("test"):
-            clip = cache.clips[index]
-            batch = make_chunks(pack([cache.frames(index)], [index]), cache.skeleton, config.data)
-            latents = model.encode(loop.views.of(batch)[0])
-            codes = model.quantizer.encode(latents)
-            views = loop.views.restore(model.decode(model.quantizer.decode_codes(codes) if quantise else latents))
-            poses = assemble({name: batch.split(view)[index] for name, view in views.items()}, cache.skeleton, loop.views.space)
-            original = np.load(data / "frames_512x512" / f"{clip.name}.npy")[:, -133:]
-            np.save(out / f"{clip.name}.npy", in_pixels(poses, cache.frames(index), original, clip.fps / config.data.fps))
-            rows = [{"t": t} | {p.tag: c for p, c in zip(cache.skeleton.parts, chunk)} for t, chunk in enumerate(codes.tolist())]
-            tokens.write(json.dumps({"video_name": clip.name, "fps": config.data.fps, "chunk_len": config.data.chunk_len, "num_frames": clip.length,
-                                     "tokens": rows, "meta": {"codebook_size": config.model.rvq.codebook_size}}) + "\n")
+    for index in cache.split("test"):
+        clip, batch = cache.clips[index], chunks_of(loop, index)
+        views = loop.views.restore(draw(batch))
+        poses = assemble({name: batch.split(view)[index] for name, view in views.items()}, cache.skeleton, loop.views.space)
+        original = np.load(data / "frames_512x512" / f"{clip.name}.npy")[:, -133:]
+        np.save(out / f"{clip.name}.npy", in_pixels(poses, cache.frames(index), original, clip.fps / config.data.fps))
+    return out
 
 
-def in_pixels(poses: torch.Tensor, cached: np.ndarray, original: np.ndarray, step: float) -> np.ndarray:
+def in_pixels(poses: Tensor, cached: np.ndarray, original: np.ndarray, step: float) -> np.ndarray:
     """poses [T', J, 3] in unit lengths at the config's rate -> [T, 133, 3] pixels at the clip's own, in its place and with one unit length."""
     place = torch.from_numpy(cached[:, 0].copy())
     place[:, 2] = place[:, 2].median()
@@ -94,45 +128,100 @@ def in_pixels(poses: torch.Tensor, cached: np.ndarray, original: np.ndarray, ste
     return sample_at(pixels, low.long(), position - low).numpy()
 
 
-def scored(bench: Path, data: Path, out: Path) -> dict:
+def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:
+    return lambda batch: loop.model.detokenise(codes_of(batch))
+
+
+def budgeted(loop: Loop, rate: float) -> tuple[Callable[[ChunkBatch], Tensor], Tokenizer]:
+    tokenizer = Tokenizer(loop.state())
+    tokenizer.codes_per_chunk, tokenizer.hold = rate, 0
+    return (lambda batch: tokenizer.encode_prepared([loop.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes), tokenizer
+
+
+def cost(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor], tokens: Path) -> float:
+    """Writes what the scorer counts; what it takes to say how many codes there are, in bits a second."""
+    data, lengths, seconds = loop.config.data, [], 0.0
+    with open(tokens, "w", encoding="utf-8") as out:
+        for index in loop.cache.split("test"):
+            clip, codes = loop.cache.clips[index], codes_of(chunks_of(loop, index))
+            rows = [{"t": t} | {part.tag: [code for code in part_codes if code >= 0] for part, part_codes in zip(loop.cache.skeleton.parts, chunk)}
+                    for t, chunk in enumerate(codes.tolist())]
+            lengths.append((codes >= 0).sum(-1))
+            seconds += clip.length / data.fps
+            out.write(json.dumps({"video_name": clip.name, "fps": data.fps, "chunk_len": data.chunk_len, "num_frames": clip.length, "tokens": rows,
+                                  "meta": {"codebook_size": loop.config.model.rvq.codebook_size}}) + "\n")
+    lengths = torch.cat(lengths)  # [N, P]
+    share = torch.stack([torch.bincount(column, minlength=8) for column in lengths.T]).double() / len(lengths)
+    return float(-torch.xlogy(share, share).sum() / np.log(2)) * len(lengths) / seconds
+
+
+def scored(bench: Path, data: Path, out: Path, tokens: Path | None = None) -> dict:
     command = [sys.executable, str(bench / "score_reconstruction.py"), "--reference", str(data), "--split", "test", "--reconstructed", str(out),
-               "--tokens", str(out / "tokens.jsonl")]
+               *(["--tokens", str(tokens)] if tokens else [])]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def table(ours: dict, theirs: dict) -> str:
-    lines = [f"{'':12}{'ours':>10}{'reference':>12}{'ratio':>8}"]
-    for name in ("mean_local", "hands_local"):
-        lines.append(f"{name:12}{ours[name]:10.4f}{theirs[name]:12.4f}{ours[name] / theirs[name]:8.2f}")
-    for part in ("face", "left_hand", "right_hand", "body"):
-        if "local" in ours[part]:
-            lines.append(f"{part:12}{ours[part]['local']:10.4f}{theirs[part]['local']:12.4f}{ours[part]['local'] / theirs[part]['local']:8.2f}")
-    lines.append(f"{'bits/s':12}{ours['tokens']['bits_per_s']:10.0f}{theirs['tokens']['bits_per_s']:12.0f}")
+def table(columns: dict[str, dict]) -> str:
+    """Errors of each column; the ratio of the first to the last."""
+    def values(name: str) -> list[float]:
+        return [column[name] if name in column else column[name.split("/")[0]].get("local", float("nan")) for column in columns.values()]
+
+    lines = [" " * 12 + "".join(f"{name:>15}" for name in (*columns, "first / last"))]
+    for name in ("mean_local", "hands_local", *(f"{part}/local" for part in PARTS)):
+        row = values(name)
+        lines.append(f"{name.split('/')[0]:12}" + "".join(f"{value:15.4f}" for value in row) + f"{row[0] / row[-1]:15.2f}")
     return "\n".join(lines)
+
+
+@torch.no_grad()
+def use(loop: Loop) -> dict[str, float]:
+    """The codes of train and val encoded together."""
+    model = loop.model.eval()
+    counter = CodebookUse(loop.parts, model.quantizer.levels.tolist(), loop.config.model.rvq.codebook_size)
+    for index in (*loop.cache.split("train"), *loop.cache.split("val")):
+        inputs, targets = loop.views.of(chunks_of(loop, index))
+        counter.add(model.tokenise(inputs), valid_chunks(targets).T)
+    return counter.result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/realsign"))
     parser.add_argument("--bench", type=Path, default=Path("../shared/bench"))
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--without", metavar="PREFIX", help="strangers: train without these clips, score them")
+    parser.add_argument("--keep", type=Path, help="where to keep the trained checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         data = without(args.data, args.without, scratch / "data") if args.without else args.data
-        reference = subprocess.Popen([sys.executable, str(args.bench / "baseline_pca_rvq.py"), "--data", str(data), "--split", "test",
-                                      "--out", str(scratch / "reference")])
-        if reference.wait():
-            raise ValueError(f"the reference in {args.bench} failed")
+        subprocess.run([sys.executable, str(args.bench / "baseline_pca_rvq.py"), "--data", str(data), "--split", "test",
+                        "--out", str(scratch / "reference")], check=True)
+        reference = scored(args.bench, data, scratch / "reference", scratch / "reference" / "tokens.jsonl")
         config = load_config(None, [*OPTIONS, f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={args.epochs}", *args.overrides])
-        loop = trained(config, PoseCache.open(config.data, quiet=True))
-        reconstruct(loop, data, scratch / "ours", quantise=True)
-        reconstruct(loop, data, scratch / "network", quantise=False)
-        ours, network, theirs = (scored(args.bench, data, scratch / name) for name in ("ours", "network", "reference"))
-        print(table(ours, theirs))
-        print(f"the network without its quantiser: mean_local {network['mean_local']:.4f}, hands_local {network['hands_local']:.4f}")
+        alone: dict[str, dict] = {}
+
+        def before_codes(loop: Loop) -> None:
+            for name, draw in (("network", lambda batch: loop.model.decode(loop.model.encode(loop.views.of(batch)[0]))), ("PCA", pca(loop))):
+                alone[name] = scored(args.bench, data, reconstruct(loop, data, scratch / name, draw))
+
+        loop = trained(config, PoseCache.open(config.data, quiet=True), before_codes)
+        if args.keep:
+            torch.save(loop.state(), args.keep)
+        codes_of, _ = budgeted(loop, CODES)
+        lengths = cost(loop, codes_of, scratch / "ours.jsonl")
+        ours = scored(args.bench, data, reconstruct(loop, data, scratch / "ours", from_codes(loop, codes_of)), scratch / "ours.jsonl")
+        three = from_codes(loop, lambda batch: loop.model.tokenise(loop.views.of(batch)[0])[..., :3])
+        evenly = scored(args.bench, data, reconstruct(loop, data, scratch / "three", three))
+        print(table({"ours": ours, "three a part": evenly, "reference": reference}))
+        bits, theirs = ours["tokens"]["bits_per_s"], reference["tokens"]["bits_per_s"]
+        print(f"bits/s: ours {bits:.0f}, and {lengths:.0f} for how many there are: {bits + lengths:.0f}; the reference {theirs:.0f}")
+        print(f"before the codes, with {config.model.latent_dim} numbers a part and chunk\n" + table(alone))
+        health = use(loop)
+        for level in range(config.model.rvq.levels):
+            shares = ", ".join(f"{part} {health[f'codes/{part}/{level}/used']:.1%}" for part in PARTS)
+            print(f"codes in use on train and val, level {level}: {shares}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from signstream.views import Views, build_model
 
 SPIKE, SPIKES_TO_END, MEMORY = 10.0, 20, 200  # a loss ten times the median of 200 steps, twenty times in a row, is divergence
 FIT_CHUNKS = 8192  # chunks that the means, the PCA and the codebooks are fitted on, at least
+MOST_ROUNDS = 8  # times that a small data set is gone over for that
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -103,30 +104,38 @@ class Loop:
                 value.zero_()
             self.ranks.sum_(value)
 
-    def _packed(self, clips: list[int]) -> ClipBatch:
-        return pack([self.cache.frames(i) for i in clips], clips, num_joints=self.cache.skeleton.num_joints)
+    def _packed(self, clips: list[int], seed: int = 0) -> ClipBatch:
+        return pack([self.cache.frames(i) for i in clips], clips, seed, self.cache.skeleton.num_joints)
+
+    @property
+    def _wanted_frames(self) -> int:
+        """To fit on: FIT_CHUNKS chunks, and eight vectors a code."""
+        return max(FIT_CHUNKS, 8 * self.config.model.rvq.codebook_size) * self.config.data.chunk_len
 
     def _sample_clips(self) -> list[int]:
-        """Enough training clips for FIT_CHUNKS and for eight vectors a code, the same on every rank."""
-        wanted = max(FIT_CHUNKS, 8 * self.config.model.rvq.codebook_size) * self.config.data.chunk_len
+        """Enough training clips to fit on, if there are, the same on every rank."""
         generator = torch.Generator().manual_seed(self.config.train.seed)
         clips, frames = [], 0
         for position in torch.randperm(len(self.loader.clips), generator=generator).tolist():
             clips.append(self.loader.clips[position])
             frames += self.cache.clips[clips[-1]].length
-            if frames >= wanted:
+            if frames >= self._wanted_frames:
                 break
         return sorted(clips)
 
     @torch.no_grad()
     def initialise_codebooks(self) -> None:
-        """k-means on the network's latents of the sample, each rank encoding its share of the clips."""
+        """k-means on the network's latents of the sample as training sees it, time and again where clips are few; each rank encodes its share."""
         self.model.eval()
         latents, valid = [], []
         sample, (rank, world) = self._sample_clips(), (self.ranks.rank, self.ranks.world)
+        frames = sum(self.cache.clips[clip].length for clip in sample)
+        rounds = min(-(-self._wanted_frames // frames), MOST_ROUNDS)
+        sample = sample * (rounds if self.config.data.augment.random_phase else 1)  # without it every round would be the same
         mine = sample[rank * len(sample) // world : (rank + 1) * len(sample) // world]  # one after another: any world gathers the same order
         for start in range(0, max(len(mine), 1), self.micro):
-            _, inputs, targets = self.chunks(self._packed(mine[start : start + self.micro]), train=False)
+            seed = step_seed(self.config.train.seed, 1 + rank + world * start)
+            _, inputs, targets = self.chunks(self._packed(mine[start : start + self.micro], seed), train=True)
             latents.append(self.model.encode(inputs))
             valid.append(valid_chunks(targets))
         latents, valid = self.ranks.gather(torch.cat(latents, 1), 1), self.ranks.gather(torch.cat(valid, 1).to(torch.uint8), 1).bool()
