@@ -45,6 +45,7 @@ class Augment:
     affine: float = option(0.0, low=0, high=1)
     dropout_prob: float = option(0.05, low=0, high=1)
     random_phase: bool = True
+    calm: float = option(0.0, low=0, high=1)
 
 
 @dataclass(frozen=True)

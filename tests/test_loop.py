@@ -298,6 +298,17 @@ def test_a_skeleton_of_ones_own_trains(tmp_path, train):
     assert load(run_folder(tmp_path) / "last.pt")["step"] == 2
 
 
+def test_the_last_epochs_are_calm(signer):
+    loop = begin_loop(tiny_options(signer, "train.epochs=4", "data.augment.calm=0.5", "data.augment.affine=0.1"))
+    steps = len(loop.loader)
+    run_steps(loop, 2 * steps - 1)
+    stirred = loop._data().augment
+    run_steps(loop, 2)
+    calm = loop._data().augment
+    assert (stirred.mirror, stirred.affine, calm.mirror, calm.affine) == (True, 0.1, False, 0.0)
+    assert calm.time_warp and calm.random_phase
+
+
 # -- golden
 
 

@@ -7,6 +7,7 @@ Everything that lasts is in `state()`; whatever is drawn at random comes from (s
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.config import Config, to_dict
+from signstream.config import Config, Data, to_dict
 from signstream.data.collate import ClipBatch, make_chunks, pack
 from signstream.data.transforms import SigningSpace, fit_signing_space
 from signstream.io.dataloader_utils import ClipLoader, step_seed
@@ -150,9 +151,13 @@ class Loop:
     # -- one step
 
     def chunks(self, clips: ClipBatch, train: bool):
-        batch = make_chunks(clips.to(self.ranks.device), self.cache.skeleton, self.config.data, train=train)
+        batch = make_chunks(clips.to(self.ranks.device), self.cache.skeleton, self._data(), train=train)
         inputs, targets = self.views.of(batch)
         return batch, inputs, targets
+
+    def _data(self) -> Data:
+        data, calm = self.config.data, self.epoch >= self.config.train.epochs * (1 - self.config.data.augment.calm)
+        return replace(data, augment=replace(data.augment, mirror=False, affine=0.0)) if calm else data
 
     def _split(self, clips: ClipBatch) -> list[ClipBatch]:
         """A step's clips as batches of at most `micro` clips."""
