@@ -1,6 +1,6 @@
 """Our tokenizer beside PCA + k-means on real clips: trained on train alone, scored on test by a program that knows neither.
 
-    python -m benchmarks.reconstruction [--data ../shared/data/realsign] [--bench ../shared/bench] [--epochs 200] [--without dgs_]
+    python -m benchmarks.reconstruction [--data ../shared/data/realsign] [--bench ../shared/bench] [--epochs 160] [--without dgs_]
 
 The reference spends 3 codes of 1024 on each of 4 parts in every chunk of ten frames. Ours may spend no more: a budget measured on val decides how
 many of up to six codes a part gets in a chunk, and a hand that is not there gets none; how many there are is paid for too, as the entropy of
@@ -37,9 +37,11 @@ PARTS = ("face", "left_hand", "right_hand", "body")
 CODES = 11.2  # a chunk on average; the reference's 12 less what it takes to say how many there are
 OPTIONS = [
     "data.body_parts={face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}", "data.fps=25", "data.smooth=0",
-    "data.augment.affine=0.1", "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64", "model.rvq.codebook_size=1024",
-    "model.rvq.levels=6", "model.rvq.level_dropout=0.5", "model.rvq.temporal_loss_alpha=0", "train.amp=fp32", "train.lr=0.001",
-    "train.clips_per_step=64", "train.warmup_steps=400", "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
+    "data.augment.affine=0.1", "data.augment.calm=0.15",
+    "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64",
+    "model.rvq.levels=6", "model.rvq.level_dropout=0.5", "model.rvq.temporal_loss_alpha=0", "model.rvq.usage_reg=0.05",
+    "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=400",
+    "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
 Draw = Callable[[ChunkBatch], list[Tensor]]  # what the parts' views become, P x [N, L, J, 2] in signing space
 
@@ -188,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/realsign"))
     parser.add_argument("--bench", type=Path, default=Path("../shared/bench"))
-    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--without", metavar="PREFIX", help="strangers: train without these clips, score them")
     parser.add_argument("--keep", type=Path, help="where to keep the trained checkpoint")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
