@@ -64,7 +64,7 @@ class Run:
             for clips in timer.waiting(loop.loader):
                 asked = loop.train_step(clips, bool(stop.signal))
                 timer.step(loop.chunks_done)
-                if loop.step % self.config.train.log_every == 0:
+                if loop.step % self.config.train.log_every == 0 or loop.step == loop.total_steps:
                     self._log(timer, number)
                 if asked and not loop.epoch_done:
                     self._save()
@@ -74,6 +74,11 @@ class Run:
             if asked and loop.epoch < self.config.train.epochs:
                 return False
         return True
+
+    def close(self) -> None:
+        self.journal.close()
+        if self.log is not None:
+            self.log.close()
 
     def _log(self, timer, epoch: int) -> None:
         from signstream.training.utils_tb import memory_used, progress_line
@@ -126,6 +131,8 @@ class Run:
             ours, still = numbers.get(f"recon/{part}/local"), numbers.get(f"mean_pose/{part}/local")
             if ours is not None and still:
                 self.say(f"  {part}: error {ours:.4f} shoulder widths, {ours / still:.1%} of the mean pose's")
+        for p, level in found.use.places():
+            self.journal.histogram(self.loop.step, f"use/{self.loop.parts[p]}/{level}", found.use.counts[p, level])
         for part, level in found.collapsed:
             self.say(f"  warning: the codebook of {part}, level {level}, is collapsing: raise model.rvq.usage_reg or model.rvq.revive_below, "
                      "or lower train.lr")
@@ -242,10 +249,10 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
             run.say(f"going on from {found}, step {loop.step}")
         try:
             ended = run.train(stop)
+            best = f", best {folder.best}" if folder.best.exists() else ""
+            run.say(f"{'done' if ended else 'stopped, saved'}: step {loop.step}, {folder.last}{best}")
         finally:
-            journal.close()
-        best = f", best {folder.best}" if folder.best.exists() else ""
-        run.say(f"{'done' if ended else 'stopped, saved'}: step {loop.step}, {folder.last}{best}")
+            run.close()
         return 0 if ended else 128 + (stop.signal or signal.SIGTERM)
 
 

@@ -29,6 +29,7 @@ class Validation:
     samples: dict[str, list[str]]  # clip's name -> its tokens, a line a chunk
     picture: tuple[str, Tensor, Tensor] | None  # a clip's name, its poses and their reconstruction, [T, J, 3] in pixels
     budget: Budget | None  # what a code costs at each rate; none while there are no codes
+    use: CodebookUse  # over the split
 
 
 @torch.no_grad()
@@ -92,7 +93,7 @@ def validate(loop: Loop, health: bool) -> Validation:
     for part in ranks.collect(samples):
         together |= part
     model.train()
-    return Validation(numbers, collapsed, dict(sorted(together.items())), picture, budget)
+    return Validation(numbers, collapsed, dict(sorted(together.items())), picture, budget, use)
 
 
 def _unevenness(use: CodebookUse) -> Tensor:

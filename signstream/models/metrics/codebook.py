@@ -48,6 +48,10 @@ class CodebookUse:
     def merge(self, other: CodebookUse) -> None:
         self.counts += other.counts.to(self.counts.device)
 
+    def places(self) -> list[tuple[int, int]]:
+        """Every part and each of its levels, as indices of `counts`."""
+        return [(p, level) for p, depth in enumerate(self.levels) for level in range(depth)]
+
     def result(self) -> dict[str, float]:
         levels = self._levels()
         named = {f"{part}/{level}": numbers for (part, level), numbers in levels.items()}
@@ -71,8 +75,7 @@ class CodebookUse:
 
     def _levels(self) -> dict[tuple[str, int], dict[str, float]]:
         counts = self.counts.cpu()
-        pairs = [(p, level) for p, depth in enumerate(self.levels) for level in range(depth)]
-        return {(self.parts[p], level): _use(counts[p, level]) for p, level in pairs if counts[p, level].any()}
+        return {(self.parts[p], level): _use(counts[p, level]) for p, level in self.places() if counts[p, level].any()}
 
 
 def _worst(levels: dict[tuple[str, int], dict[str, float]]) -> tuple[str, int] | None:
