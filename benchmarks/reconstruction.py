@@ -23,8 +23,8 @@ from torch import Tensor
 
 from signstream.config import Config, load_config
 from signstream.data.collate import ChunkBatch, make_chunks, pack
-from signstream.data.frontend import sample_at
 from signstream.data.transforms import assemble, to_pixels
+from signstream.inference.decode_tokens import at_rate
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.codebook import CodebookUse
@@ -123,11 +123,7 @@ def in_pixels(poses: Tensor, cached: np.ndarray, original: np.ndarray, step: flo
     place = torch.from_numpy(cached[:, 0].copy())
     place[:, 2] = place[:, 2].median()
     pixels = torch.cat((to_pixels(poses[..., :2], place), poses[..., 2:]), -1)
-    if abs(step - 1) < 0.01:
-        step = 1.0
-    position = (torch.arange(len(original), dtype=torch.float64) / step).clamp(max=len(pixels) - 1)
-    low = position.floor()
-    return sample_at(pixels, low.long(), position - low).numpy()
+    return at_rate(pixels, len(original), 1.0 if abs(step - 1) < 0.01 else step).numpy()
 
 
 def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:

@@ -59,7 +59,8 @@ def test_the_npz_example_is_a_config(folder):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["config", "data.synthetic", "data.visualize_dataset", "training.train_rvq"])
+@pytest.mark.parametrize("module", ["config", "data.synthetic", "data.visualize_dataset", "training.train_rvq", "inference.export_tokens",
+                                    "inference.decode_tokens", "inference.stream"])
 def test_help_answers_without_loading_torch_or_matplotlib(module, folder):
     done = run([sys.executable, "-X", "importtime", "-m", f"signstream.{module}", "--help"], folder)
     assert done.returncode == 0

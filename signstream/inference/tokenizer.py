@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.config import Config, from_dict
+from signstream.config import Config, Export, from_dict
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
@@ -57,8 +57,10 @@ class Chunk:
 class Tokenizer:
     """`codes_per_chunk` (on average, or "full") and `hold` (the threshold of holding, 0: never) are the config's unless set."""
 
-    def __init__(self, state: dict, device: str | torch.device = "cpu") -> None:
+    def __init__(self, state: dict, device: str | torch.device = "cpu", export: Export | None = None) -> None:
         self.config: Config = from_dict(state["config"])
+        wanted = export or self.config.export
+        self.codes_per_chunk, self.hold = wanted.codes_per_chunk, wanted.rle_threshold if wanted.enable_rle else 0.0
         if not bool(state["model"]["quantizer.initialised"]):
             raise ValueError(f"the checkpoint is of step {state['step']}, before the codebooks begin (train.warmup_steps): train on")
         self.device, self.skeleton = torch.device(device), skeleton_of(self.config.data)
@@ -72,7 +74,6 @@ class Tokenizer:
         self.levels = tuple(self.model.quantizer.levels.tolist())
         constants = {f"space.{name}": state["space"][name] for name in ("shift", "scale", "attach")}
         self.digest = checkpoint.digest({**state["model"], **constants})
-        self.codes_per_chunk, self.hold = self.config.export.codes_per_chunk, self.config.export.rle_threshold
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Tokenizer:

@@ -112,9 +112,9 @@ class Vocabulary:
         return entry
 
 
-def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int]) -> dict[str, list[int]]:
+def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int], rle: bool = True) -> dict[str, list[int]]:
     """What a language model is trained on: signs as a prefix, then the text, which alone counts in the loss."""
     if any(0 <= i - vocabulary.offset < len(vocabulary) for i in text_ids):
         raise ValueError(f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: offset should be the size of the text's vocabulary")
-    prefix = [*vocabulary.encode(codes), vocabulary.special("<SEP>")]
+    prefix = [*vocabulary.encode(codes, rle), vocabulary.special("<SEP>")]
     return {"input_ids": [*prefix, *text_ids], "labels": [-100] * len(prefix) + list(text_ids)}

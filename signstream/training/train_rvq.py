@@ -12,7 +12,7 @@ import argparse
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,10 +174,10 @@ class Run:
         self.ranks.barrier()
 
 
-def check_same(config: Config, saved: Config) -> None:
-    """A run goes on with the model and the data it began with; the first difference is an error with both values."""
+def check_same(config: Config, saved: Config, free: Sequence[str] = FREE_TO_CHANGE, why: str = "a run goes on with what it began with") -> None:
+    """Model and data are the checkpoint's, but for the data's keys that are `free`; the first difference is an error with both values."""
     ours, theirs = to_dict(config), to_dict(saved)
-    for key in FREE_TO_CHANGE:
+    for key in free:
         ours["data"].pop(key), theirs["data"].pop(key)
 
     def differing(a: dict, b: dict, path: str):
@@ -189,7 +189,7 @@ def check_same(config: Config, saved: Config) -> None:
 
     for section in ("data", "model"):
         for difference in differing(ours[section], theirs[section], section):
-            raise ValueError(f"{difference}: a run goes on with what it began with; leave the option out, or begin a new run")
+            raise ValueError(f"{difference}: {why}; leave the option out, or begin a new run")
 
 
 def from_main(ranks: Ranks, work: Callable[[], Any]) -> Any:

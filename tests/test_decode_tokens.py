@@ -1,0 +1,140 @@
+"""Poses from a token file alone: what Tokenizer.decode gives, and with a reference the same in its clip's pixels and at its frame rate."""
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from signstream.data.datasets import Clip, open_data
+from signstream.data.frontend import prepare
+from signstream.inference import decode_tokens, export_tokens
+from signstream.inference.token_format import TokenSequence, read_jsonl, write_line
+from test_export import Made, made
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Made:
+    return made(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def tokens(place, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("tokens") / "tokens.jsonl"
+    assert export_tokens.main(["--checkpoint", str(place.checkpoint), "--out", str(out)]) == 0
+    return out
+
+
+def decode(place: Made, tokens: Path, out: Path, *options: str) -> dict[str, np.ndarray]:
+    decode_tokens.main(["--checkpoint", str(place.checkpoint), "--tokens", str(tokens), "--out", str(out), *options])
+    return {path.stem: np.load(path, allow_pickle=False) for path in sorted(out.glob("*.npy"))}
+
+
+def clips(place: Made) -> dict[str, Clip]:
+    source = open_data(place.tokenizer.config.data)
+    return {name: source.load("val", name) for name in source.splits()["val"]}
+
+
+def test_the_tokens_alone_give_poses_from_the_nose(place, tokens, tmp_path):
+    (tmp_path / "other.txt").write_text("mine")
+    found = decode(place, tokens, tmp_path)
+    assert sorted(found) == sorted(clips(place))
+    for sequence in read_jsonl(tokens):
+        poses = found[sequence.name]
+        assert poses.dtype == np.float32 and poses.shape == (sequence.num_frames, 133, 3)
+        assert np.array_equal(poses, place.tokenizer.decode(sequence).numpy())
+    assert (tmp_path / "other.txt").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == len(found) + 1
+
+
+def error(poses: np.ndarray, clip: Clip) -> float:
+    """Mean distance in pixels over the joints that are seen."""
+    seen = clip.poses[..., 2] > 0.3
+    return float(np.linalg.norm(poses[..., :2] - clip.poses[..., :2], axis=-1)[seen].mean())
+
+
+def test_with_a_reference_they_stand_where_its_clip_does(place, tokens, tmp_path):
+    """As near to the clip as what the model makes of it in its true place, frame by frame; and its unit length is the first frame's."""
+    found, own = decode(place, tokens, tmp_path, "--reference", str(place.root), "--split", "val"), place.tokenizer
+    for sequence in read_jsonl(tokens):
+        clip = clips(place)[sequence.name]
+        true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, clip.fps).place
+        best = own.decode(sequence, true).numpy()
+        assert found[clip.name].shape == clip.poses.shape
+        assert error(found[clip.name], clip) < 1.1 * error(best, clip) + 0.1
+        true[:, 2] = true[0, 2]
+        assert np.array_equal(found[clip.name], own.decode(sequence, true).numpy())
+
+
+def test_a_reference_has_its_own_frame_rate_and_layout(place, tmp_path):
+    """Every second frame of some clips, at half of the rate, in another layout: as many frames come back, where the clip's are."""
+    own, folder, lines = place.tokenizer, tmp_path / "npz" / "processed" / "test", []
+    folder.mkdir(parents=True)
+    slow = {name: replace(clip, poses=clip.poses[::2], fps=15.0) for name, clip in list(clips(place).items())[:3]}
+    for name, clip in slow.items():
+        np.savez(folder / f"{name}.npz", poses=clip.poses, fps=clip.fps)
+        lines.append(write_line(own.encode(clip.poses, clip.fps, name)))
+    (tmp_path / "tokens.jsonl").write_text("".join(lines))
+    found = decode(place, tmp_path / "tokens.jsonl", tmp_path / "out", "--reference", str(tmp_path / "npz"), "data.layout=npz")
+    for name, clip in slow.items():
+        sequence = own.encode(clip.poses, clip.fps, name)
+        true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, clip.fps).place
+        assert found[name].shape == clip.poses.shape and sequence.num_frames == 2 * len(clip.poses)
+        assert error(found[name], clip) < 1.1 * error(own.decode(sequence, true).numpy()[::2], clip) + 0.1
+
+
+def test_a_file_with_some_of_the_parts_is_decoded(place, tmp_path):
+    out = tmp_path / "hands.jsonl"
+    export_tokens.main(["--checkpoint", str(place.checkpoint), "--out", str(out), "--layout", "part", "--body-parts", "LH", "B"])
+    found, (face, hand) = decode(place, out, tmp_path / "poses"), (place.tokenizer.skeleton.part(name).joints for name in ("face", "left_hand"))
+    for sequence in read_jsonl(out):
+        told, sent = found[sequence.name][..., 2], (sequence.codes[:, 0, 0] >= 0).repeat_interleave(10)[: sequence.num_frames]
+        assert sequence.parts == ("LH", "B") and bool(sent.any())
+        assert np.array_equal(told[:, hand], np.repeat(sent.numpy()[:, None], 21, 1))
+        assert not told[:, face].any()
+
+
+def spoiled(line: bytes, **values: object) -> str:
+    """A line that says something else, and that nothing contradicts."""
+    data = json.loads(line)
+    data["meta"].pop("check")
+    for key, value in values.items():
+        (data["meta"] if key in data["meta"] else data)[key] = value
+    return json.dumps(data) + "\n"
+
+
+def test_wrong_tokens_are_one_line_and_nothing_is_written(place, tokens, tmp_path):
+    lines, out = tokens.read_bytes().splitlines(), tmp_path / "out"
+    good, name = lines[0].decode() + "\n", json.loads(lines[0])["video_name"]
+    for text, message in (
+        (good + spoiled(lines[1], tokenizer="0" * 16), r"its tokenizer is 0{16} and the checkpoint's .*: load the checkpoint that made"),
+        (spoiled(lines[0], fps=25), r"its fps is 25 and the checkpoint's 30"),
+        (spoiled(lines[0], codebook_size=64), r"its codebook_size is 64 and the checkpoint's 32"),
+        (good + good, rf"{name}.*duplicate name"),
+        (good + spoiled(lines[1], video_name="../../evil"), r"evil'.*lead out of the folder"),
+        (good + lines[1].decode()[:-40], r"line 2: not whole JSON"),
+    ):
+        (tmp_path / "tokens.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            decode(place, tmp_path / "tokens.jsonl", out)
+        assert not out.exists()
+
+
+def test_a_reference_that_does_not_fit_is_refused(place, tokens, tmp_path):
+    sequence = next(read_jsonl(tokens))
+    file = tmp_path / "tokens.jsonl"
+    for text, options, message in (
+        (write_line(replace(sequence, name="stranger")), (), r"has no clip 'stranger'"),
+        (write_line(sequence), ("--split", "train"), rf"has no clip '{sequence.name}'"),
+        (write_line(sequence), ("--split", "nowhere"), r"has no split 'nowhere', but train, val"),
+        (write_line(shorter(sequence)), (), r"frames at 30 a second and the tokens 20: it is another clip"),
+        (write_line(sequence), ("data.chunk_len=8",), r"data.chunk_len is 8"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            decode(place, file, tmp_path / "out", "--reference", str(place.root), *options)
+
+
+def shorter(sequence: TokenSequence) -> TokenSequence:
+    return replace(sequence, num_frames=20, codes=sequence.codes[:2])
