@@ -1,12 +1,14 @@
 """Our tokenizer beside PCA + k-means on real clips: trained on train alone, scored on test by a program that knows neither.
 
-    python -m benchmarks.reconstruction [--data ../shared/data/realsign] [--bench ../shared/bench] [--epochs 160] [--without dgs_]
+    python -m benchmarks.reconstruction [--data ../shared/data/realsign] [--bench ../shared/bench] [--epochs 160] [--without dgs_] [--keep real.pt]
+    python -m benchmarks.reconstruction --alone 40          # the network without codes, beside a PCA with as many numbers
 
-The reference spends 3 codes of 1024 on each of 4 parts in every chunk of ten frames. Ours may spend no more: a budget measured on val decides how
-many of up to six codes a part gets in a chunk, and a hand that is not there gets none; how many there are is paid for too, as the entropy of
-their number. The full body's codes are left out. Each clip's place and one unit length come from the original for both. --without PREFIX trains both
-without the clips whose names begin so, and scores those: strangers. Prints errors in shoulder widths (local: each part from its own centre), ratios,
-bits a second, ours with three codes a part everywhere, the network before it had codes beside a PCA with as many numbers, and the codes in use.
+The reference spends 3 codes of 1024 on each of 4 parts in every chunk of ten frames. Ours may spend no more: one price of a code decides how many of
+up to six codes a part gets in a chunk, and a hand that is not there gets none. The price is the one at which the scored clips cost what the reference
+spends on them, what it takes to say how many codes there are included (the entropy of their number). The full body's codes are left out. Each
+clip's place and one unit length come from the original for both. --without PREFIX trains both without the clips whose names begin so, and scores
+those: strangers. Prints errors in shoulder widths (local: each part from its own centre), ratios, bits a second, ours with three codes a part
+everywhere, and how many codes are in use. --keep saves the trained model; where the file is there already, it is scored without training.
 """
 import argparse
 import json
@@ -28,13 +30,15 @@ from signstream.inference.decode_tokens import at_rate
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.codebook import CodebookUse
-from signstream.training.distributed import start
+from signstream.models.rvq.budget import Budget, worth
+from signstream.training import checkpoint
+from signstream.training.distributed import Ranks, start
 from signstream.training.loop import Loop
 from signstream.training.losses import valid_chunks
 from signstream.training.validation import validate
 
 PARTS = ("face", "left_hand", "right_hand", "body")
-CODES = 11.2  # a chunk on average; the reference's 12 less what it takes to say how many there are
+CODES = 11.0  # a chunk on average: the reference's 12 less what it takes to say how many there are
 OPTIONS = [
     "data.body_parts={face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}", "data.fps=25", "data.smooth=0",
     "data.augment.affine=0.1", "data.augment.calm=0.15",
@@ -59,23 +63,38 @@ def without(root: Path, prefix: str, folder: Path) -> Path:
     return folder
 
 
-def trained(config: Config, cache: PoseCache, before_codes: Callable[[Loop], None]) -> Loop:
-    """`before_codes` sees the network when it is about to get its codebooks."""
+class Alone(Loop):
+    """The network without codes."""
+
+    quantise = False
+
+
+def trained(config: Config, cache: PoseCache, kind: type[Loop] = Loop) -> Loop:
     with start(config.train.device, config.train.threads) as ranks:
         torch.manual_seed(config.train.seed)
-        loop = Loop(config, cache, ranks, config.train.clips_per_step)
+        loop = kind(config, cache, ranks, config.train.clips_per_step)
         loop.fit_constants()
         began = time.perf_counter()
         while loop.epoch < config.train.epochs:
             for clips in loop.loader:
-                if loop.quantise and not bool(loop.model.quantizer.initialised):
-                    before_codes(loop)
                 loop.train_step(clips)
             if loop.epoch % max(config.train.epochs // 10, 1) == 0:
                 minutes = (time.perf_counter() - began) / 60
                 print(f"  epoch {loop.epoch}: rec {loop.take_window()['rec']:.3f}, {minutes:.1f} minutes on {ranks.threads} threads", flush=True)
         loop.budget = validate(loop, False).budget
         return loop
+
+
+def kept(path: Path | None, config: Config, cache: PoseCache) -> Loop:
+    """A trained loop, from the file if it is there."""
+    if path is None or not path.exists():
+        loop = trained(config, cache)
+        if path is not None:
+            checkpoint.save({**loop.state(), "generators": []}, path)
+        return loop
+    loop = Loop(config, cache, Ranks(), config.train.clips_per_step)
+    loop.load_state(checkpoint.load(path))
+    return loop
 
 
 def chunks_of(loop: Loop, clip: int) -> ChunkBatch:
@@ -130,10 +149,17 @@ def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:
     return lambda batch: loop.model.detokenise(codes_of(batch))
 
 
-def budgeted(loop: Loop, rate: float) -> tuple[Callable[[ChunkBatch], Tensor], Tokenizer]:
-    tokenizer = Tokenizer(loop.state())
+@torch.no_grad()
+def budgeted(loop: Loop, rate: float) -> Callable[[ChunkBatch], Tensor]:
+    """The codes at the price at which the scored clips get `rate` codes a chunk."""
+    tokenizer, worths, visible = Tokenizer(loop.state()), [], []
+    for clip in loop.cache.split("test"):
+        inputs, targets = loop.views.of(chunks_of(loop, clip))
+        worths.append(worth(loop.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets)))
+        visible.append(valid_chunks(targets).T)
+    tokenizer.budget = Budget.fit(torch.cat(worths), loop.model.quantizer.levels, torch.cat(visible))
     tokenizer.codes_per_chunk, tokenizer.hold = rate, 0
-    return (lambda batch: tokenizer.encode_prepared([loop.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes), tokenizer
+    return lambda batch: tokenizer.encode_prepared([loop.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes
 
 
 def cost(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor], tokens: Path) -> float:
@@ -188,26 +214,27 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, default=Path("../shared/bench"))
     parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--without", metavar="PREFIX", help="strangers: train without these clips, score them")
-    parser.add_argument("--keep", type=Path, help="where to keep the trained checkpoint")
+    parser.add_argument("--alone", type=int, metavar="EPOCHS", help="only the network, without codes, for so many epochs")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="where to keep the trained model")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         data = without(args.data, args.without, scratch / "data") if args.without else args.data
+        epochs = args.alone or args.epochs
+        config = load_config(None, [*OPTIONS, f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={epochs}", *args.overrides])
+        cache = PoseCache.open(config.data, quiet=True)
+        if args.alone:
+            loop = trained(config, cache, Alone)
+            draws = {"network": lambda batch: loop.model.decode(loop.model.encode(loop.views.of(batch)[0])), "PCA": pca(loop)}
+            columns = {name: scored(args.bench, data, reconstruct(loop, data, scratch / name, draw)) for name, draw in draws.items()}
+            print(f"{config.model.latent_dim} numbers a part and chunk, no codes\n{table(columns)}")
+            return
         subprocess.run([sys.executable, str(args.bench / "baseline_pca_rvq.py"), "--data", str(data), "--split", "test",
                         "--out", str(scratch / "reference")], check=True)
         reference = scored(args.bench, data, scratch / "reference", scratch / "reference" / "tokens.jsonl")
-        config = load_config(None, [*OPTIONS, f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={args.epochs}", *args.overrides])
-        alone: dict[str, dict] = {}
-
-        def before_codes(loop: Loop) -> None:
-            for name, draw in (("network", lambda batch: loop.model.decode(loop.model.encode(loop.views.of(batch)[0]))), ("PCA", pca(loop))):
-                alone[name] = scored(args.bench, data, reconstruct(loop, data, scratch / name, draw))
-
-        loop = trained(config, PoseCache.open(config.data, quiet=True), before_codes)
-        if args.keep:
-            torch.save(loop.state(), args.keep)
-        codes_of, _ = budgeted(loop, CODES)
+        loop = kept(args.keep, config, cache)
+        codes_of = budgeted(loop, CODES)
         lengths = cost(loop, codes_of, scratch / "ours.jsonl")
         ours = scored(args.bench, data, reconstruct(loop, data, scratch / "ours", from_codes(loop, codes_of)), scratch / "ours.jsonl")
         three = from_codes(loop, lambda batch: loop.model.tokenise(loop.views.of(batch)[0])[..., :3])
@@ -215,7 +242,6 @@ def main() -> None:
         print(table({"ours": ours, "three a part": evenly, "reference": reference}))
         bits, theirs = ours["tokens"]["bits_per_s"], reference["tokens"]["bits_per_s"]
         print(f"bits/s: ours {bits:.0f}, and {lengths:.0f} for how many there are: {bits + lengths:.0f}; the reference {theirs:.0f}")
-        print(f"before the codes, with {config.model.latent_dim} numbers a part and chunk\n" + table(alone))
         health = use(loop)
         for level in range(config.model.rvq.levels):
             shares = ", ".join(f"{part} {health[f'codes/{part}/{level}/used']:.1%}" for part in PARTS)

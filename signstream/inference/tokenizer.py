@@ -34,15 +34,16 @@ from signstream.training.distributed import pick_device
 from signstream.training.losses import Losses, valid_chunks
 from signstream.views import Target, Views, build_model
 
-ROWS = 8  # chunks at least in every pass: from a few rows on a matrix product gives a row the same bits whatever stands beside it
+ROWS = 4  # chunks at least in every pass: from so many rows on a matrix product gives a row the same bits whatever stands beside it
 
 
 @dataclass(frozen=True)
 class Said:
     """What the parts last said: their codes, and what those decode to in signing space."""
 
-    codes: list[Tensor]  # P x [Q]; all -1 where nothing was said
+    codes: list[list[int]]  # P x Q; -1 where nothing was said
     views: list[Tensor]  # P x [L, J, 2]
+    held: tuple[bool, ...]  # P: whether a part said it before
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,17 @@ class Tokenizer:
         """Clips [T', 1 + J, 3] as the pose cache holds them, in one pass."""
         batch = make_chunks(pack(clips, range(len(clips)), num_joints=self.skeleton.num_joints).to(self.device), self.skeleton, self.config.data)
         codes, views, targets = self._codes(batch)
-        out = []
+        visible = [target.weight > 0 for target in targets]
+        steps = [[0.0] * len(self.parts)]  # how far each chunk is from the one before
+        if len(batch) > 1 and self.hold > 0:
+            steps += torch.stack([moved(v[:-1], v[1:], seen[1:]) for v, seen in zip(views, visible)], 1).tolist()
+        out, told, clip_of = [], codes.tolist(), batch.clip.tolist()
         for i, (clip, name) in enumerate(zip(clips, names)):
-            rows, said = (batch.clip == i).nonzero()[:, 0].tolist(), None
-            spoken = []
-            for row in rows:
-                said = self._speak(said, codes[row], [v[row] for v in views], [t.weight[row] > 0 for t in targets])
-                spoken.append(torch.stack(said.codes))
-            spoken = torch.stack(spoken).cpu() if spoken else codes[:0].cpu()
+            said, spoken = None, []
+            for row in [row for row, owner in enumerate(clip_of) if owner == i]:
+                said = self._speak(said, told[row], [v[row] for v in views], [seen[row] for seen in visible], steps[row] if self.hold > 0 else None)
+                spoken.append(said.codes)
+            spoken = torch.tensor(spoken, dtype=torch.int64).reshape(-1, *codes.shape[1:])
             out.append(self.sequence(spoken, len(clip), name))
         return out
 
@@ -120,31 +124,36 @@ class Tokenizer:
 
     @torch.no_grad()
     def _codes(self, batch: ChunkBatch) -> tuple[Tensor, list[Tensor], list[Target]]:
-        """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]) and what they should."""
+        """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]; nothing where no code is sent) and what they should."""
         inputs, targets = self.views.of(batch)
-        count = len(batch)
+        count, budgeted = len(batch), self.codes_per_chunk != "full"
         codes = self.model.tokenise([_at_least(view) for view in inputs])[:count]
-        if self.codes_per_chunk != "full" and count:
-            if self.budget is None:
-                raise ValueError("the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full")
-            wide = [Target(*(_at_least(value) for value in target)) for target in targets]
-            value = worth(self.losses.level_costs(self.model, _at_least(codes), wide))[:count]
-            sent = levels_sent(value, self.model.quantizer.levels, valid_chunks(targets).T, self.budget.price(self.codes_per_chunk))
-            codes = torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
-        return codes, [view[:count] for view in self.model.detokenise(_at_least(codes))], targets
+        if budgeted and self.budget is None:
+            raise ValueError("the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full")
+        if not count or (not budgeted and self.hold <= 0):
+            return codes, [target.xy for target in targets], targets
+        if not budgeted:
+            return codes, [view[:count] for view in self.model.detokenise(_at_least(codes))], targets
+        prefixes = [view[:, :count] for view in self.model.decode_prefixes(_at_least(codes, -(-ROWS // codes.shape[-1])))]
+        value = worth(self.losses.level_costs(prefixes, targets))
+        sent = levels_sent(value, self.model.quantizer.levels, valid_chunks(targets).T, self.budget.price(self.codes_per_chunk))  # [N, P]
+        codes = torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
+        chunk = torch.arange(count, device=codes.device)
+        return codes, [view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], targets
 
-    def _speak(self, said: Said | None, codes: Tensor, views: list[Tensor], visible: list[Tensor]) -> Said:
-        """What a chunk's parts say: codes [P, Q], views P x [L, J, 2], visible P x [L, J]."""
+    def _speak(self, said: Said | None, codes: list[list[int]], views: list[Tensor], visible: list[Tensor], steps: list[float] | None = None) -> Said:
+        """What a chunk's parts say: codes P x Q, views P x [L, J, 2], visible P x [L, J]; steps, if known: how far each is from the chunk before."""
         if said is None or self.hold <= 0:
-            return Said(list(codes), views)
-        keep = [self._holds(*part) for part in zip(said.codes, codes, said.views, views, visible)]
-        return Said(*([old if k else new for k, old, new in zip(keep, *both)] for both in ((said.codes, codes), (said.views, views))))
-
-    def _holds(self, old: Tensor, new: Tensor, old_view: Tensor, new_view: Tensor, visible: Tensor) -> bool:
-        if bool((old < 0).all()) or bool((new < 0).all()):
-            return False
-        moved = torch.where(visible, (old_view - new_view).norm(dim=-1), 0.0).sum() / visible.sum().clamp(min=1)
-        return bool(moved < self.hold * self.config.data.normalize.bbox_range)
+            return Said(codes, views, (False,) * len(codes))
+        limit, held = self.hold * self.config.data.normalize.bbox_range, []
+        for p, (old, new) in enumerate(zip(said.codes, codes)):
+            if old[0] < 0 or new[0] < 0:
+                held.append(False)
+                continue
+            known = steps is not None and not said.held[p]
+            held.append((steps[p] if known else float(moved(said.views[p][None], views[p][None], visible[p][None]))) < limit)
+        kept = [[old if keep else new for keep, old, new in zip(held, *both)] for both in ((said.codes, codes), (said.views, views))]
+        return Said(*kept, tuple(held))
 
     # -- codes to poses
 
@@ -204,16 +213,20 @@ class Stream:
         own = self.tokenizer
         batch = make_chunks(pack([rows.numpy()], [0], num_joints=own.skeleton.num_joints).to(own.device), own.skeleton, own.config.data)
         codes, views, targets = own._codes(batch)
-        before, self.said = self.said, own._speak(self.said, codes[0], [v[0] for v in views], [t.weight[0] > 0 for t in targets])
-        spoken = torch.stack(self.said.codes).cpu()
-        held = [before is not None and bool((old >= 0).any()) and torch.equal(old.cpu(), new)
-                for old, new in zip(before.codes if before else spoken, spoken)]
-        chunk = Chunk(self.t, spoken, tuple(held))
+        before, self.said = self.said, own._speak(self.said, codes[0].tolist(), [v[0] for v in views], [t.weight[0] > 0 for t in targets])
+        same = [before is not None and new[0] >= 0 and before.codes[p] == new for p, new in enumerate(self.said.codes)]
+        chunk = Chunk(self.t, torch.tensor(self.said.codes), tuple(same))
         self.t += 1
         return chunk
 
 
-def _at_least(rows: Tensor) -> Tensor:
-    """The rows, and as many empty ones as it takes to be ROWS."""
-    short = ROWS - len(rows)
+def moved(old: Tensor, new: Tensor, visible: Tensor) -> Tensor:
+    """[n, L, J, 2] twice, visible [n, L, J] -> [n]: how far the visible joints are apart, on average. In float64: the same in any company."""
+    far = torch.where(visible, (old - new).double().norm(dim=-1), 0.0).sum((1, 2))
+    return far / visible.sum((1, 2)).clamp(min=1)
+
+
+def _at_least(rows: Tensor, least: int = ROWS) -> Tensor:
+    """The rows, and as many empty ones as it takes."""
+    short = least - len(rows)
     return torch.cat((rows, rows.new_zeros(short, *rows.shape[1:]))) if short > 0 else rows

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from signstream.config import Config
 from signstream.data.collate import ChunkBatch
-from signstream.models.rvq.rvq_model import Output, RVQModel
+from signstream.models.rvq.rvq_model import Output
 from signstream.views import Target
 
 InfoNCE = Callable[[Output, ChunkBatch], Tensor]
@@ -56,12 +56,11 @@ class Losses:
             contrast = (self.info_nce(output, batch) * valid).sum(1)
         return torch.stack([rec, commit, steps.sum(1), usage, contrast])
 
-    @torch.no_grad()
-    def level_costs(self, model: RVQModel, codes: Tensor, targets: Sequence[Target]) -> Tensor:
-        """What each chunk and part adds to the loss when decoded from its first 1 .. Q codes, a missing joint costing nothing: [N, P, Q]."""
-        views = [model.detokenise(codes[..., : count + 1]) for count in range(codes.shape[-1])]
-        costs = [torch.stack([huber(v, t, self.delta) / t.weight[:1].numel() for v, t in zip(view, targets)], -1) for view in views]
-        return torch.stack(costs, -1) * self.weights[0, :, None].to(codes.device)
+    def level_costs(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
+        """What each chunk and part adds to the loss when decoded from its first 1 .. Q codes, a missing joint costing nothing: [N, P, Q];
+        prefixes: P x [Q, N, L, J, 2], from RVQModel.decode_prefixes."""
+        costs = [torch.stack([huber(view, t, self.delta) for view in views], -1) / t.weight[:1].numel() for views, t in zip(prefixes, targets)]
+        return torch.stack(costs, 1) * self.weights[0, :, None].to(costs[0].device)
 
     def value(self, totals: Tensor, counts: Tensor) -> Tensor:
         """The loss: every part's mean of every term, weighted. What has no count adds nothing."""

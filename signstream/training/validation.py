@@ -63,7 +63,7 @@ def validate(loop: Loop, health: bool) -> Validation:
         smooth.add(xy, restored, weight, batch.clip, batch.t, batch.frames)
         if quantise:
             use.add(output.quantised.codes, valid.T)
-            worths.append(worth(loop.losses.level_costs(model, output.quantised.codes, targets)))
+            worths.append(worth(loop.losses.level_costs(model.decode_prefixes(output.quantised.codes), targets)))
             visible.append(valid.T)
             samples |= _samples(loop, batch, output.quantised.codes, shown)
         if health and picture is None and ranks.is_main and len(batch):

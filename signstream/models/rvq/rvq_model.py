@@ -81,6 +81,14 @@ class RVQModel(nn.Module):
     def detokenise(self, codes: Tensor) -> list[Tensor]:
         return self.decode(self.quantizer.decode_codes(codes))
 
+    @torch.no_grad()
+    def decode_prefixes(self, codes: Tensor) -> list[Tensor]:
+        """codes [N, P, Q] -> P x [Q, N, L, J, 2], decoded from the first 1 .. Q codes of each part, all in one pass."""
+        depth, count = codes.shape[-1], len(codes)
+        level = torch.arange(depth, device=codes.device)
+        kept = torch.where(level <= level[:, None, None, None], codes, -1)  # [Q, N, P, Q]
+        return [view.unflatten(0, (depth, count)) for view in self.detokenise(kept.flatten(0, 1))]
+
     def mean_views(self, chunks: int) -> list[Tensor]:
         """The mean pose as N chunks of every part: what knowing nothing would decode to."""
         return [self._flipped(self._mean(shape), shape).expand(chunks, self.frames, shape.joints, 2) for shape in self.shapes]
