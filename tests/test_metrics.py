@@ -223,6 +223,16 @@ def test_numbers_computed_by_hand():
     assert metric.by_frame()["body"].tolist() == pytest.approx([0.16 / 3, math.nan], nan_ok=True)
 
 
+def test_the_share_of_the_error_beside_a_boundary():
+    ours = torch.zeros(2, 4, 4, 2)
+    ours[:, :, 1:, 0] = torch.tensor([3.0, 1.0, 1.0, 5.0])[:, None]
+    metric = Reconstruction(FOUR, {"body": 1.0}, [1.0], {0: 100.0}, 4)
+    clip = torch.zeros(2, dtype=torch.int64)
+    metric.add({"body": torch.zeros_like(ours)}, {"body": ours}, {"body": torch.ones(2, 4, 4)}, torch.ones(2, 4, 3), clip)
+    assert metric.boundary_share() == {"body": pytest.approx(0.8)}
+    assert four_joints(torch.zeros(1, 2, 4, 2), torch.ones(1, 2, 4)).boundary_share() == {}
+
+
 def test_a_clip_without_shoulders_counts_in_pixels_alone():
     ours = torch.ones(1, 2, 4, 2)
     ours[:, :, 0] = 0
@@ -336,7 +346,9 @@ def test_movement_computed_by_hand():
     assert result["body/jump/reconstruction/q99"] == pytest.approx(5.0, rel=0.006)
     assert result["body/speed_error"] == pytest.approx((8 * 1 + 4) / 9)
     assert result["body/jerk_error"] == pytest.approx((5 + 10 + 5) / 7)
-    assert moving([float(i**3) for i in range(10)], steady)["body/jerk_error"] == pytest.approx(6.0)
+    cubic = moving([float(i**3) for i in range(10)], steady)
+    assert cubic["body/jerk_error"] == cubic["body/jerk/original"] == pytest.approx(6.0)
+    assert cubic["body/jerk/reconstruction"] == 0 and result["body/jerk/reconstruction"] == pytest.approx((5 + 10 + 5) / 7)
 
 
 def test_only_neighbours_of_one_clip_are_joined():

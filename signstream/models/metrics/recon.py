@@ -168,6 +168,12 @@ class Reconstruction(Sums):
         """{part: [chunk_len]}, `local` by the frame's number in its chunk, likewise."""
         return self._curves("frame")
 
+    def boundary_share(self) -> dict[str, float]:
+        """{part: the share of its errors that lies in the chunks' first and last frames}; no part that has none."""
+        totals, ends = self._totals(), sorted({0, self.chunk_len - 1})
+        frames = {part.name: totals[f"{part.name}/frame"] for part in self.parts}
+        return {part: float(errors[ends].sum() / errors.sum()) for part, errors in frames.items() if errors.sum() > 0}
+
     def _curves(self, kind: str) -> dict[str, Tensor]:
         totals = self._totals()
         return {part.name: totals[f"{part.name}/{kind}"] / totals[f"{part.name}/{kind}_seen"]

@@ -8,6 +8,7 @@
     jump/reconstruction/..   the same in the reconstruction; where it is larger, chunk borders show
     speed_error              distance between the two sides' displacements from frame to frame, across borders too
     jerk_error               distance between their third differences
+    jerk/original, jerk/reconstruction   length of the third differences themselves
 
 A joint counts where it is visible in all the frames that a difference needs. Chunks join only within a batch, so a clip must lie whole in one.
 Quantiles come from a histogram with fixed bins on a log scale, which adds up exactly over batches and ranks. Bins are 1.16 % wide and give
@@ -54,7 +55,7 @@ class Smoothness(Sums):
     def __init__(self, skeleton: Skeleton, device: torch.device | str = "cpu") -> None:
         self.parts, self.edges = tuple(part.name for part in skeleton.parts), EDGES.to(device)
         shapes = {"speed": (), "speed_seen": (), "jerk": (), "jerk_seen": ()}
-        shapes |= {f"{side}/{name}": shape for side in SIDES for name, shape in (("jump", ()), ("histogram", (len(EDGES) + 1,)))}
+        shapes |= {f"{side}/{name}": shape for side in SIDES for name, shape in (("jump", ()), ("jerk", ()), ("histogram", (len(EDGES) + 1,)))}
         super().__init__({f"{part}/{name}": shape for part in self.parts for name, shape in shapes.items()}, device)
 
     @torch.no_grad()
@@ -79,6 +80,7 @@ class Smoothness(Sums):
         for side, values in zip(SIDES, (moved, moved_ours)):
             jump = values.norm(dim=-1)[border]
             self._sum(f"{part}/{side}/jump", jump.sum())
+            self._sum(f"{part}/{side}/jerk", torch.where(four, values.diff(n=2, dim=0).norm(dim=-1), 0.0).sum())
             bins = torch.bucketize(jump, self.edges.to(jump.device))
             self._sum(f"{part}/{side}/histogram", torch.bincount(bins, minlength=len(EDGES) + 1))
 
@@ -92,6 +94,8 @@ class Smoothness(Sums):
                 if seen := float(totals[f"{part}/{kind}_seen"]):
                     out[f"{part}/{kind}_error"] = float(totals[f"{part}/{kind}"]) / seen
             for side in SIDES:
+                if seen := float(totals[f"{part}/jerk_seen"]):
+                    out[f"{part}/jerk/{side}"] = float(totals[f"{part}/{side}/jerk"]) / seen
                 histogram = totals[f"{part}/{side}/histogram"]
                 if count := float(histogram.sum()):
                     out[f"{part}/jump/{side}/mean"] = float(totals[f"{part}/{side}/jump"]) / count

@@ -1,0 +1,84 @@
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from signstream.config import Config
+from signstream.inference import verdict as module
+from signstream.inference.verdict import LIMITS, can_show, verdict
+
+
+@pytest.fixture
+def healthy():
+    """As much of a report as its verdict is made of."""
+    error, smooth = {"local": 0.02, "mean_pose": 0.1}, {"jump": 0.1, "jump_original": 0.1}
+    level = {"used": 0.9, "perplexity": 200.0, "count": 1000}
+    curve = {"rec": [0.1, 1.0, 0.5, 0.5], "commit": [0.0, 1.0, 1.0, 1.0]}  # the first is from before there were codes
+    return {
+        "run": {"clips": 20, "split": "val"}, "parts": ["face", "body"], "codebook_size": 512,
+        "recon": {"face": dict(error), "body": dict(error), "weighted": dict(error)}, "smooth": {"face": dict(smooth), "body": dict(smooth)},
+        "codes": {"face": [dict(level)], "body": [dict(level), dict(level)]}, "training": {"train": dict(curve), "val": dict(curve)},
+        "meaning": {"clips": None, "segments": {"classes": 30, "chance": 0.05, "codes": [0.4, 0.6], "shuffled": [0.04, 0.05], "latents": [0.6, 0.6]}},
+        "steady": {"jitter of 1 px": {"face": [0.9, 0.1], "body": [None, None]}},
+        "rate": {"held": 0.1, "hold_error": {"with": 0.05, "without": 0.05}},
+    }
+
+
+def test_a_healthy_report_is_called_healthy(healthy):
+    lines = verdict(healthy)
+    assert lines[0] == {"grade": "good", "text": "Healthy: all 8 checks passed.", "advice": ""}
+    assert len(lines) == 9 and all(line["grade"] == "good" and not line["advice"] for line in lines)
+
+
+@pytest.mark.parametrize(("path", "value", "grade", "text", "advice"), [
+    ("codes/body/1/used", 0.2, "bad", "body, level 2", "model.rvq.usage_reg"),
+    ("codes/body/1/perplexity", 40.0, "bad", "body, level 2", "model.rvq.usage_reg"),
+    ("codes/body/1/perplexity", 1.0, "bad", "dead: body, level 2", "model.rvq.revive_below"),
+    ("codes/face/0/count", 0, "warn", "anything of face", "data.min_score"),
+    ("recon/weighted/local", 0.05, "warn", "50% of the mean pose's", "train.epochs"),
+    ("recon/weighted/local", 0.09, "bad", "90% of the mean pose's", "train.epochs"),
+    ("recon/body/local", 0.07, "warn", "body: its error is 70%", "train.part_weights for body"),
+    ("smooth/body/jump", 0.3, "warn", "body jumps 3.0 times", "model.rvq.levels"),
+    ("training/val/rec", [0.1, 0.4, 0.3, 0.5], "warn", "1.67 times its own least", "more clips"),
+    ("training/val/rec", [0.1, 1.0, 1.2, 1.2], "warn", "1.80 times the training loss", "data.augment.affine"),
+    ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "train.part_weights"),
+    ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 50%", "train.part_weights"),
+    ("steady/jitter of 1 px/face", [0.3, 0.1], "warn", "30% of the first-level codes", "data.smooth"),
+    ("rate/hold_error/with", 0.06, "warn", "adds 20.0% to the error", "export.rle_threshold"),
+])
+def test_each_check_can_fail(healthy, path, value, grade, text, advice):
+    *way, last = path.split("/")
+    place = healthy
+    for key in way:
+        place = place[int(key) if isinstance(place, list) else key]
+    place[int(last) if isinstance(place, list) else last] = value
+    head, worst, *others = verdict(healthy)
+    assert head["grade"] == worst["grade"] == grade and text in worst["text"] and advice in worst["advice"]
+    assert all(line["grade"] == "good" for line in others)
+
+
+def test_what_was_not_measured_is_not_judged(healthy):
+    healthy |= {"training": None, "meaning": None}
+    healthy["rate"]["hold_error"]["with"] = healthy["recon"]["weighted"]["local"] = healthy["recon"]["body"]["local"] = None
+    assert verdict(healthy)[0]["text"] == "Healthy: all 4 checks passed."
+    healthy["run"]["clips"] = 0
+    assert [line["grade"] for line in verdict(healthy)] == ["bad"]
+
+
+def test_a_codebook_is_judged_by_what_so_few_chunks_can_show(healthy):
+    assert can_show(512, 1e9) == pytest.approx(512) and can_show(512, 1) == pytest.approx(1) and 260 < can_show(512, 400) < 300
+    healthy["codes"]["body"][1] = {"used": 35 / 512, "perplexity": 32.0, "count": 40}
+    assert verdict(healthy)[0]["grade"] == "good"
+
+
+def test_advice_names_keys_that_there_are():
+    keys = set(re.findall(r"\b((?:data|model|train|export)(?:\.[a-z_]+)+)", Path(module.__file__).read_text(encoding="utf-8")))
+    assert len(keys) > 8
+    for key in keys:
+        place = Config()
+        for name in key.split("."):
+            assert name in {field.name for field in dataclasses.fields(place)}, key
+            place = getattr(place, name)
+    for limit in LIMITS:
+        assert f'"{limit}"' in Path(module.__file__).read_text(encoding="utf-8").split("GRADES =")[1], limit
