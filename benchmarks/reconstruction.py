@@ -25,7 +25,7 @@ from torch import Tensor
 
 from signstream.config import Config, load_config
 from signstream.data.collate import ChunkBatch, make_chunks, pack
-from signstream.data.transforms import assemble, to_pixels
+from signstream.data.transforms import assemble, join_chunks, to_pixels
 from signstream.inference.decode_tokens import at_rate
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
@@ -34,7 +34,7 @@ from signstream.models.rvq.budget import Budget, worth
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks, start
 from signstream.training.loop import Loop
-from signstream.training.losses import valid_chunks
+from signstream.training.losses import Losses, valid_chunks
 from signstream.training.validation import validate
 
 PARTS = ("face", "left_hand", "right_hand", "body")
@@ -47,6 +47,7 @@ OPTIONS = [
     "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=400",
     "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
+WORTH = "train.part_weights={face: 2, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought: the scorer counts parts alike
 Draw = Callable[[ChunkBatch], list[Tensor]]  # what the parts' views become, P x [N, L, J, 2] in signing space
 
 
@@ -146,16 +147,22 @@ def in_pixels(poses: Tensor, cached: np.ndarray, original: np.ndarray, step: flo
 
 
 def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:
-    return lambda batch: loop.model.detokenise(codes_of(batch))
+    def draw(batch: ChunkBatch) -> list[Tensor]:
+        codes = codes_of(batch)
+        sent = codes[..., 0] >= 0
+        return [join_chunks(view, sent[1:, p] & sent[:-1, p]) for p, view in enumerate(loop.model.detokenise(codes))]
+
+    return draw
 
 
 @torch.no_grad()
 def budgeted(loop: Loop, rate: float) -> Callable[[ChunkBatch], Tensor]:
     """The codes at the price at which the scored clips get `rate` codes a chunk."""
     tokenizer, worths, visible = Tokenizer(loop.state()), [], []
+    tokenizer.losses = Losses(load_config(None, [WORTH], loop.config), loop.parts)
     for clip in loop.cache.split("test"):
         inputs, targets = loop.views.of(chunks_of(loop, clip))
-        worths.append(worth(loop.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets)))
+        worths.append(worth(tokenizer.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets)))
         visible.append(valid_chunks(targets).T)
     tokenizer.budget = Budget.fit(torch.cat(worths), loop.model.quantizer.levels, torch.cat(visible))
     tokenizer.codes_per_chunk, tokenizer.hold = rate, 0
@@ -222,7 +229,9 @@ def main() -> None:
         scratch = Path(scratch)
         data = without(args.data, args.without, scratch / "data") if args.without else args.data
         epochs = args.alone or args.epochs
-        config = load_config(None, [*OPTIONS, f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={epochs}", *args.overrides])
+        settled = ["data.augment.calm=0"] if args.without else []  # codes that settle on the clips as they are fit strangers less
+        paths = [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={epochs}"]
+        config = load_config(None, [*OPTIONS, *settled, *paths, *args.overrides])
         cache = PoseCache.open(config.data, quiet=True)
         if args.alone:
             loop = trained(config, cache, Alone)

@@ -150,7 +150,7 @@ def test_meaning_is_measured_where_signers_share_glosses(report):
 def reconstructed(tokenizer, cache, clip):
     """[T, 133, 3] pixels from all levels, in the original's place."""
     reading = measure.read(tokenizer, [cache.frames(clip)], [clip])
-    views = tokenizer.views.restore(tokenizer.model.detokenise(reading.codes))
+    views = tokenizer.joined(tokenizer.model.detokenise(reading.codes), reading.codes[..., 0] >= 0)
     poses = assemble({name: reading.batch.split(view)[clip] for name, view in views.items()}, tokenizer.skeleton, tokenizer.views.space)
     return torch.cat((to_pixels(poses[..., :2], torch.from_numpy(cache.frames(clip)[:, 0].copy())), poses[..., 2:]), -1)
 

@@ -14,6 +14,7 @@ from signstream.data.transforms import (
     deform,
     fit_signing_space,
     hide_joints,
+    join_chunks,
     local_view,
     mirror,
     num_chunks,
@@ -249,3 +250,16 @@ def test_the_full_body_alone_is_a_skeleton_and_the_parts_refine_it():
     out = assemble({**full, "left_hand": hand}, BODY)
     torch.testing.assert_close(out[:, 95, :2] - out[:, 91, :2], hand[:, 4] - hand[:, 0])
     torch.testing.assert_close(out[:, 112:, :2], xy[:, 112:])
+
+
+def test_chunks_are_joined_where_they_jump_and_nowhere_else():
+    line = torch.arange(30.0).view(3, 10, 1, 1).expand(3, 10, 4, 2)  # one steady movement over three chunks
+    torch.testing.assert_close(join_chunks(line, torch.ones(2, dtype=torch.bool)), line)
+    jumped = line + torch.tensor([0.0, 6.0, 0.0])[:, None, None, None]
+    out = join_chunks(jumped, torch.tensor([True, False]))
+    steps = out.flatten(0, 1).diff(dim=0)[:, 0, 0]
+    assert steps[9] == 1.0 and steps[:12].max() <= 2.5, "the jump of 6 is spread over the frames beside it"
+    assert steps[19] == -5.0, "these two are not joined"
+    torch.testing.assert_close(out[2], jumped[2])
+    assert torch.equal(join_chunks(jumped[:1], torch.zeros(0, dtype=torch.bool)), jumped[:1])
+    assert torch.equal(join_chunks(line[:, :3], torch.ones(2, dtype=torch.bool)), line[:, :3])

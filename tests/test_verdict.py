@@ -39,7 +39,7 @@ def test_a_healthy_report_is_called_healthy(healthy):
     ("recon/weighted/local", 0.05, "warn", "50% of the mean pose's", "train.epochs"),
     ("recon/weighted/local", 0.09, "bad", "90% of the mean pose's", "train.epochs"),
     ("recon/body/local", 0.07, "warn", "body: its error is 70%", "train.part_weights for body"),
-    ("smooth/body/jump", 0.3, "warn", "body jumps 3.0 times", "model.rvq.levels"),
+    ("smooth/body/jump", 0.15, "warn", "body jumps 1.5 times", "model.rvq.levels"),
     ("training/val/rec", [0.1, 0.4, 0.3, 0.5], "warn", "1.67 times its own least", "more clips"),
     ("training/val/rec", [0.1, 1.0, 1.2, 1.2], "warn", "1.80 times the training loss", "data.augment.affine"),
     ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "train.part_weights"),

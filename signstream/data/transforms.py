@@ -20,6 +20,8 @@ from signstream.config import Augment, Data
 from signstream.data.frontend import box_middle, find_centre, sample_at
 from signstream.skeleton import Part, Skeleton
 
+SEAM = 3  # frames on either side of a border between chunks
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -193,6 +195,22 @@ def _hanging_centre(view: Tensor, placed: Tensor, part: Part, skeleton: Skeleton
     if part.anchors == skeleton.origin:
         return torch.zeros_like(view[:, 0])
     return placed[:, part.centre, :2].clone()  # where the full body put it, else at the origin
+
+
+def join_chunks(view: Tensor, joined: Tensor) -> Tensor:
+    """Chunks that were decoded each by itself, drawn together: view [N, L, J, 2], joined [N - 1] bool which of them follow one another. Where a part
+    jumps from a chunk to the next by more than it moves on either side, both sides' last SEAM frames share the difference, the nearest most."""
+    seam = min(SEAM, view.shape[1] // 2)
+    if len(view) < 2 or seam < 2:
+        return view
+    before, after = view[:-1], view[1:]
+    speed = (before[:, -1] - before[:, -2] + after[:, 1] - after[:, 0]) / 2  # [N - 1, J, 2]
+    off = (before[:, -1] + speed - after[:, 0]) * joined[:, None, None] / 2
+    share = (1 - torch.arange(seam, device=view.device) / seam)[:, None, None]  # 1 beside the seam
+    out = view.clone()
+    out[1:, :seam] += off[:, None] * share
+    out[:-1, -seam:] -= off[:, None] * share.flip(0)
+    return out
 
 
 def to_pixels(xy: Tensor, place: Tensor) -> Tensor:

@@ -235,9 +235,9 @@ def write(out: Path, page: str, report: dict[str, Any] | None = None) -> Path:
 
 
 def run_checkpoint(args: argparse.Namespace) -> None:
-    from signstream.inference.export_tokens import open_session
     from signstream.inference.page import render
     from signstream.inference.player_data import make_player
+    from signstream.inference.session import open_session
     from signstream.io.pose_cache import PoseCache
     from signstream.training import checkpoint as files
     from signstream.training.train_rvq import from_main

@@ -25,7 +25,7 @@ from signstream.config import Config, Export, from_dict
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
-from signstream.data.transforms import SigningSpace, assemble, to_pixels
+from signstream.data.transforms import SigningSpace, assemble, join_chunks, to_pixels
 from signstream.inference.token_format import TokenSequence
 from signstream.inference.vocabulary import Vocabulary
 from signstream.models.rvq.budget import Budget, levels_sent, worth
@@ -127,14 +127,14 @@ class Tokenizer:
         """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]; nothing where no code is sent) and what they should."""
         inputs, targets = self.views.of(batch)
         count, budgeted = len(batch), self.codes_per_chunk != "full"
-        codes = self.model.tokenise([_at_least(view) for view in inputs])[:count]
+        codes = self.model.tokenise([at_least(view) for view in inputs])[:count]
         if budgeted and self.budget is None:
             raise ValueError("the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full")
         if not count or (not budgeted and self.hold <= 0):
             return codes, [target.xy for target in targets], targets
         if not budgeted:
-            return codes, [view[:count] for view in self.model.detokenise(_at_least(codes))], targets
-        prefixes = [view[:, :count] for view in self.model.decode_prefixes(_at_least(codes, -(-ROWS // codes.shape[-1])))]
+            return codes, [view[:count] for view in self.model.detokenise(at_least(codes))], targets
+        prefixes = [view[:, :count] for view in self.model.decode_prefixes(at_least(codes, -(-ROWS // codes.shape[-1])))]
         value = worth(self.losses.level_costs(prefixes, targets))
         sent = levels_sent(value, self.model.quantizer.levels, valid_chunks(targets).T, self.budget.price(self.codes_per_chunk))  # [N, P]
         codes = torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
@@ -172,11 +172,16 @@ class Tokenizer:
     @torch.no_grad()
     def decode_codes(self, codes: Tensor) -> Tensor:
         """[N, P, Q] -> [N * L, J, 3] in unit lengths."""
-        count = len(codes)
-        views = self.views.restore([view[:count] for view in self.model.detokenise(_at_least(codes.to(self.device)))])
-        frames = self.config.data.chunk_len
-        sent = {part.name: (codes[:, p, 0] >= 0).repeat_interleave(frames) for p, part in enumerate(self.skeleton.parts)}
-        return assemble({name: view.flatten(0, 1).cpu() for name, view in views.items()}, self.skeleton, self.views.space, sent=sent)
+        sent = codes[..., 0].to(self.device) >= 0  # [N, P]
+        views = self.joined([view[: len(codes)] for view in self.model.detokenise(at_least(codes.to(self.device)))], sent)
+        told = {name: there.repeat_interleave(self.config.data.chunk_len).cpu() for name, there in zip(views, sent.T)}
+        return assemble({name: view.flatten(0, 1).cpu() for name, view in views.items()}, self.skeleton, self.views.space, sent=told)
+
+    def joined(self, views: list[Tensor], sent: Tensor, clip: Tensor | None = None) -> dict[str, Tensor]:
+        """Decoded chunks, P x [N, L, J, 2] in signing space, drawn together: {part: [N, L, J, 2]} in unit lengths. sent [N, P] says which parts tell
+        anything, clip [N] whose chunks they are."""
+        follows = sent[1:] & sent[:-1] & (True if clip is None else (clip[1:] == clip[:-1])[:, None])  # [N - 1, P]
+        return {name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(self.views.restore(views).items())}
 
 
 class Stream:
@@ -226,7 +231,7 @@ def moved(old: Tensor, new: Tensor, visible: Tensor) -> Tensor:
     return far / visible.sum((1, 2)).clamp(min=1)
 
 
-def _at_least(rows: Tensor, least: int = ROWS) -> Tensor:
+def at_least(rows: Tensor, least: int = ROWS) -> Tensor:
     """The rows, and as many empty ones as it takes."""
     short = least - len(rows)
     return torch.cat((rows, rows.new_zeros(short, *rows.shape[1:]))) if short > 0 else rows

@@ -32,7 +32,7 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
     "per_signer": (SHOULDERS, "the error of one signer's clips, weighted over parts", "no signer far above the others"),
     "by_frame": (SHOULDERS, "the error by the frame's number in its chunk", "flat; where it rises at the ends, chunk borders show"),
     "smooth/*/jump": (UNITS, "how far a reconstructed joint moves from a chunk's last frame to the next chunk's first, mean",
-                      "below twice the original's"),
+                      "no more than the original's"),
     "smooth/*/jump_original": (UNITS, "the same in the original", "what the reconstruction's should be"),
     "smooth/*/jump_p50": (UNITS, "half of the reconstructed jumps are below it", "near the original's mean"),
     "smooth/*/jump_p90": (UNITS, "90 % of the reconstructed jumps are below it", "within a few times the median"),
@@ -79,7 +79,7 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
 LIMITS = {  # good up to the first number, bad above a second
     "used": 0.3, "perplexity": 0.1,  # at least, of the codes that so many chunks could show
     "error": (0.35, 0.6), "part": (0.6, 1.0),  # over the mean pose's error: of all parts, of one
-    "jump": (2.0, 6.0),  # over the original's
+    "jump": (1.3, 2.0),  # over the original's
     "gap": (1.5,), "risen": (1.1,),  # validation's loss over training's, and over its own least
     "probe": 1.5,  # at least, over chance and over shuffled codes
     "steady": 0.5,  # at least, of first-level codes under a jitter of 1 px
