@@ -16,3 +16,4 @@ fi
 [ -d data/synthetic ] || "$PYTHON" -m signstream.data.synthetic --out data/synthetic --clips 1000 --seed 0
 "$PYTHON" -m signstream.data.visualize_dataset --config configs/quickstart.yaml --out pictures
 "$PYTHON" -m signstream.training.train_rvq --config configs/quickstart.yaml
+"$PYTHON" -m signstream.inference.evaluate --checkpoint checkpoints/quickstart --split val --visualize # the page's path is the last line

@@ -35,7 +35,7 @@ class Plain(nn.Module):
         self.outputs = nn.ModuleList(nn.Linear(width, 2 * j) for j in joints)
         self.encoder, self.decoder = trunk(), trunk()
         self.pool, self.unpool = nn.Linear(frames * width, latent), nn.Linear(latent, frames * width)
-        self.type = nn.Parameter(torch.zeros(2, len(joints), width))
+        self.part_type = nn.Parameter(torch.zeros(2, len(joints), width))
         self.frame = nn.Parameter(torch.zeros(2, frames, width))
         options = {"decay": 0.99, "kmeans_init": True, "kmeans_iters": 2, "threshold_ema_dead_code": 1}
         self.quantizers = nn.ModuleList(ResidualVQ(dim=latent, num_quantizers=levels, codebook_size=codes, **options) for _ in joints)
@@ -43,9 +43,9 @@ class Plain(nn.Module):
     def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
         loss = torch.zeros(())
         for part, view in enumerate(views):
-            x = self.encoder(self.inputs[part](view.flatten(2)) + self.type[0, part] + self.frame[0])
+            x = self.encoder(self.inputs[part](view.flatten(2)) + self.part_type[0, part] + self.frame[0])
             quantized, _, commit = self.quantizers[part](self.pool(x.flatten(1))[None])
-            y = self.unpool(quantized[0]).view(-1, self.frames, self.width) + self.type[1, part] + self.frame[1]
+            y = self.unpool(quantized[0]).view(-1, self.frames, self.width) + self.part_type[1, part] + self.frame[1]
             y = self.outputs[part](self.decoder(y)).view_as(view[..., :2])
             loss = loss + nn.functional.huber_loss(y, view[..., :2], delta=0.1) + 0.25 * commit.mean()
         return loss

@@ -225,6 +225,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     save_images([Image.fromarray(figure_pixels(figure))], path, "PNG", optimize=True)
 
 
+def real_time(count: int, fps: float) -> list[int]:
+    """The durations of `count` frames in milliseconds. A GIF counts in hundredths of a second: rounding the frames' ends keeps real time."""
+    ends = [round((k + 1) * 100 / fps) * 10 for k in range(count)]
+    return [end - start for start, end in zip([0, *ends], ends)]
+
+
 def save_animation(pictures: Iterable[np.ndarray], durations: Sequence[int], path: Path) -> None:
     """Pictures [H, W, 3] uint8 as a GIF that repeats; durations in milliseconds, which a GIF rounds down to tens."""
     from PIL import Image

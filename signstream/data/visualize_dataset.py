@@ -82,7 +82,7 @@ def one_of_each(items: Sequence[int], count: int, seed: int) -> list[int]:
     return [items[draw.randrange(low, high)] for low, high in zip(edges, edges[1:])]
 
 
-def find_names(cache: PoseCache, split: str, names: Sequence[str]) -> list[int]:
+def find_names(cache: PoseCache, split: str, names: Sequence[str], option: str = "--names") -> list[int]:
     """The clips of those names, or an error that says where such a clip is, or why it was left out, or what is called nearly so."""
     here = {cache.clips[i].name: i for i in cache.split(split)}
     for name in (name for name in names if name not in here):
@@ -90,7 +90,7 @@ def find_names(cache: PoseCache, split: str, names: Sequence[str]) -> list[int]:
         left_out = [f"it was left out: {line.reason}" for line in cache.skipped if (line.split, line.name) == (split, name)]
         near = [f"did you mean {other!r}?" for other in difflib.get_close_matches(name, here, n=1)]
         hint = (left_out + elsewhere + near + [f"its first is {next(iter(here))!r}"])[0]
-        raise ValueError(f"--names: the split {split!r} has no clip {name!r}; {hint}")
+        raise ValueError(f"{option}: the split {split!r} has no clip {name!r}; {hint}")
     return [here[name] for name in names]
 
 
@@ -229,7 +229,7 @@ def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering
 
 def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, data: Data, path: Path) -> int:
     """Writes the GIF: each clip as its file holds it, beside what the front end makes of it, in real time. Returns how many frames it has."""
-    from signstream.draw import figure_pixels, heading, last_seen, new_figure, part_legend, save_animation
+    from signstream.draw import figure_pixels, heading, last_seen, new_figure, part_legend, real_time, save_animation
 
     fps = min(max(clip.about.fps for clip in clips), 50.0)  # browsers show no GIF faster
     count = min(max(2, round(fps * max(len(clip.raw) / clip.about.fps for clip in clips))), MOST_FRAMES)
@@ -250,8 +250,7 @@ def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, da
             t = min(round(k / fps * rate), len(poses) - 1)
             artist.set(poses[t], last[t])
         pictures.append(figure_pixels(figure))
-    ends = [round((k + 1) * 100 / fps) * 10 for k in range(count)]  # a GIF counts in hundredths of a second: rounding the ends keeps real time
-    save_animation(pictures, [end - start for start, end in zip([0, *ends], ends)], path)
+    save_animation(pictures, real_time(count, fps), path)
     return count
 
 
