@@ -63,6 +63,7 @@ class Data:
     smooth: int = option(2, low=0, high=8)
     unit_window: int = option(300, low=1)
     chunk_len: int = option(10, low=1)
+    window: int = option(1, low=1)
     chunk_stride: int | None = option(None, low=1)
     num_joints: int = option(133, low=1)
     body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17), "full_body": (1, 133)})
@@ -353,8 +354,9 @@ def _unknown_key(name: str) -> str:
 
 def _check_across(config: Config) -> None:
     data = config.data
-    if data.chunk_stride is not None and data.chunk_stride > data.chunk_len:
-        raise ValueError(f"data.chunk_stride is {data.chunk_stride}, longer than data.chunk_len {data.chunk_len}: frames would be left out")
+    if data.chunk_stride is not None and data.chunk_stride > data.chunk_len * data.window:
+        raise ValueError(f"data.chunk_stride is {data.chunk_stride}, longer than data.chunk_len {data.chunk_len}"
+                         + (f" x data.window {data.window}" if data.window > 1 else "") + ": frames would be left out")
     if data.smooth == 1:
         raise ValueError("data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default")
     if not config.experiment_name or "/" in config.experiment_name or config.experiment_name in (".", ".."):

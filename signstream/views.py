@@ -75,4 +75,5 @@ def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
 
 def build_model(config: Config, skeleton: Skeleton) -> RVQModel:
     shapes = part_shapes(skeleton, config.model.share_hands)
-    return RVQModel(shapes, levels_of(skeleton, config.model.rvq.levels), config.data.chunk_len, config.model, config.train.seed)
+    return RVQModel(shapes, levels_of(skeleton, config.model.rvq.levels), config.data.chunk_len, config.model, config.train.seed,
+                    config.data.window)

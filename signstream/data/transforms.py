@@ -25,7 +25,8 @@ SEAM = 3  # frames on either side of a border between chunks
 
 @dataclass(frozen=True)
 class Plan:
-    """Which frames the chunks of a batch show: positions in the packed frames, and which of them lie within their clip."""
+    """Which frames the chunks of a batch show: positions in the packed frames, and which of them lie within their clip. Windows are whole:
+    a clip's last one may have chunks of which nothing lies within."""
 
     position: np.ndarray  # [N, L] float64, rows of the packed frames
     inside: np.ndarray  # [N, L] bool
@@ -38,9 +39,10 @@ def num_chunks(frames: int, chunk_len: int) -> int:
 
 
 def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | None = None) -> Plan:
-    """Chunks of clips of `lengths` frames that lie packed one after another. Without `rng` every frame is in exactly one chunk;
+    """Windows of chunks of clips of `lengths` frames that lie packed one after another. Without `rng` every frame is in exactly one chunk;
     with it (training) clips are warped in time, start at a random phase and may overlap, as the config says."""
-    size, stride = data.chunk_len, (data.chunk_stride or data.chunk_len) if rng is not None else data.chunk_len
+    size = data.chunk_len * data.window
+    stride = data.chunk_stride or size if rng is not None else size
     position, inside, clip, t, start = [np.zeros((0, size))], [np.zeros((0, size), bool)], [], [], 0
     for index, length in enumerate(lengths):
         track = _warped_track(length, data.augment, rng) if rng is not None and length else np.arange(length, dtype=np.float64)
@@ -50,10 +52,11 @@ def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | N
         row = phase + np.arange(count)[:, None] * stride + np.arange(size)
         inside.append(row < frames)
         position.append(start + track[np.minimum(row, max(frames - 1, 0))] if count else position[0])
-        clip += [index] * count
-        t += range(count)
+        clip += [index] * count * data.window
+        t += range(count * data.window)
         start += length
-    return Plan(np.concatenate(position), np.concatenate(inside), np.array(clip, np.int64), np.array(t, np.int64))
+    position, inside = (np.concatenate(rows).reshape(-1, data.chunk_len) for rows in (position, inside))
+    return Plan(position, inside, np.array(clip, np.int64), np.array(t, np.int64))
 
 
 def _warped_track(length: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:

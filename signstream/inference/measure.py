@@ -25,7 +25,7 @@ from signstream.data.datasets import PoseData, load_checked, open_data
 from signstream.data.frontend import SAME_RATE, clean, prepare, sample_at
 from signstream.data.transforms import assemble, num_chunks, to_pixels
 from signstream.inference.export_tokens import counts, groups
-from signstream.inference.tokenizer import Tokenizer, at_least
+from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import CachedClip, PoseCache
 from signstream.models.metrics.recon import Reconstruction, Sums, shoulder_widths
 from signstream.models.metrics.steadiness import Steadiness, changes, seeded_order
@@ -79,9 +79,8 @@ def read(tokenizer: Tokenizer, clips: Sequence[np.ndarray], index: Sequence[int]
     packed = pack(clips, index, num_joints=tokenizer.skeleton.num_joints).to(tokenizer.device)
     batch = make_chunks(packed, tokenizer.skeleton, tokenizer.config.data)
     inputs, targets = tokenizer.views.of(batch)
-    latents = tokenizer.model.encode([at_least(view) for view in inputs])
-    codes = tokenizer.model.quantizer.encode(latents)[: len(batch)]
-    return Reading(batch, targets, latents[:, : len(batch)].transpose(0, 1), torch.where(valid_chunks(targets).T[..., None], codes, -1))
+    latents, codes = tokenizer.model.read(inputs)
+    return Reading(batch, targets, latents.transpose(0, 1), torch.where(valid_chunks(targets).T[..., None], codes, -1))
 
 
 class Meter:
@@ -117,7 +116,7 @@ class Meter:
         self.seconds += time.perf_counter() - began
         reading = read(own, frames, clips)
         batch, chunk = reading.batch, torch.arange(len(reading.codes), device=own.device)
-        prefixes = [view[:, : len(chunk)] for view in own.model.decode_prefixes(at_least(reading.codes))]  # P x [Q, N, L, J, 2]
+        prefixes = own.model.decode_prefixes(reading.codes)  # P x [Q, N, L, J, 2]
         views = {part.name: batch.local(part) for part in own.skeleton.parts}
         target, weight = {n: v.xy for n, v in views.items()}, {n: v.weight for n, v in views.items()}
 
@@ -133,7 +132,7 @@ class Meter:
             compare(self.errors[name], decoded(sent))
             self.tally[name] += int(sent.sum())
         held = torch.cat([tokens.codes for tokens in spoken]).to(own.device)
-        compare(self.errors["held"], own.joined([v[: len(chunk)] for v in own.model.detokenise(at_least(held))], held[..., 0] >= 0, batch.clip))
+        compare(self.errors["held"], own.joined(own.model.detokenise(held), held[..., 0] >= 0, batch.clip))
         compare(self.errors["mean pose"], own.views.restore(own.model.mean_views(len(chunk))))
         for signer in {cache.clips[i].signer for i in clips}:
             compare(self.signers[signer], whole, torch.tensor([cache.clips[i].signer == signer for i in batch.clip.tolist()], device=own.device))

@@ -92,10 +92,12 @@ def _clip(tokenizer: Tokenizer, cache: PoseCache, index: int, frames: int, axes:
 
 
 def _alone(tokenizer: Tokenizer, p: int, codes: Sequence[int]) -> list[str]:
-    """What first-level codes of part p decode to without any other code, each in its own box: int16 [L, J_p, 2]."""
+    """What first-level codes of part p decode to without any other code, said for a whole window, each in its own box: int16 [L, J_p, 2]."""
+    window = tokenizer.model.window
     whole = torch.full((len(codes), len(tokenizer.parts), max(tokenizer.levels)), -1)
     whole[:, p, 0] = torch.tensor(codes, dtype=torch.int64)
-    views = tokenizer.views.restore(tokenizer.model.detokenise(whole.to(tokenizer.device)))[tokenizer.skeleton.parts[p].name].cpu().numpy()
+    views = tokenizer.model.detokenise(whole.repeat_interleave(window, 0).to(tokenizer.device))
+    views = tokenizer.views.restore(views)[tokenizer.skeleton.parts[p].name][window // 2 :: window].cpu().numpy()
     return [packed(view, (*view.min((0, 1)).tolist(), *view.max((0, 1)).tolist())) for view in views]
 
 

@@ -34,8 +34,6 @@ from signstream.training.distributed import pick_device
 from signstream.training.losses import Losses, valid_chunks
 from signstream.views import Target, Views, build_model
 
-ROWS = 4  # chunks at least in every pass: from so many rows on a matrix product gives a row the same bits whatever stands beside it
-
 
 @dataclass(frozen=True)
 class Said:
@@ -99,7 +97,7 @@ class Tokenizer:
         steps = [[0.0] * len(self.parts)]  # how far each chunk is from the one before
         if len(batch) > 1 and self.hold > 0:
             steps += torch.stack([moved(v[:-1], v[1:], seen[1:]) for v, seen in zip(views, visible)], 1).tolist()
-        out, told, clip_of = [], codes.tolist(), batch.clip.tolist()
+        out, told, clip_of = [], codes.tolist(), torch.where(batch.frames > 0, batch.clip, -1).tolist()
         for i, (clip, name) in enumerate(zip(clips, names)):
             said, spoken = None, []
             for row in [row for row, owner in enumerate(clip_of) if owner == i]:
@@ -126,17 +124,17 @@ class Tokenizer:
     def _codes(self, batch: ChunkBatch) -> tuple[Tensor, list[Tensor], list[Target]]:
         """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]; nothing where no code is sent) and what they should."""
         inputs, targets = self.views.of(batch)
-        count, budgeted = len(batch), self.codes_per_chunk != "full"
-        codes = self.model.tokenise([at_least(view) for view in inputs])[:count]
+        count, budgeted, visible = len(batch), self.codes_per_chunk != "full", valid_chunks(targets).T
+        codes = torch.where(visible[..., None], self.model.tokenise(inputs), -1)
         if budgeted and self.budget is None:
             raise ValueError("the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full")
         if not count or (not budgeted and self.hold <= 0):
             return codes, [target.xy for target in targets], targets
         if not budgeted:
-            return codes, [view[:count] for view in self.model.detokenise(at_least(codes))], targets
-        prefixes = [view[:, :count] for view in self.model.decode_prefixes(at_least(codes, -(-ROWS // codes.shape[-1])))]
+            return codes, self.model.detokenise(codes), targets
+        prefixes = self.model.decode_prefixes(codes)
         value = worth(self.losses.level_costs(prefixes, targets))
-        sent = levels_sent(value, self.model.quantizer.levels, valid_chunks(targets).T, self.budget.price(self.codes_per_chunk))  # [N, P]
+        sent = levels_sent(value, self.model.quantizer.levels, visible, self.budget.price(self.codes_per_chunk))  # [N, P]
         codes = torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
         chunk = torch.arange(count, device=codes.device)
         return codes, [view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], targets
@@ -173,7 +171,7 @@ class Tokenizer:
     def decode_codes(self, codes: Tensor) -> Tensor:
         """[N, P, Q] -> [N * L, J, 3] in unit lengths."""
         sent = codes[..., 0].to(self.device) >= 0  # [N, P]
-        views = self.joined([view[: len(codes)] for view in self.model.detokenise(at_least(codes.to(self.device)))], sent)
+        views = self.joined(self.model.detokenise(codes.to(self.device)), sent)
         told = {name: there.repeat_interleave(self.config.data.chunk_len).cpu() for name, there in zip(views, sent.T)}
         return assemble({name: view.flatten(0, 1).cpu() for name, view in views.items()}, self.skeleton, self.views.space, sent=told)
 
@@ -189,7 +187,7 @@ class Stream:
 
     def __init__(self, tokenizer: Tokenizer, fps: float | None = None) -> None:
         self.tokenizer, self.front = tokenizer, FrontEnd(tokenizer.skeleton, tokenizer.config.data, fps)
-        self.rows = torch.zeros(0, 1 + tokenizer.skeleton.num_joints, 3)  # prepared frames of the chunk that is not yet full
+        self.rows = torch.zeros(0, 1 + tokenizer.skeleton.num_joints, 3)  # prepared frames of the window that is not yet full
         self.frames, self.t = 0, 0  # prepared frames, and chunks, so far
         self.said: Said | None = None
 
@@ -200,38 +198,34 @@ class Stream:
     def finish(self) -> list[Chunk]:
         chunks = self._add(self.front.finish())
         if len(self.rows):
-            chunks.append(self._chunk(self.rows))
+            chunks += self._window(self.rows)
             self.rows = self.rows[:0]
         return chunks
 
     def _add(self, ready: Prepared) -> list[Chunk]:
-        data = self.tokenizer.config.data
+        data, size = self.tokenizer.config.data, self.tokenizer.config.data.chunk_len * self.tokenizer.config.data.window
         rows = torch.cat((ready.place[:, None], ready.frames), 1)
         rows = rows[: None if data.max_frames is None else max(data.max_frames - self.frames, 0)]
         self.frames += len(rows)
         rows = torch.cat((self.rows, rows))
-        full = len(rows) // data.chunk_len * data.chunk_len
+        full = len(rows) // size * size
         self.rows = rows[full:]
-        return [self._chunk(chunk) for chunk in rows[:full].split(data.chunk_len)] if full else []
+        return [chunk for window in rows[:full].split(size) for chunk in self._window(window)] if full else []
 
-    def _chunk(self, rows: Tensor) -> Chunk:
+    def _window(self, rows: Tensor) -> list[Chunk]:
         own = self.tokenizer
         batch = make_chunks(pack([rows.numpy()], [0], num_joints=own.skeleton.num_joints).to(own.device), own.skeleton, own.config.data)
         codes, views, targets = own._codes(batch)
-        before, self.said = self.said, own._speak(self.said, codes[0].tolist(), [v[0] for v in views], [t.weight[0] > 0 for t in targets])
-        same = [before is not None and new[0] >= 0 and before.codes[p] == new for p, new in enumerate(self.said.codes)]
-        chunk = Chunk(self.t, torch.tensor(self.said.codes), tuple(same))
-        self.t += 1
-        return chunk
+        chunks = []
+        for row in range(int((batch.frames > 0).sum())):
+            before, self.said = self.said, own._speak(self.said, codes[row].tolist(), [v[row] for v in views], [t.weight[row] > 0 for t in targets])
+            same = [before is not None and new[0] >= 0 and before.codes[p] == new for p, new in enumerate(self.said.codes)]
+            chunks.append(Chunk(self.t, torch.tensor(self.said.codes), tuple(same)))
+            self.t += 1
+        return chunks
 
 
 def moved(old: Tensor, new: Tensor, visible: Tensor) -> Tensor:
     """[n, L, J, 2] twice, visible [n, L, J] -> [n]: how far the visible joints are apart, on average. In float64: the same in any company."""
     far = torch.where(visible, (old - new).double().norm(dim=-1), 0.0).sum((1, 2))
     return far / visible.sum((1, 2)).clamp(min=1)
-
-
-def at_least(rows: Tensor, least: int = ROWS) -> Tensor:
-    """The rows, and as many empty ones as it takes."""
-    short = least - len(rows)
-    return torch.cat((rows, rows.new_zeros(short, *rows.shape[1:]))) if short > 0 else rows

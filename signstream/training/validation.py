@@ -63,8 +63,9 @@ def validate(loop: Loop, health: bool) -> Validation:
         smooth.add(xy, restored, weight, batch.clip, batch.t, batch.frames)
         if quantise:
             use.add(output.quantised.codes, valid.T)
-            worths.append(worth(loop.losses.level_costs(model.decode_prefixes(output.quantised.codes), targets)))
-            visible.append(valid.T)
+            codes, inside = torch.where(valid.T[..., None], output.quantised.codes, -1), batch.frames > 0
+            worths.append(worth(loop.losses.level_costs(model.decode_prefixes(codes), targets))[inside])
+            visible.append(valid.T[inside])
             samples |= _samples(loop, batch, output.quantised.codes, shown)
         if health and picture is None and ranks.is_main and len(batch):
             picture = _picture(loop, batch, restored)

@@ -4,6 +4,7 @@
     forward(views) -> Output: views [N, L, J, 2] again, latents [P, N, Z], what the quantiser said
     tokenise(views) -> codes [N, P, Q]        detokenise(codes) -> views
 
+N chunks are whole windows of W, which encoder and decoder see together.
 `fit` comes before training: the mean pose of each projection, and a PCA as the linear way past the trunk, so that the untrained network
 already is as good as that PCA. All weights are initialised in `init_weights`.
 """
@@ -22,6 +23,7 @@ from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
+ROWS = 4  # chunks at least in a pass: from so many rows on a matrix product gives a row the same bits whatever stands beside it
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,11 @@ class Output:
 
 
 class RVQModel(nn.Module):
-    def __init__(self, shapes: Sequence[PartShape], levels: Sequence[int], frames: int, config: Model, seed: int = 0) -> None:
+    def __init__(self, shapes: Sequence[PartShape], levels: Sequence[int], frames: int, config: Model, seed: int = 0, window: int = 1) -> None:
         super().__init__()
-        self.shapes, self.frames = tuple(shapes), frames
-        sizes = (shapes, frames, config.arch, config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim, config.pool)
+        self.shapes, self.frames, self.window = tuple(shapes), frames, window
+        sizes = (shapes, frames, window, config.arch, config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim,
+                 config.pool)
         self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes)
         rvq = config.rvq
         self.quantizer = FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim) if rvq.kind == "fsq" else ResidualQuantizer(
@@ -63,7 +66,10 @@ class RVQModel(nn.Module):
         """valid [P, N], sent [N, P] and watched [N] as the quantiser takes them; `quantise` False: the network alone."""
         latents = self.encode(views)
         quantised = self.quantizer(latents, valid, sent, watched) if quantise else None
-        return Output(self.decode(quantised.quantized if quantise else latents), latents, quantised)
+        told = quantised.quantized if quantise else latents
+        if self.window > 1 and valid is not None:
+            told = told * valid[..., None]  # of a part that is not there nothing is sent, so its neighbours in the window must do without
+        return Output(self.decode(told), latents, quantised)
 
     def encode(self, views: Sequence[Tensor]) -> Tensor:
         """-> [P, N, Z]"""
@@ -74,16 +80,27 @@ class RVQModel(nn.Module):
         return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(self.decoder(latents), self.shapes)]
 
     @torch.no_grad()
+    def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], bit for bit the same in any company."""
+        latents = self.encode([self._padded(view, 0) for view in views])
+        return latents[:, : len(views[0])], self.quantizer.encode(latents)[: len(views[0])]
+
     def tokenise(self, views: Sequence[Tensor]) -> Tensor:
-        return self.quantizer.encode(self.encode(views))
+        return self.read(views)[1]
 
     @torch.no_grad()
     def detokenise(self, codes: Tensor) -> list[Tensor]:
-        return self.decode(self.quantizer.decode_codes(codes))
+        """[N, P, Q] -> P x [N, L, J, 2], likewise; the last window may be a part of one."""
+        return [view[: len(codes)] for view in self.decode(self.quantizer.decode_codes(self._padded(codes, -1)))]
+
+    def _padded(self, rows: Tensor, value: int) -> Tensor:
+        """Whole windows, and ROWS rows at least."""
+        short = max(-(-ROWS // self.window), -(-len(rows) // self.window)) * self.window - len(rows)
+        return torch.cat((rows, rows.new_full((short, *rows.shape[1:]), value))) if short else rows
 
     @torch.no_grad()
     def decode_prefixes(self, codes: Tensor) -> list[Tensor]:
-        """codes [N, P, Q] -> P x [Q, N, L, J, 2], decoded from the first 1 .. Q codes of each part, all in one pass."""
+        """codes [N, P, Q], whole windows -> P x [Q, N, L, J, 2], decoded from the first 1 .. Q codes of each part, all in one pass."""
         depth, count = codes.shape[-1], len(codes)
         level = torch.arange(depth, device=codes.device)
         kept = torch.where(level <= level[:, None, None, None], codes, -1)  # [Q, N, P, Q]
