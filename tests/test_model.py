@@ -130,3 +130,32 @@ def test_a_tokenised_clip_is_decoded_from_its_codes_alone():
 def test_one_token_for_a_chunk_or_one_a_frame():
     assert model("mlp").encoder.tokens == 1
     assert model("transformer").encoder.tokens == 10
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("kind", ["ema", "fsq"])
+@pytest.mark.parametrize("arch", ["transformer", "mlp"])
+def test_a_window_has_the_same_bits_in_any_company(arch, kind, window):
+    net = RVQModel(SHAPES, [3] * 5, 10, replace(SMALL, arch=arch, rvq=replace(SMALL.rvq, kind=kind)), seed=1, window=window).eval()
+    net.fit(INPUTS)
+    inputs = [view[: len(view) // window * window] for view in INPUTS]
+    net.quantizer.initialise(net.encode(inputs).detach(), torch.ones(5, len(inputs[0]), dtype=torch.bool))
+    latents, codes = net.read(inputs)
+    codes[window, 1, 1:] = -1
+    views = net.detokenise(codes)
+    for start in range(0, len(codes), window):
+        alone = slice(start, start + window)
+        own_latents, own_codes = net.read([view[alone] for view in inputs])
+        assert torch.equal(own_latents, latents[:, alone])
+        assert torch.equal(own_codes[:, 0], codes[alone][:, 0])
+        assert all(torch.equal(own, whole[alone]) for own, whole in zip(net.detokenise(codes[alone]), views))
+        assert all(torch.equal(own[-1], whole[alone]) for own, whole in zip(net.decode_prefixes(codes[alone]), views))
+
+
+def test_a_chunk_sees_its_window_and_no_other():
+    net = RVQModel(SHAPES, [3] * 5, 10, SMALL, seed=1, window=2)
+    inputs = [view[:6].clone() for view in INPUTS]
+    before = net.encode(inputs)
+    inputs[0][3] += 0.1
+    changed = (net.encode(inputs) != before).any(-1)  # [P, N]
+    assert changed[0].tolist() == [False, False, True, True, False, False] and not changed[1:].any()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from signstream.models.rvq.encoder import PartShape, TypeEmbedding
-from signstream.models.rvq.trunk import Trunk, tokens_of
+from signstream.models.rvq.trunk import Trunk, product, tokens_of
 
 
 class Decoder(nn.Module):
@@ -30,13 +30,14 @@ class Decoder(nn.Module):
         self.outputs = nn.ModuleList(nn.Linear(width, per_token * joints[i] * 2) for i in sorted(joints))
         self.linear = nn.ModuleList(nn.Linear(latent, frames * joints[i] * 2) for i in sorted(joints))  # past the trunk; begins as a PCA's inverse
 
-    def forward(self, latents: Tensor) -> list[Tensor]:
+    def forward(self, latents: Tensor, least: int = 0) -> list[Tensor]:
+        """`least` as for the encoder."""
         parts, chunks, _ = latents.shape
-        x = self.unpool(latents).unflatten(-1, (self.tokens if self.spread else 1, self.frame.shape[1]))  # [P, N, T or 1, D]
+        x = product(self.unpool, latents, least).unflatten(-1, (self.tokens if self.spread else 1, self.frame.shape[1]))  # [P, N, T or 1, D]
         x = x.expand(-1, -1, self.tokens, -1).reshape(parts, chunks // self.window, *self.frame.shape) + self.part() + self.frame
         x = self.trunk(x.flatten(0, 1)).reshape(parts, chunks, self.tokens, self.frame.shape[1])  # [P, N, T, D]
         views = []
         for part, shape in enumerate(self.shapes):
-            view = self.outputs[shape.projection](x[part]).flatten(1) + self.linear[shape.projection](latents[part])
+            view = self.outputs[shape.projection](x[part]).flatten(1) + product(self.linear[shape.projection], latents[part], least)
             views.append(view.view(chunks, self.frames, shape.joints, 2))
         return views

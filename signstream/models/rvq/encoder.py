@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from signstream.models.rvq.trunk import Trunk, tokens_of
+from signstream.models.rvq.trunk import Trunk, product, tokens_of
 
 
 class PartShape(NamedTuple):
@@ -54,13 +54,14 @@ class Encoder(nn.Module):
         self.no_decay = ("frame", "query") if pool == "attention" else ("frame",)
         self.pool = nn.Linear((self.tokens if pool == "flatten" else 1) * width, latent)
 
-    def forward(self, views: Sequence[Tensor]) -> Tensor:
+    def forward(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
+        """`least`: rows at least in the products that have a row a chunk."""
         parts, chunks = len(views), len(views[0])
         tokens = [self.inputs[s.projection](self._tokens(v)) for s, v in zip(self.shapes, views)]  # P x [N, T, D]
         x = torch.stack(tokens).view(parts, chunks // self.window, *self.frame.shape) + self.part() + self.frame  # [P, N / W, W * T, D]
         x = self.trunk(x.flatten(0, 1)).reshape(parts * chunks, self.tokens, self.frame.shape[1])  # [P * N, T, D]
-        latents = self.pool(self._pooled(x)).unflatten(0, (parts, chunks))
-        past = [self.linear[s.projection](v[..., :2].flatten(1)) for s, v in zip(self.shapes, views)]  # P x [N, Z]
+        latents = product(self.pool, self._pooled(x), least).unflatten(0, (parts, chunks))
+        past = [product(self.linear[s.projection], v[..., :2].flatten(1), least) for s, v in zip(self.shapes, views)]  # P x [N, Z]
         return latents + torch.stack(past)
 
     def _tokens(self, view: Tensor) -> Tensor:

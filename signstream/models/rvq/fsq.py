@@ -87,7 +87,9 @@ class FiniteScalarQuantizer(nn.Module):
         return (digit + 0.5) / self.steps
 
     def _chosen(self, share: Tensor, level: int) -> Tensor:
-        return torch.bmm(2 * share - 1, self.out[:, level])
+        """[P, n, d] -> [P, n, Z]; term by term, since a product as thin as this takes another way for every n, and other bits."""
+        terms = zip((2 * share - 1).unbind(-1), self.out[:, level].unbind(1))
+        return sum(place[..., None] * axis[:, None] for place, axis in terms)
 
     def _code(self, digit: Tensor) -> Tensor:
         return (digit.long() * self.place).sum(-1)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signstream.config import Model
@@ -23,7 +24,7 @@ from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
-ROWS = 4  # chunks at least in a pass: from so many rows on a matrix product gives a row the same bits whatever stands beside it
+ROWS = 4  # from so many on a matrix product gives a row the same bits whatever stands beside it
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,20 @@ class RVQModel(nn.Module):
             told = told * valid[..., None]  # of a part that is not there nothing is sent, so its neighbours in the window must do without
         return Output(self.decode(told), latents, quantised)
 
-    def encode(self, views: Sequence[Tensor]) -> Tensor:
+    def encode(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
         """-> [P, N, Z]"""
-        return self.encoder([self._centred(view, shape) for view, shape in zip(views, self.shapes)])
+        return self.encoder([self._centred(view, shape) for view, shape in zip(views, self.shapes)], least)
 
-    def decode(self, latents: Tensor) -> list[Tensor]:
+    def decode(self, latents: Tensor, least: int = 0) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2]"""
-        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(self.decoder(latents), self.shapes)]
+        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(self.decoder(latents, least), self.shapes)]
 
     @torch.no_grad()
     def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], bit for bit the same in any company."""
-        latents = self.encode([self._padded(view, 0) for view in views])
-        return latents[:, : len(views[0])], self.quantizer.encode(latents)[: len(views[0])]
+        count = len(views[0])
+        latents = self.encode([self._padded(view, 0) for view in views], ROWS)
+        return latents[:, :count], self.quantizer.encode(F.pad(latents, (0, 0, 0, max(ROWS - latents.shape[1], 0))))[:count]
 
     def tokenise(self, views: Sequence[Tensor]) -> Tensor:
         return self.read(views)[1]
@@ -91,11 +93,14 @@ class RVQModel(nn.Module):
     @torch.no_grad()
     def detokenise(self, codes: Tensor) -> list[Tensor]:
         """[N, P, Q] -> P x [N, L, J, 2], likewise; the last window may be a part of one."""
-        return [view[: len(codes)] for view in self.decode(self.quantizer.decode_codes(self._padded(codes, -1)))]
+        padded = self._padded(codes, -1)
+        few = F.pad(padded, (0, 0, 0, 0, 0, max(ROWS - len(padded), 0)), value=-1)
+        return [view[: len(codes)] for view in self.decode(self.quantizer.decode_codes(few)[:, : len(padded)], ROWS)]
 
     def _padded(self, rows: Tensor, value: int) -> Tensor:
-        """Whole windows, and ROWS rows at least."""
-        short = max(-(-ROWS // self.window), -(-len(rows) // self.window)) * self.window - len(rows)
+        """Whole windows, and of them as many as make ROWS tokens."""
+        windows = max(-(-len(rows) // self.window), -(-ROWS // self.encoder.tokens))
+        short = windows * self.window - len(rows)
         return torch.cat((rows, rows.new_full((short, *rows.shape[1:]), value))) if short else rows
 
     @torch.no_grad()

@@ -10,6 +10,12 @@ from torch import Tensor, nn
 HEAD_WIDTH = 32
 
 
+def product(layer: nn.Linear, x: Tensor, least: int = 0) -> Tensor:
+    """layer(x), x [.., R, F]; with empty rows added for the product, if need be, that make `least`."""
+    short = least - x.shape[-2] if least else 0
+    return layer(F.pad(x, (0, 0, 0, short)))[..., : x.shape[-2], :] if short > 0 else layer(x)
+
+
 class TransformerBlock(nn.Module):
     """Attention over a chunk's tokens, then a perceptron a token; normalised before, added after."""
 
