@@ -47,7 +47,7 @@ OPTIONS = [
     "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=400",
     "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
-WORTH = "train.part_weights={face: 2, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought: the scorer counts parts alike
+WORTH = "train.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought: the scorer counts parts alike
 Draw = Callable[[ChunkBatch], list[Tensor]]  # what the parts' views become, P x [N, L, J, 2] in signing space
 
 
@@ -229,9 +229,8 @@ def main() -> None:
         scratch = Path(scratch)
         data = without(args.data, args.without, scratch / "data") if args.without else args.data
         epochs = args.alone or args.epochs
-        settled = ["data.augment.calm=0"] if args.without else []  # codes that settle on the clips as they are fit strangers less
         paths = [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={epochs}"]
-        config = load_config(None, [*OPTIONS, *settled, *paths, *args.overrides])
+        config = load_config(None, [*OPTIONS, *paths, *args.overrides])
         cache = PoseCache.open(config.data, quiet=True)
         if args.alone:
             loop = trained(config, cache, Alone)

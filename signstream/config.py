@@ -137,7 +137,7 @@ class Train:
 class Export:
     codes_per_chunk: float | Literal["full"] = option(6.0, low=0)
     enable_rle: bool = True
-    rle_threshold: float = option(0.02, low=0)
+    rle_threshold: float = option(0.01, low=0)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def test_the_curve_and_the_rate_are_those_of_the_codes(report):
     rates = [point["codes_per_chunk"] for point in points]
     uniform = [point["uniform"] for point in points if point["uniform"]]
     assert rates == sorted(set(rates)) and rates[-1] <= 15 and len(uniform) == 3 and uniform == sorted(uniform, reverse=True)
-    assert full <= errors["without"] <= errors["with"] + 1e-9
+    assert full <= min(errors.values()) and errors["with"] <= 1.05 * errors["without"]
     assert report["rate"]["symbols_per_chunk"] <= report["rate"]["codes_per_chunk"] <= 6.75
     bits = report["rate"]["bits_per_s"] * report["run"]["seconds"]
     assert bits == pytest.approx(report["rate"]["symbols_per_chunk"] * report["run"]["chunks"] * np.log2(33))
@@ -228,7 +228,7 @@ def test_clips_without_hands_and_one_of_a_single_frame(run, tmp_path):
     assert [level["count"] for level in found["codes"]["left_hand"]] == [0, 0, 0] and found["codes"]["left_hand"][0]["used"] is None
     assert found["mutual"]["bits"][1] == found["stay"]["left_hand"] + [None] * 2 == [None] * 5 and "left_hand" not in found["by_frame"]
     assert found["meaning"] is None and found["per_signer"] == {"unknown": {"clips": 3, "local": found["recon"]["weighted"]["local"]}}
-    assert any(line["grade"] == "warn" and "left_hand, right_hand" in line["text"] for line in found["verdict"])
+    assert any(line["grade"] == "warn" and "left hand, right hand" in line["text"] for line in found["verdict"])
 
 
 def test_a_dead_level_is_said_to_be_dead(run):
@@ -246,7 +246,7 @@ def test_without_a_budget_all_levels_are_sent_and_a_note_says_so(run):
         tokenizer.budget = None
 
     found = evaluated(run, change=spend)
-    assert found["rate"]["codes_per_chunk"] == 15.0 and found["notes"][0].startswith("rate: ")
+    assert found["rate"]["codes_per_chunk"] == found["curve"][-1]["codes_per_chunk"] > 13 and found["notes"][0].startswith("rate: ")
     assert all(point["budget"] is None for point in found["curve"]) and len(found["curve"]) == 3
 
 
@@ -284,7 +284,7 @@ def test_the_program_writes_a_report_and_a_page_and_compares_them(folder, capsys
     assert "dictionary" in page
     main(["--checkpoint", str(folder), "--split", "val", "--out", str(tmp_path / "other"), "train.device=cpu", "export.codes_per_chunk=full"])
     other = find_report(str(tmp_path / "other"))
-    assert other["rate"]["codes_per_chunk"] > 14 > found["rate"]["codes_per_chunk"] and other["recon"] == found["recon"]
+    assert other["rate"]["codes_per_chunk"] > 13 > found["rate"]["codes_per_chunk"] and other["recon"] == found["recon"]
     main(["--compare", str(folder.parent), str(tmp_path / "other"), "--out", str(tmp_path / "both")])
     assert (tmp_path / "both" / "index.html").stat().st_size > 50_000 and not (tmp_path / "both" / "report.json").exists()
 

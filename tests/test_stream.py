@@ -49,7 +49,7 @@ def as_lines(poses: np.ndarray) -> list[str]:
     return [json.dumps(frame) for frame in poses.tolist()]
 
 
-@pytest.mark.parametrize(("options", "rate", "hold"), [((), 6.0, 0.02), (("export.codes_per_chunk=full", "export.rle_threshold=0.1"), "full", 0.1),
+@pytest.mark.parametrize(("options", "rate", "hold"), [((), 6.0, 0.01), (("export.codes_per_chunk=full", "export.rle_threshold=0.1"), "full", 0.1),
                                                        (("export.enable_rle=false",), 6.0, 0.0)])
 def test_the_rows_are_the_tokens_of_the_file(place, clip, tmp_path, monkeypatch, capsys, options, rate, hold):
     own = place.tokenizer

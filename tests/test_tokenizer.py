@@ -5,9 +5,11 @@ import torch
 import signstream
 from clips import moving_clip
 from helpers import begin_loop, run_steps, signer_root, tiny_options
+from signstream.data.collate import make_chunks, pack
 from signstream.data.datasets import open_data
+from signstream.data.frontend import prepare
 from signstream.inference.token_format import TokenSequence
-from signstream.inference.tokenizer import Tokenizer
+from signstream.inference.tokenizer import Tokenizer, distance
 from signstream.training import checkpoint
 from signstream.training.validation import validate
 
@@ -114,21 +116,40 @@ def test_a_part_that_is_not_visible_says_nothing_and_is_not_drawn(tokenizer):
     assert (tokenizer.decode_codes(tokens.codes)[..., 2] == 1).all()
 
 
-def test_a_still_clip_is_held_and_a_slow_movement_is_not_lost(tokenizer):
-    with_options(tokenizer, 6, 0.02)
+def chunks_of(tokenizer, poses):
+    ready = prepare(torch.from_numpy(poses), tokenizer.skeleton, tokenizer.config.data, 30)
+    clip = torch.cat((ready.place[:, None], ready.frames), 1).numpy()
+    return tokenizer.views.of(make_chunks(pack([clip], [0]), tokenizer.skeleton, tokenizer.config.data))[1]
+
+
+def test_a_still_clip_is_held_and_no_movement_is_lost(tokenizer):
+    """However slow: what is held is off by the threshold at most, beside what the chunk's own codes are off by."""
+    with_options(tokenizer, 6, 0.01)
     still = np.repeat(moving_clip(1, 3), 150, 0)
     codes = tokenizer.encode(still, 30).codes
     assert (codes[1:] == codes[:1]).all()
-    with_options(tokenizer, "full", 0.02)
-    moving = still.copy()
-    body = tokenizer.skeleton.part("right_hand")
-    moving[:, body.joints, 0] += np.linspace(0, 1, 150)[:, None] * np.linspace(0, 60, body.stop - body.start)[None]  # the hand opens by 60 px in 5 s
-    tokens = tokenizer.encode(moving, 30)
-    held = tokenizer.decode(tokens)
+    with_options(tokenizer, "full", 0.01)
+    moving, hand = still.copy(), tokenizer.skeleton.part("right_hand").joints
+    moving[:, hand, 0] += np.linspace(0, 1, 150)[:, None] * np.linspace(0, 60, 21)[None]  # the hand opens by 60 px in 5 s
+    held = tokenizer.encode(moving, 30).codes
     tokenizer.hold = 0
-    free = tokenizer.decode(tokenizer.encode(moving, 30))
-    far = (held - free)[:, body.joints, :2].norm(dim=-1).mean(-1)
-    assert far.max() < 0.6 * (free[0] - free[-1])[body.joints, :2].norm(dim=-1).mean(), "what is held never falls far behind"
+    free = tokenizer.encode(moving, 30).codes
+    assert not torch.equal(held, free)
+    ours, own = (torch.stack([distance(v, t) for v, t in zip(tokenizer.model.detokenise(c), chunks_of(tokenizer, moving))]) for c in (held, free))
+    assert (ours <= own + 0.01 * tokenizer.config.data.normalize.bbox_range + 1e-6).all()
+    hand = tokenizer.parts.index("RH")
+    assert not torch.equal(held[0, hand], held[-1, hand])
+
+
+def test_a_part_that_rests_is_held_in_spite_of_the_detector(tokenizer):
+    """The left hand rests while all else moves; joints jitter by half a pixel. Where it rests, more than 30 % of its chunks are held."""
+    with_options(tokenizer, 6, 0.01)
+    poses, hand = moving_clip(300, 5), tokenizer.skeleton.part("left_hand").joints
+    poses[:, hand, :2] = poses[:1, hand, :2] - poses[:1, 91:92, :2] + poses[:, 91:92, :2]
+    poses[..., :2] += np.random.default_rng(0).normal(0, 0.5, poses[..., :2].shape)
+    codes = tokenizer.encode(poses.astype(np.float32), 30).codes[:, tokenizer.parts.index("LH")]
+    held = (codes[1:] == codes[:-1]).all(-1).float().mean()
+    assert held > 0.3, held
 
 
 def test_poses_come_back_in_unit_lengths_or_pixels(loop, tokenizer):

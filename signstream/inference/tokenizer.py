@@ -8,8 +8,8 @@
         for chunk in stream.push(frame): ...                   # the same codes, as soon as they are known
 
 A clip's own frame rate is brought to the config's, so T' frames are at `tokens.fps`. Which codes are sent is decided chunk by chunk: first the budget
-(models/rvq/budget.py), then holding: a part whose new codes decode to about what it last said goes on saying that. The comparison is with what was
-said, not with the chunk before, so a slow movement is noticed once it has added up.
+(models/rvq/budget.py), then holding: a part goes on saying what it last said while that draws the chunk about as well as its new codes would.
+Both are held against the chunk itself, so a slow movement is noticed once it has added up.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from signstream import registry
 from signstream.config import Config, Export, from_dict
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.datasets import skeleton_of
@@ -58,6 +59,7 @@ class Tokenizer:
 
     def __init__(self, state: dict, device: str | torch.device = "cpu", export: Export | None = None) -> None:
         self.config: Config = from_dict(state["config"])
+        registry.check(self.config, ("arch",))
         wanted = export or self.config.export
         self.codes_per_chunk, self.hold = wanted.codes_per_chunk, wanted.rle_threshold if wanted.enable_rle else 0.0
         if not bool(state["model"]["quantizer.initialised"]):
@@ -93,15 +95,16 @@ class Tokenizer:
         """Clips [T', 1 + J, 3] as the pose cache holds them, in one pass."""
         batch = make_chunks(pack(clips, range(len(clips)), num_joints=self.skeleton.num_joints).to(self.device), self.skeleton, self.config.data)
         codes, views, targets = self._codes(batch)
-        visible = [target.weight > 0 for target in targets]
-        steps = [[0.0] * len(self.parts)]  # how far each chunk is from the one before
+        fresh = torch.stack([distance(view, target) for view, target in zip(views, targets)], 1).tolist()  # [N, P] how far off the new codes are
+        stale = [[0.0] * len(self.parts)]  # and those of the chunk before
         if len(batch) > 1 and self.hold > 0:
-            steps += torch.stack([moved(v[:-1], v[1:], seen[1:]) for v, seen in zip(views, visible)], 1).tolist()
+            stale += torch.stack([distance(v[:-1], Target(t.xy[1:], t.weight[1:])) for v, t in zip(views, targets)], 1).tolist()
         out, told, clip_of = [], codes.tolist(), torch.where(batch.frames > 0, batch.clip, -1).tolist()
         for i, (clip, name) in enumerate(zip(clips, names)):
             said, spoken = None, []
             for row in [row for row, owner in enumerate(clip_of) if owner == i]:
-                said = self._speak(said, told[row], [v[row] for v in views], [seen[row] for seen in visible], steps[row] if self.hold > 0 else None)
+                asked = [Target(t.xy[row], t.weight[row]) for t in targets]
+                said = self._speak(said, told[row], [v[row] for v in views], asked, fresh[row], stale[row] if self.hold > 0 else None)
                 spoken.append(said.codes)
             spoken = torch.tensor(spoken, dtype=torch.int64).reshape(-1, *codes.shape[1:])
             out.append(self.sequence(spoken, len(clip), name))
@@ -139,8 +142,10 @@ class Tokenizer:
         chunk = torch.arange(count, device=codes.device)
         return codes, [view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], targets
 
-    def _speak(self, said: Said | None, codes: list[list[int]], views: list[Tensor], visible: list[Tensor], steps: list[float] | None = None) -> Said:
-        """What a chunk's parts say: codes P x Q, views P x [L, J, 2], visible P x [L, J]; steps, if known: how far each is from the chunk before."""
+    def _speak(self, said: Said | None, codes: list[list[int]], views: list[Tensor], asked: list[Target], fresh: list[float],
+               stale: list[float] | None = None) -> Said:
+        """What a chunk's parts say: codes P x Q, what they decode to P x [L, J, 2], what they should; fresh: how far off that is, a part;
+        stale, if known: how far off the codes of the chunk before are."""
         if said is None or self.hold <= 0:
             return Said(codes, views, (False,) * len(codes))
         limit, held = self.hold * self.config.data.normalize.bbox_range, []
@@ -148,8 +153,9 @@ class Tokenizer:
             if old[0] < 0 or new[0] < 0:
                 held.append(False)
                 continue
-            known = steps is not None and not said.held[p]
-            held.append((steps[p] if known else float(moved(said.views[p][None], views[p][None], visible[p][None]))) < limit)
+            known = stale is not None and not said.held[p]
+            old_error = stale[p] if known else float(distance(said.views[p][None], Target(asked[p].xy[None], asked[p].weight[None])))
+            held.append(old_error - fresh[p] < limit)
         kept = [[old if keep else new for keep, old, new in zip(held, *both)] for both in ((said.codes, codes), (said.views, views))]
         return Said(*kept, tuple(held))
 
@@ -216,16 +222,18 @@ class Stream:
         own = self.tokenizer
         batch = make_chunks(pack([rows.numpy()], [0], num_joints=own.skeleton.num_joints).to(own.device), own.skeleton, own.config.data)
         codes, views, targets = own._codes(batch)
-        chunks = []
+        chunks, fresh = [], torch.stack([distance(view, target) for view, target in zip(views, targets)], 1).tolist()
         for row in range(int((batch.frames > 0).sum())):
-            before, self.said = self.said, own._speak(self.said, codes[row].tolist(), [v[row] for v in views], [t.weight[row] > 0 for t in targets])
+            asked = [Target(t.xy[row], t.weight[row]) for t in targets]
+            before, self.said = self.said, own._speak(self.said, codes[row].tolist(), [v[row] for v in views], asked, fresh[row])
             same = [before is not None and new[0] >= 0 and before.codes[p] == new for p, new in enumerate(self.said.codes)]
             chunks.append(Chunk(self.t, torch.tensor(self.said.codes), tuple(same)))
             self.t += 1
         return chunks
 
 
-def moved(old: Tensor, new: Tensor, visible: Tensor) -> Tensor:
-    """[n, L, J, 2] twice, visible [n, L, J] -> [n]: how far the visible joints are apart, on average. In float64: the same in any company."""
-    far = torch.where(visible, (old - new).double().norm(dim=-1), 0.0).sum((1, 2))
+def distance(views: Tensor, target: Target) -> Tensor:
+    """[n, L, J, 2] and what they should be -> [n]: how far the visible joints are off, on average. In float64: the same in any company."""
+    visible = target.weight > 0
+    far = torch.where(visible, (views - target.xy).double().norm(dim=-1), 0.0).sum((1, 2))
     return far / visible.sum((1, 2)).clamp(min=1)
