@@ -58,6 +58,16 @@ def test_each_check_can_fail(healthy, path, value, grade, text, advice):
     assert all(line["grade"] == "good" for line in others)
 
 
+def test_a_part_is_named_as_people_say_it_and_the_key_as_it_is_written(healthy):
+    for section in ("recon", "smooth", "codes"):
+        healthy[section]["full_body"] = healthy[section].pop("body")
+    healthy["parts"] = ["face", "full_body"]
+    healthy["recon"]["full_body"]["local"], healthy["smooth"]["full_body"]["jump"], healthy["codes"]["full_body"][1]["used"] = 0.07, 0.15, 0.2
+    bad, *warned = [line for line in verdict(healthy)[1:] if line["grade"] != "good"]
+    assert "full body, level 2" in bad["text"] and len(warned) == 2 and all("full body" in line["text"] for line in warned)
+    assert any("train.part_weights for full_body" in line["advice"] for line in warned)
+
+
 def test_what_was_not_measured_is_not_judged(healthy):
     healthy |= {"training": None, "meaning": None}
     healthy["rate"]["hold_error"]["with"] = healthy["recon"]["weighted"]["local"] = healthy["recon"]["body"]["local"] = None

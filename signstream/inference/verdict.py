@@ -98,13 +98,19 @@ def grade(value: float, limit: str) -> str:
     return GRADES[sum(value > bound for bound in LIMITS[limit])]
 
 
+def called(part: str) -> str:
+    """A part's name as a sentence has it; advice that names a key's value has the name itself."""
+    return part.replace("_", " ")
+
+
 def can_show(size: int, chunks: float) -> float:
     """How many of `size` codes so many chunks show where all are used alike."""
     return size * (1 - (1 - 1 / size) ** chunks)
 
 
 def alive(report: dict[str, Any]) -> Judgement | None:
-    levels = {f"{part}, level {number}": level for part, each in report["codes"].items() for number, level in enumerate(each, 1) if level["count"]}
+    levels = {f"{called(part)}, level {number}": level for part, each in report["codes"].items()
+              for number, level in enumerate(each, 1) if level["count"]}
     if not levels:
         return None
     if dead := [name for name, level in levels.items() if level["perplexity"] < 1.5]:
@@ -125,7 +131,7 @@ def alive(report: dict[str, Any]) -> Judgement | None:
 
 
 def visible(report: dict[str, Any]) -> Judgement | None:
-    never = [part for part, levels in report["codes"].items() if not levels[0]["count"]]
+    never = [called(part) for part, levels in report["codes"].items() if not levels[0]["count"]]
     return Judgement("warn", f"No chunk of this split shows anything of {', '.join(never)}: those numbers are missing.",
                      "Check data.body_parts and data.min_score, or evaluate another split.") if never else None
 
@@ -140,13 +146,13 @@ def error(report: dict[str, Any]) -> Judgement | None:
 
 def worst_part(report: dict[str, Any]) -> Judgement | None:
     part, ratio = _largest(report["recon"], report["parts"], "local", "mean_pose")
-    return part and Judgement(grade(ratio, "part"), f"The worst part is {part}: its error is {ratio:.0%} of its mean pose's.",
+    return part and Judgement(grade(ratio, "part"), f"The worst part is {called(part)}: its error is {ratio:.0%} of its mean pose's.",
                               f"Raise train.part_weights for {part}, or give it more levels (model.rvq.levels as a table).")
 
 
 def jumps(report: dict[str, Any]) -> Judgement | None:
     part, ratio = _largest(report["smooth"], report["parts"], "jump", "jump_original")
-    return part and Judgement(grade(ratio, "jump"), f"From chunk to chunk {part} jumps {ratio:.1f} times as far as the original.",
+    return part and Judgement(grade(ratio, "jump"), f"From chunk to chunk {called(part)} jumps {ratio:.1f} times as far as the original.",
                               "Raise model.rvq.levels or model.rvq.temporal_loss_alpha: the nearer both chunks are, the smaller the jump.")
 
 
