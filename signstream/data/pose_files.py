@@ -2,7 +2,7 @@
 
     read_npy(path) -> float32 array        read_npz(path, keys) -> {key: array}        npy_frames, npz_frames -> T from the header alone
 
-Whatever is wrong is a ValueError whose text is a short reason.
+An array of one number is float64. Whatever is wrong is a ValueError whose text is a short reason.
 """
 from __future__ import annotations
 
@@ -124,5 +124,6 @@ def _read_array(file: BinaryIO, size: int) -> np.ndarray:
     content = file.read(expected)
     if len(content) < expected:
         raise ValueError(f"truncated: {expected} bytes are promised, {len(content)} are there")
+    narrow = np.float64 if math.prod(shape) == 1 else np.float32  # one number is a frame rate: 23.976 in float32 gives other frames
     with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32's range becomes inf, which is missing
-        return np.ascontiguousarray(np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C"), np.float32)
+        return np.ascontiguousarray(np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C"), narrow)

@@ -1,0 +1,148 @@
+""".pose files, the pose-format library's, as clips and back: COCO-WholeBody's 133 points or MediaPipe Holistic's in, COCO-WholeBody's out.
+
+    DotPose: <root>/{train,val,test}/<name>.pose -> Clip, poses [T, 133, 3]        write_pose(path, clip)
+
+A point's confidence is its score; a masked point, and one that the file lacks, scores 0. The third dimension is left out. Only
+signstream.data.convert reads these: training reads what it makes of them. The library reads and writes the bytes and is imported where it is used.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from signstream.config import Data
+from signstream.data.datasets import Clip, PoseData, _read_table, usable_names
+from signstream.data.holistic import COCO_COMPONENTS, Point, describe, table_of
+from signstream.data.pose_files import LARGEST, _open
+from signstream.skeleton import COCO_WHOLEBODY, NUM_JOINTS
+
+ENDING = ".pose"
+COLOURS = {"BODY": (135, 148, 161), "FACE": (0, 158, 115), "LEFT_HAND": (0, 114, 178), "RIGHT_HAND": (213, 94, 0)}  # for the library's own pictures
+
+
+class Library(NamedTuple):
+    """What is used of pose-format."""
+
+    pose: Any
+    header: Any
+    component: Any
+    dimensions: Any
+    body: Any
+
+
+def open_library() -> Library:
+    try:
+        from pose_format import Pose, PoseHeader
+        from pose_format.numpy import NumPyPoseBody
+        from pose_format.pose_header import PoseHeaderComponent, PoseHeaderDimensions
+    except ImportError:
+        raise ValueError(".pose files need the package pose-format (pip install pose-format)") from None
+    return Library(Pose, PoseHeader, PoseHeaderComponent, PoseHeaderDimensions, NumPyPoseBody)
+
+
+def check_skeleton(data: Data) -> None:
+    if data.num_joints != NUM_JOINTS:
+        raise ValueError(f"data.num_joints is {data.num_joints}: .pose files are converted from and to COCO-WholeBody's {NUM_JOINTS} joints only")
+
+
+class DotPose(PoseData):
+    """Split folders of .pose files, under processed/ or at the root; with `data.split_file`, one folder and a list of names a split.
+
+    `lacking` counts, over the clips that were loaded, the joints for which a file has no point: {joints: clips}."""
+
+    def __init__(self, data: Data) -> None:
+        super().__init__(data)
+        check_skeleton(data)
+        self.library, self.lacking = open_library(), Counter[tuple[int, ...]]()
+        self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
+        self.names = _listed(Path(data.split_file)) if data.split_file else _found(self.folder)
+
+    def splits(self) -> dict[str, list[str]]:
+        return self.names
+
+    def path(self, split: str, name: str) -> Path:
+        return (self.root if self.data.split_file else self.folder / split) / f"{name}{ENDING}"
+
+    def files(self, split: str, name: str) -> list[Path]:
+        return [self.path(split, name)]
+
+    def load(self, split: str, name: str) -> Clip:
+        pose = _read(self.path(split, name), self.library)
+        components, width, height = pose.header.components, pose.header.dimensions.width, pose.header.dimensions.height
+        for component in components:
+            if component.format[:2] != "XY" or component.format[-1] != "C":
+                raise ValueError(f"format {component.format[:20]!r} of {component.name[:40]!r}: XY..C is expected")
+        names = [component.name.removesuffix("_133") for component in components]  # AlphaPose's name for the same points
+        table, column = table_of(tuple(names)), _columns(names, [component.points for component in components])
+        if pose.body.data.shape[1] != 1:
+            raise ValueError(f"{pose.body.data.shape[1]} people: one signer is expected")
+        known = [joint for joint, point in enumerate(table) if point in column]
+        columns, masked = [column[table[joint]] for joint in known], np.ma.getmaskarray(pose.body.data)[:, 0].any(-1)
+        poses = np.zeros((len(masked), NUM_JOINTS, 3), np.float32)
+        poses[:, known, :2] = pose.body.data.data[:, 0, columns, :2]
+        poses[:, known, 2] = np.where(masked[:, columns], 0, np.asarray(pose.body.confidence)[:, 0, columns])
+        self.lacking[tuple(joint for joint in range(NUM_JOINTS) if joint not in known)] += 1
+        return Clip(name, poses, fps=_shortest(pose.body.fps), size=(width, height) if width and height else None)
+
+    def lacks(self) -> list[tuple[int, str]]:
+        """(clips, what their files had no point for)."""
+        return [(clips, describe(joints)) for joints, clips in self.lacking.most_common() if joints]
+
+
+def _found(folder: Path) -> dict[str, list[str]]:
+    splits = [split for split in ("train", "val", "test") if (folder / split).is_dir()]
+    splits += sorted(other.name for other in folder.glob("*") if other.is_dir() and other.name not in splits and any(other.glob(f"*{ENDING}")))
+    if not splits:
+        raise ValueError(f"--root {folder} has none of train/, val/, test/ with <name>{ENDING} in them; "
+                         'for files in one folder, --split-file FILE with {"train": [names], ...}')
+    return {split: sorted(path.name[: -len(ENDING)] for path in (folder / split).iterdir() if path.name.endswith(ENDING)) for split in splits}
+
+
+def _listed(path: Path) -> dict[str, list[str]]:
+    names = _read_table(path, 'an object {"train": [names], "val": [names], "test": [names]}')
+    for fault in usable_names(list(names))[1]:
+        raise ValueError(f"--split-file {path}: the split {fault[0]!r} has an {fault[1]}")
+    for split, listed in names.items():
+        if not isinstance(listed, list):
+            raise ValueError(f"--split-file {path}: {split!r} is a {type(listed).__name__}: a list of clips' names is expected")
+    return names
+
+
+def _read(path: Path, library: Library) -> Any:
+    with _open(path) as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"too large: more than {LARGEST} bytes")
+    try:
+        return library.pose.read(content)
+    except Exception as error:  # the library raises whatever a broken file makes it raise
+        raise ValueError(f"not a whole {ENDING} file ({type(error).__name__}: {' '.join(str(error).split())[:80]})") from None
+
+
+def _columns(names: list[str], points: list[list[str]]) -> dict[Point, int]:
+    """Where each of a file's points stands."""
+    flat = [(name, point) for name, own in zip(names, points) for point in own]
+    return {point: column for column, point in reversed(list(enumerate(flat)))}
+
+
+def _shortest(fps: float) -> float:
+    """A file's float32 as the number that somebody wrote: 23.976, not 23.97599983."""
+    return float(str(np.float32(fps)))
+
+
+def write_pose(path: Path, clip: Clip) -> None:
+    """[T, 133, 3] as the components BODY, FACE, LEFT_HAND and RIGHT_HAND, by which pose-format knows COCO-WholeBody."""
+    library, components, start = open_library(), [], 0
+    for name, points in COCO_COMPONENTS.items():
+        stop = start + len(points)
+        limbs = [(a - start, b - start) for a, b in COCO_WHOLEBODY.bones if start <= min(a, b) and max(a, b) < stop]
+        components.append(library.component(name, list(points), limbs, [COLOURS[name]] * len(limbs), "XYC"))
+        start = stop
+    width, height = clip.size or (0, 0)
+    poses = clip.poses[:, None]
+    body = library.body(fps=clip.fps or 0.0, data=poses[..., :2], confidence=poses[..., 2])
+    with path.open("wb") as file:
+        library.pose(library.header(0.2, library.dimensions(width, height), components), body).write(file)
