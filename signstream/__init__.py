@@ -1,11 +1,18 @@
-"""SignStream: signing to tokens and back. `signstream.load(path)` gives a Tokenizer (inference/tokenizer.py)."""
+"""SignStream: signing to tokens and back.
+
+`signstream.load(path)` gives a Tokenizer (inference/tokenizer.py); `signstream.register` makes a class of your own known by a name (registry.py)."""
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signstream.registry import register
+
 if TYPE_CHECKING:
     from signstream.inference.tokenizer import Tokenizer
+
+
+__all__ = ["load", "register"]
 
 
 def load(path: str | Path, device: str = "auto") -> Tokenizer:

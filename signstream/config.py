@@ -4,7 +4,8 @@
 
 A YAML file may name one `base:` (a path beside it) and then holds only its differences; `key.path=value` on the command line
 comes last. What a key means is said in configs/default.yaml, which a test holds equal to the defaults here.
-Names that other specifications print (`training:`, amp `bf32`) are read as ours, and a misspelt key is an error that says the nearest right one.
+Names that the specifications print are read as ours (aliases.py), and a misspelt key is an error that says the nearest right one.
+A user's own classes are known by names (registry.py); modules that the file or the command line lists under `imports` are run to learn them.
 """
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+
+from signstream import aliases, registry
 
 Ranges = dict[str, tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
@@ -96,13 +99,14 @@ class Rvq:
 
 @dataclass(frozen=True)
 class Model:
-    arch: Literal["transformer", "mlp"] = "transformer"
+    arch: str = "transformer"
     encoder_layer: int = option(2, low=1)
     encoder_latent_dim: int = option(256, low=1)
     latent_dim: int = option(256, low=1)
     type_embed_dim: int = option(16, low=1)
     pool: Literal["flatten", "attention", "mean"] = "flatten"
     share_hands: bool = True
+    checkpointing: bool = False
     compile: bool = False
     rvq: Rvq = field(default_factory=Rvq)
 
@@ -121,6 +125,8 @@ class Train:
     amp: Literal["bf16", "fp16", "fp32"] = "bf16"
     huber_delta: float = option(0.1, low=1e-6)
     part_weights: dict[str, float] = option({"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0})
+    perceptual_weight: float = option(0.0, low=0)
+    losses: dict[str, float] = option({})
     save_every: int = option(5, low=1)
     keep: int = option(3, low=1)
     eval_every: int = option(1, low=1)
@@ -129,7 +135,7 @@ class Train:
     sample_clips: int = option(5, low=0)
     device: str = "auto"
     threads: int | Literal["auto"] = option("auto", low=1)
-    log_wandb: bool = False
+    log_wandb: bool | str = False
     seed: int = option(42, low=0)
 
 
@@ -144,19 +150,17 @@ class Export:
 class Config:
     experiment_name: str = "default"
     save_path: str = "checkpoints"
+    imports: tuple[str, ...] = ()
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
     export: Export = field(default_factory=Export)
 
 
-KEY_ALIASES = {"training": "train"}
-VALUE_ALIASES = {"train.amp": {"bf32": "bf16"}}
-
-
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), below: Config | None = None) -> Config:
-    """The config of a file (none: `below`, else the defaults) with the command line's `key.path=value` on top."""
-    tree = _read_with_base(Path(path), ()) if path is not None else to_dict(below or Config())
+    """The config of a file (none: `below`, else the defaults) with the command line's `key.path=value` on top. What these two list under `imports`
+    is imported, and what `below` lists is not: that is a checkpoint's, and whether the program knows its classes is then the caller's to check."""
+    given = _read_with_base(Path(path), ()) if path is not None else {}
     for text in overrides:
         name, found, value = text.partition("=")
         if not found or not name:
@@ -164,8 +168,14 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), b
         branch: Any = _parse_yaml(re.sub(r"(?<=\w):(?=[\w\[])", ": ", value) if value.startswith("{") else value, f"the override {text!r}")
         for part in reversed(name.split(".")):
             branch = {part: branch}
-        tree = _merge(tree, _rename(branch, f"the override {text!r}"))
-    return from_dict(tree)
+        given = _merge(given, aliases.rename(branch, f"the override {text!r}"))
+    below = below if path is None else None
+    config = from_dict(aliases.whole_window(given if below is None else _merge(to_dict(below), given), Data.chunk_len))
+    for module in given.get("imports") or ():
+        registry.import_module(module)
+    if below is None:
+        registry.check(config)
+    return config
 
 
 def from_dict(tree: dict[str, Any]) -> Config:
@@ -191,11 +201,21 @@ def dump(config: Config) -> str:
 
 
 def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
-    """The arguments of an entry point that takes a config, and the config; overrides may stand before, between and after the options."""
+    """The arguments of an entry point that takes a config, and the config."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="an option of the config, for example data.root=DIR")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_with_overrides(parser, argv, "an option of the config, for example data.root=DIR")
     return args, load_config(args.config, args.overrides)
+
+
+def parse_with_overrides(parser: argparse.ArgumentParser, argv: list[str] | None, what: str) -> argparse.Namespace:
+    """The arguments of an entry point that takes overrides, before, between and after its options. An option that stands for an override
+    has dest="implied" and a `type` that writes it out; these come first."""
+    parser.add_argument("--import", dest="implied", action="append", type="imports=[{}]".format, metavar="MODULE",
+                        help="a module of your own, whose registered classes the config may name (docs/extending.md)")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=what)
+    args = parser.parse_intermixed_args(argv)
+    args.overrides = [*(args.implied or ()), *args.overrides]
+    return args
 
 
 class _Loader(yaml.SafeLoader):
@@ -227,7 +247,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds {type(tree).__name__}: a config is a table of keys")
     base = tree.pop("base", None)
-    tree = _rename(tree, str(path))
+    tree = aliases.rename(tree, str(path))
     if base is None:
         return tree
     if not isinstance(base, str):
@@ -235,19 +255,14 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merge(_read_with_base(path.parent / base, (*seen, path.resolve())), tree)
 
 
-def _rename(tree: dict[str, Any], where: str) -> dict[str, Any]:
-    for theirs, ours in KEY_ALIASES.items():
-        if theirs in tree and ours in tree:
-            raise ValueError(f"{where} has {theirs!r} and {ours!r}, which are the same section: keep one")
-    return {KEY_ALIASES.get(key, key): value for key, value in tree.items()}
-
-
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key; any other value, `body_parts` and its like too, is replaced whole."""
+    """Sections are merged key by key, and imports are added; any other value, `body_parts` and its like too, is replaced whole."""
     out = dict(below)
     for key, value in above.items():
         merged = isinstance(value, dict) and isinstance(out.get(key), dict) and key in _SECTION_NAMES
         out[key] = _merge(out[key], value) if merged else value
+        if key == "imports" and isinstance(value, list) and isinstance(below.get(key), list):
+            out[key] = [*below[key], *(name for name in value if name not in below[key])]
     return out
 
 
@@ -264,7 +279,7 @@ def _build(section: type, tree: Any, path: str) -> Any:
             values[key] = _build(hints[key], {} if value is None else value, name)
             continue
         if isinstance(value, str):
-            value = VALUE_ALIASES.get(name, {}).get(value, value)
+            value = aliases.VALUES.get(name, {}).get(value, value)
         values[key] = _convert(hints[key], value, name)
         low, high = known[key].metadata.get("low", -math.inf), known[key].metadata.get("high", math.inf)
         if isinstance(values[key], (int, float)) and not low <= values[key] <= high:
@@ -344,8 +359,8 @@ _SECTION_NAMES = frozenset(
 
 def _unknown_key(name: str) -> str:
     """Nearest by the whole path, else by the last name alone (a key put into the wrong section)."""
-    names = list(_keys())
-    by_last = {known.rsplit(".", 1)[-1]: known for known in names}
+    names = [*_keys(), *aliases.KEYS, *aliases.FIXED]
+    by_last = {known.rsplit(".", 1)[-1]: known for known in _keys()}
     last = name.rsplit(".", 1)[-1]
     near = [by_last[last]] if last in by_last else difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     near = near or [by_last[hit] for hit in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)]
@@ -359,6 +374,9 @@ def _check_across(config: Config) -> None:
                          + (f" x data.window {data.window}" if data.window > 1 else "") + ": frames would be left out")
     if data.smooth == 1:
         raise ValueError("data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default")
+    for module in config.imports:
+        if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
+            raise ValueError(f"imports holds {module!r}: the name of a module is expected, my_signs for a file my_signs.py")
     if not config.experiment_name or "/" in config.experiment_name or config.experiment_name in (".", ".."):
         raise ValueError(f"experiment_name is {config.experiment_name!r}: it names a folder, so letters, digits, - and _ are expected")
 

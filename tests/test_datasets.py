@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from helpers import FORMS, GOOD, TINY, content, data_config, note, open_cache, reasons, whole_clip, write_csl, write_npz
+from signstream import registry
 from signstream.data.datasets import load_checked, open_data
 
 
@@ -90,8 +91,10 @@ def test_another_skeleton_comes_with_its_own_parts_and_frame_rate(tmp_path):
 def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
     (tmp_path / "my_layout.py").write_text(textwrap.dedent('''
         import numpy as np
+        import signstream
         from signstream.data.datasets import Clip, PoseData
 
+        @signstream.register("layout", "blocks")
         class Blocks(PoseData):
             """One text file a clip: four joints' x, y, score in a line."""
 
@@ -109,6 +112,7 @@ def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
                 return Clip(name, poses, fps=np.float32(25), size=(np.int64(640), 480), signer=np.int64(4), segments=[(np.int64(0), 2, name)])
     '''), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    registry.import_module("my_layout")
     root = tmp_path / "data"
     root.mkdir()
     for seed, name in enumerate(("one", "three", "two", "refused")):
@@ -116,7 +120,7 @@ def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
         poses[..., 2] = 1
         np.savetxt(root / f"{name}.txt", poses.reshape(6, -1))
     (root / "broken.txt").write_text("1 2 three")
-    cache = open_cache(root, layout="my_layout:Blocks", fps=25, **TINY)
+    cache = open_cache(root, layout="blocks", fps=25, **TINY)
     assert [(clip.split, clip.name, clip.length) for clip in cache.clips] == [("train", "one", 6), ("train", "three", 6), ("train", "two", 6)]
     one = cache.clips[0]
     assert (one.fps, one.size, one.signer, one.segments) == (25, (640, 480), "4", ((0, 2, "one"),))
@@ -134,9 +138,11 @@ def test_whatever_a_users_reader_returns_the_other_clips_stay(tmp_path, monkeypa
     module = f"layout_{abs(hash(returned))}"
     (tmp_path / f"{module}.py").write_text(textwrap.dedent(f"""
         import numpy as np
+        import signstream
         from signstream.data.datasets import Clip, PoseData
         P = np.random.default_rng(0).uniform(1, 400, (6, 4, 3))
 
+        @signstream.register("layout", "{module}")
         class Layout(PoseData):
             def splits(self):
                 return {{"train": ["bad", "good"]}}
@@ -145,12 +151,14 @@ def test_whatever_a_users_reader_returns_the_other_clips_stay(tmp_path, monkeypa
                 return Clip(name, P) if name == "good" else {returned}
     """), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    cache = open_cache(tmp_path / "anywhere", layout=f"{module}:Layout", **TINY)
+    registry.import_module(module)
+    cache = open_cache(tmp_path / "anywhere", layout=module, **TINY)
     assert [clip.name for clip in cache.clips] == ["good"]
     assert reasons(cache)["bad"]
 
 
-@pytest.mark.parametrize("layout", ["csl", "no_such_module:X", "json:Decoder", "json:loads", ":X", ".relative:X", "json:", "a b:X"])
-def test_a_layout_that_is_none_is_one_line(tmp_path, layout):
+@pytest.mark.parametrize("layout", ["csl", "", "json:Decoder", "not_a_reader"])
+def test_a_layout_that_is_none_is_one_line(tmp_path, layout, monkeypatch):
+    monkeypatch.setitem(registry.LAYOUTS, "not_a_reader", dict)
     with pytest.raises(ValueError, match=r"data\.layout is '"):
         open_data(data_config(tmp_path, layout=layout))

@@ -5,6 +5,7 @@ import torch
 
 from clips import moving_clip, with_gaps
 from helpers import TINY_RUN
+from signstream import registry
 from signstream.config import Config, from_dict, load_config
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.frontend import prepare
@@ -12,10 +13,10 @@ from signstream.data.transforms import fit_signing_space
 from signstream.models.rvq.quantizer import Quantized
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import COCO_WHOLEBODY as BODY
-from signstream.training.losses import TERMS, Losses, huber, watched
+from signstream.training.losses import TERMS, Losses, Weighted, huber, terms_of, valid_chunks, watched
 from signstream.views import Target, Views, build_model
 
-REC, COMMIT, TEMPORAL, USAGE, INFO_NCE = range(5)
+REC, COMMIT, TEMPORAL, USAGE = range(4)
 CONFIG = load_config(None, [*TINY_RUN, "model.rvq.codebook_size=4"])  # fewer codes than chunks
 PARTS = [part.name for part in BODY.parts]
 
@@ -51,16 +52,16 @@ def test_each_term_is_what_a_hand_computes():
     losses = Losses(config(), "ab")
     totals, counts = losses.totals(output, batch, targets), losses.counts(batch, targets)
     near, far, at = 0.5 * 0.05**2 / 0.1, 1.0 - 0.05, 0.05
-    expected = torch.tensor([[near + far + at, 2.0 - 0.05], [7.0, 24.0], [1.0 + 2.0, 0.0], [0.5, 0.0], [0.0, 0.0]])
+    expected = torch.tensor([[near + far + at, 2.0 - 0.05], [7.0, 24.0], [1.0 + 2.0, 0.0], [0.5, 0.0]])
     torch.testing.assert_close(totals, expected)
-    assert counts.tolist() == [[5, 3], [3, 2], [2, 0], [1, 0], [3, 2]]
+    assert counts.tolist() == [[5, 3], [3, 2], [2, 0], [1, 0]]
     mean = [(near + far + at) / 5 * 0.25 + 1.95 / 3 * 0.75, (7 / 3 + 24 / 2) / 2, (3 / 2 + 0) / 2, (0.5 + 0) / 2]
     assert float(losses.value(totals, counts)) == pytest.approx(mean[0] + 0.25 * mean[1] + 0.05 * mean[2] + 0.001 * mean[3], rel=1e-6)
     named = losses.named(totals, counts, "ab")
-    assert [named[term] for term in TERMS[:4]] == pytest.approx(mean, rel=1e-6)
+    assert [named[term] for term in TERMS] == pytest.approx(mean, rel=1e-6)
     assert named["loss"] == pytest.approx(float(losses.value(totals, counts)), rel=1e-6)
     assert (named["rec/a"], named["rec/b"]) == pytest.approx(((near + far + at) / 5, 1.95 / 3), rel=1e-6)
-    assert "info_nce" not in named
+    assert named.keys() == {"loss", *TERMS, "rec/a", "rec/b"}
 
 
 @pytest.mark.parametrize(("clip", "t", "pairs"), [
@@ -172,7 +173,7 @@ def test_a_part_of_which_nothing_is_visible_adds_nothing_and_poisons_nothing():
     net, losses = model(), Losses(CONFIG, PARTS)
     hidden = PARTS.index("left_hand")
     totals, counts = loss_of(net, batch_of(range(3), hide=["left_hand"]), losses)
-    assert totals[:, hidden].tolist() == [0.0] * 5 and counts[:, hidden].tolist() == [0.0] * 5
+    assert totals[:, hidden].tolist() == [0.0] * 4 and counts[:, hidden].tolist() == [0.0] * 4
     others = [i for i in range(len(PARTS)) if i != hidden]
     assert (totals[:USAGE][:, others] > 0).all()
     assert all(torch.isfinite(g).all() for g in gradients(net, losses.value(totals, counts)).values())
@@ -211,30 +212,35 @@ def test_the_usage_loss_reaches_the_encoder_through_the_value():
     assert float(only.value(*loss_of(net, BATCH, only)).detach()) < before - 0.05 * abs(before)
 
 
-def nearest_neighbour_nce(output, batch):
-    """InfoNCE: a chunk's latent should resemble the next chunk's of its clip more than others'. [P, N]"""
-    unit = torch.nn.functional.normalize(output.latents, dim=-1)
-    alike = unit @ unit.transpose(1, 2) / 0.2  # [P, N, N]
-    there = torch.nn.functional.pad((batch.clip[1:] == batch.clip[:-1]) & (batch.t[1:] == batch.t[:-1] + 1), (0, 1))
-    following = torch.arange(1, len(batch) + 1).clamp(max=len(batch) - 1)
-    itself = torch.eye(len(batch), dtype=torch.bool)
-    others = alike.masked_fill(itself, -1e9).transpose(1, 2)
-    return torch.nn.functional.cross_entropy(others, following.expand(len(alike), -1), reduction="none") * there
+class NearestNeighbour:
+    """InfoNCE: a chunk's latent should resemble the next chunk's of its clip more than others'. A user's loss on the latents."""
+
+    def __init__(self, _config=None, _skeleton=None):
+        self.asked = []
+
+    def counts(self, batch, targets):
+        return valid_chunks(targets).sum(1)
+
+    def totals(self, output, batch, targets):
+        self.asked.append(len(batch))
+        unit = torch.nn.functional.normalize(output.latents, dim=-1)
+        alike = unit @ unit.transpose(1, 2) / 0.2  # [P, N, N]
+        there = torch.nn.functional.pad((batch.clip[1:] == batch.clip[:-1]) & (batch.t[1:] == batch.t[:-1] + 1), (0, 1))
+        following = torch.arange(1, len(batch) + 1).clamp(max=len(batch) - 1)
+        itself = torch.eye(len(batch), dtype=torch.bool)
+        others = alike.masked_fill(itself, -1e9).transpose(1, 2)
+        each = torch.nn.functional.cross_entropy(others, following.expand(len(alike), -1), reduction="none") * there  # [P, N]
+        return (each * valid_chunks(targets)).sum(1)
 
 
-def test_an_info_nce_hook_is_off_by_default_and_trains_when_given():
-    net, asked = model(), []
-
-    def hook(output, batch):
-        asked.append(len(batch))
-        return nearest_neighbour_nce(output, batch)
-
-    assert not loss_of(net, BATCH, Losses(CONFIG, PARTS))[0][INFO_NCE].any()
-    without, given = Losses(CONFIG, PARTS), Losses(CONFIG, PARTS, info_nce=hook, info_nce_weight=0.5)
+def test_a_term_of_the_users_is_weighed_logged_and_trained():
+    net, term = model(), NearestNeighbour()
+    without, given = Losses(CONFIG, PARTS), Losses(CONFIG, PARTS, {"info_nce": Weighted(term, 0.5)})
     totals, counts = (value.detach() for value in loss_of(net, BATCH, given))
-    assert asked == [len(BATCH)]
-    mean = float((totals[INFO_NCE].double() / counts[INFO_NCE]).mean())
-    assert float(given.value(totals, counts)) == pytest.approx(float(without.value(totals, counts)) + 0.5 * mean, rel=1e-5)
+    assert term.asked == [len(BATCH)]
+    share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # train.part_weights
+    mean = float((totals[4].double() / counts[4] * share).sum())
+    assert float(given.value(totals, counts)) == pytest.approx(float(without.value(totals[:4], counts[:4])) + 0.5 * mean, rel=1e-5)
     assert given.named(totals, counts, PARTS)["info_nce"] == pytest.approx(mean, rel=1e-5)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(20):
@@ -243,4 +249,34 @@ def test_an_info_nce_hook_is_off_by_default_and_trains_when_given():
         assert all(p.grad.abs().sum() > 0 for p in net.encoder.inputs.parameters())
         optimizer.step()
     totals, counts = (value.detach() for value in loss_of(net, BATCH, given))
-    assert float((totals[INFO_NCE].double() / counts[INFO_NCE]).mean()) < 0.7 * mean
+    assert given.named(totals, counts, PARTS)["info_nce"] < 0.7 * mean
+
+
+def test_terms_come_from_the_config_in_its_order(monkeypatch):
+    monkeypatch.setitem(registry.LOSSES, "nce", NearestNeighbour)
+    assert terms_of(CONFIG, BODY) == {}
+    on = load_config(None, ["train.losses={nce: 0.3}", "train.perceptual_weight=0.1"])
+    found = terms_of(on, BODY)
+    assert {name: weight for name, (_, weight) in found.items()} == {"perceptual": 0.1, "nce": 0.3}
+    assert Losses(on, PARTS, found).names == (*TERMS, "perceptual", "nce")
+
+
+@pytest.mark.parametrize(("losses", "says"), [
+    ({"nce": -1.0}, "train.losses.nce is -1: a weight from 0"),
+    ({"ncee": 1.0}, "train.losses names 'ncee': nce, number or a name that a module of --import registers"),
+    ({"number": 1.0}, "a loss has the methods counts and totals"),
+])
+def test_a_loss_that_is_none_is_one_line(losses, says, monkeypatch):
+    monkeypatch.setitem(registry.LOSSES, "nce", NearestNeighbour)
+    monkeypatch.setitem(registry.LOSSES, "number", lambda config, skeleton: 3)
+    with pytest.raises(ValueError) as error:
+        terms_of(from_dict({"train": {"losses": losses}}), BODY)
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("found", [0.5, torch.tensor(0.5), torch.zeros(7), None])
+def test_a_term_that_gives_no_number_a_part_is_one_line(found, monkeypatch):
+    term = NearestNeighbour()
+    monkeypatch.setattr(term, "totals", lambda output, batch, targets: found)
+    with pytest.raises(ValueError, match=r"the loss 'nce': totals gave .*: one number a part, \[5\], is expected"):
+        loss_of(model(), BATCH, Losses(CONFIG, PARTS, {"nce": Weighted(term, 0.5)}))

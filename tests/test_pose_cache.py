@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from helpers import content, data_config, note, open_cache, whole_clip, write_csl
+from signstream import registry
 from signstream.data.datasets import CSLDaily, skeleton_of
 from signstream.data.frontend import prepare
 from signstream.io.pose_cache import PoseCache
@@ -200,8 +201,10 @@ def test_what_was_left_out_is_written_a_line_each(root, tmp_path):
 SLOW = """
 import os, time
 from pathlib import Path
+import signstream
 from signstream.data.datasets import CSLDaily
 
+@signstream.register("layout", "slow")
 class Slow(CSLDaily):
     def load(self, split, name):
         with open(self.root.parent / "loads", "a") as file:
@@ -214,6 +217,7 @@ class Slow(CSLDaily):
 """
 OPEN = """
 import hashlib, json, sys
+import slow_layout
 from signstream.config import from_dict
 from signstream.io.pose_cache import PoseCache
 cache = PoseCache.open(from_dict({"data": json.loads(sys.argv[1])}).data, workers=int(sys.argv[2]), quiet=True)
@@ -228,10 +232,11 @@ def slow(tmp_path, monkeypatch):
     root = write_csl(tmp_path / "data", CLIPS)
     (tmp_path / "slow_layout.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
+    registry.import_module("slow_layout")
     running = []
 
     def start(workers: int = 1) -> subprocess.Popen:
-        options = {"root": str(root), "cache": str(tmp_path / "cache"), "layout": "slow_layout:Slow"}
+        options = {"root": str(root), "cache": str(tmp_path / "cache"), "layout": "slow"}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(REPO), str(tmp_path))), "OMP_NUM_THREADS": "1"}
         running.append(subprocess.Popen([sys.executable, "-c", OPEN, json.dumps(options), str(workers)], env=environment, cwd=tmp_path, text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))
@@ -287,14 +292,14 @@ def test_a_killed_build_harms_nobody(slow, workers):
     assert count == "20"
     assert {path.name for path in folder.iterdir()} == {"lock", "index.json", name}
     whole = content(open_cache(root, cache=str(root.parent / "plain")))
-    assert content(open_cache(root, layout="slow_layout:Slow")) == whole
+    assert content(open_cache(root, layout="slow")) == whole
     wait_for(lambda: not any(map(alive, loaders)), 10)
 
 
 def test_who_has_it_open_keeps_the_old_frames_while_it_is_built_anew(slow):
     root, start = slow
     assert start().wait(60) == 0
-    cache = open_cache(root, layout="slow_layout:Slow")
+    cache = open_cache(root, layout="slow")
     before = content(cache)
     np.save(root / "frames_512x512" / "clip0.npy", CLIPS["clip5"][:6])
     (root.parent / "hang").touch()
@@ -305,6 +310,6 @@ def test_who_has_it_open_keeps_the_old_frames_while_it_is_built_anew(slow):
     process.wait()
     (root.parent / "hang").unlink()
     assert content(cache) == before
-    after = content(open_cache(root, layout="slow_layout:Slow"))
+    after = content(open_cache(root, layout="slow"))
     assert {key[1] for key in before if after[key] != before[key]} == {"clip0"}
     assert content(cache) == before

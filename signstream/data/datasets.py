@@ -2,12 +2,11 @@
 
 A data set is a subclass of PoseData: which clips each split names, and how one is loaded. What cannot be a clip raises a ValueError
 whose text is the reason ("missing file", "shape [12, 3]", ...); the cache counts and lists it. Config `data.layout` picks the class:
-`csl_daily`, `npz`, or `your_module:YourClass` (docs/data.md has an example of twenty lines).
+`csl_daily`, `npz`, or one of your own, under the name that it was registered by (docs/data.md has an example of twenty lines).
 No file is read in a way that could run code, and no clip is ever made up.
 """
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from signstream import skeleton
+from signstream import registry, skeleton
 from signstream.config import Data
 from signstream.data.frontend import FARTHEST
 from signstream.data.pose_files import npy_frames, npz_frames, read_npy, read_npz
@@ -124,7 +123,8 @@ class CSLDaily(PoseData):
 
 
 class NpzPoses(PoseData):
-    """<root>/processed/{train,val,test}/<name>.npz: `poses` [T, N, 2 or 3], optional `mask` [T] of the frames that count, optional `fps`."""
+    """<root>/processed/{train,val,test}/<name>.npz: `poses` [T, N, 2 or 3], optional `mask` [T] of the frames that count, optional `fps`;
+    <root>/annotations.json, as in CSL-Daily's layout, if it is there."""
 
     def __init__(self, data: Data) -> None:
         super().__init__(data)
@@ -132,6 +132,8 @@ class NpzPoses(PoseData):
         if not any((self.folder / split).is_dir() for split in ("train", "val", "test")):
             raise ValueError(f"data.root {self.root} has none of processed/train, processed/val, processed/test: "
                              "that is where the npz layout keeps <name>.npz")
+        table = self.root / "annotations.json"
+        self.annotations = _read_table(table, "an object {name: {text, gloss, signer}}") if table.is_file() else {}
 
     def splits(self) -> dict[str, list[str]]:
         folders, usual = [folder for folder in self.folder.iterdir() if folder.is_dir()], ["train", "val", "test"]
@@ -143,6 +145,9 @@ class NpzPoses(PoseData):
 
     def files(self, split: str, name: str) -> list[Path]:
         return [self.path(split, name)]
+
+    def sources(self) -> list[Path]:
+        return [self.root / "annotations.json"]
 
     def frames(self, split: str, name: str) -> int | None:
         return npz_frames(self.path(split, name))
@@ -162,7 +167,18 @@ class NpzPoses(PoseData):
                 raise ValueError(f"mask {list(mask.shape)}: [{len(poses)}] is expected")
             poses = np.where(mask.astype(bool)[:, None, None], poses, np.float32(0))
         fps = float(arrays["fps"].ravel()[0]) if "fps" in arrays and arrays["fps"].size else None
-        return Clip(name, poses, fps=fps)
+        return annotate(Clip(name, poses, fps=fps), self.annotations.get(name))
+
+
+def annotate(clip: Clip, note: Any) -> Clip:
+    """The clip with what an annotation says of it; a frame rate or a size that is no number changes nothing."""
+    if not isinstance(note, dict):
+        return clip
+    words = {key: str(note[key]) for key in ("text", "gloss", "signer") if note.get(key) is not None}
+    size = note.get("size")
+    good = isinstance(size, list) and len(size) == 2 and all(isinstance(side, (int, float)) and 0 < side < FARTHEST for side in size)
+    return replace(clip, **words, fps=_frame_rate(note.get("fps")) or clip.fps, size=(float(size[0]), float(size[1])) if good else clip.size,
+                   segments=_segments(note.get("segments"), len(clip.poses)))
 
 
 def load_checked(source: PoseData, split: str, name: str) -> Clip:
@@ -182,20 +198,12 @@ def load_checked(source: PoseData, split: str, name: str) -> Clip:
     return replace(clip, fps=_frame_rate(clip.fps))
 
 
-LAYOUTS = {"csl_daily": CSLDaily, "npz": NpzPoses}
+registry.LAYOUTS.update(csl_daily=CSLDaily, npz=NpzPoses)
 
 
 def open_data(data: Data) -> PoseData:
     """The data set that the config names, its own files read and checked."""
-    if data.layout in LAYOUTS:
-        return LAYOUTS[data.layout](data)
-    module, found, name = data.layout.partition(":")
-    if not found or not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise ValueError(f"data.layout is {data.layout!r}: {', '.join(LAYOUTS)} or your_module:YourClass is expected")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"data.layout is {data.layout!r}: {error}") from None
+    kind = registry.find("layout", data.layout)
     if not (isinstance(kind, type) and issubclass(kind, PoseData)):
         raise ValueError(f"data.layout is {data.layout!r}: a subclass of signstream.data.datasets.PoseData is expected")
     return kind(data)

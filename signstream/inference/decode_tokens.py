@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signstream.config import parse_with_overrides
 from signstream.inference.session import open_session
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--reference", metavar="ROOT", help="a data root with the clips' poses")
     parser.add_argument("--split", help="of the reference; without it, the first split that names the clip")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="how the reference is read, for example data.layout=npz")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_with_overrides(parser, argv, "how the reference is read, for example data.layout=npz")
     with open_session(args.checkpoint, overrides=args.overrides) as (tokenizer, config, _):
         import numpy as np
         from tqdm import tqdm

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from signstream import registry
 from signstream.config import Config, from_dict, load_config
 from signstream.training.train_rvq import check_same
 
@@ -35,6 +36,7 @@ def open_session(checkpoint: str | Path, file: str | None = None, overrides: Seq
     state = files.load(files.best_of(checkpoint))
     saved = from_dict(state["config"])
     config = load_config(file, overrides, saved)
+    registry.check(config, ("arch", "layout"))
     check_same(config, saved, FREE_TO_CHANGE, "the tokens are those of the checkpoint's model")
     with start(config.train.device, config.train.threads) as ranks:
         yield Session(Tokenizer(state, ranks.device, config.export), config, ranks)

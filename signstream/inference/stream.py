@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from signstream.config import parse_with_overrides
 from signstream.inference.session import open_session
 
 if TYPE_CHECKING:
@@ -140,8 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--input", default="-", metavar="FILE", help="clip.npy [T, 133 or 134, 3], or - for standard input (default: %(default)s)")
     parser.add_argument("--fps", type=float, help="of the input; the config's unless it says so")
     parser.add_argument("--realtime", action="store_true", help="play a file at its own pace")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for example export.codes_per_chunk=8")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
     if args.fps is not None and not 1 <= args.fps <= 1000:
         raise ValueError(f"--fps is {args.fps:g}: 1 to 1000 frames a second are expected")
     if args.realtime and args.input == "-":

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from signstream.config import parse_with_overrides
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.artist import Artist
@@ -198,8 +200,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sample", metavar="NAME", help="the clip (default: the split's first)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .gif or an .mp4; its folder is made if need be")
     parser.add_argument("--frames", type=int, default=MOST_FRAMES, metavar="N", help="show the first N frames at most (default: %(default)s)")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="for example export.codes_per_chunk=8")
-    args = parser.parse_intermixed_args(argv)
+    args = parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
     if args.frames < 1:
         raise ValueError(f"--frames is {args.frames}: at least 1 is expected")
     check_path(args.out)

@@ -25,7 +25,7 @@ from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.training import optim
 from signstream.training.distributed import Ranks
-from signstream.training.losses import TERMS, Losses, valid_chunks, watched
+from signstream.training.losses import Losses, terms_of, valid_chunks, watched
 from signstream.views import Views, build_model
 
 SPIKE, SPIKES_TO_END, MEMORY = 10.0, 20, 200  # a loss ten times the median of 200 steps, twenty times in a row, is divergence
@@ -43,7 +43,7 @@ class Loop:
         self.config, self.cache, self.ranks = config, cache, ranks
         train, data = config.train, config.data
         self.parts = [part.name for part in cache.skeleton.parts]
-        self.losses = Losses(config, self.parts)
+        self.losses = Losses(config, self.parts, terms_of(config, cache.skeleton))
         self.model: RVQModel = build_model(config, cache.skeleton).to(ranks.device)
         if config.model.compile:
             for half in (self.model.encoder, self.model.decoder):
@@ -63,7 +63,7 @@ class Loop:
         self.window_totals, self.window_counts = self.no_sums(), self.no_sums()
 
     def no_sums(self) -> Tensor:
-        return torch.zeros(len(TERMS), len(self.parts), dtype=torch.float64, device=self.ranks.device)
+        return torch.zeros(len(self.losses.names), len(self.parts), dtype=torch.float64, device=self.ranks.device)
 
     @property
     def epoch(self) -> int:
@@ -261,7 +261,8 @@ class Loop:
         return {"step": self.step, "epoch": self.epoch, "best": self.best, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "loader": self.loader.state_dict(), "space": self.views.space.state_dict(),
                 "config": to_dict(self.config), "recent": list(self.recent), "spikes": self.spikes,
-                "budget": self.budget.state_dict() if self.budget else None, "window": [self.window_totals.cpu(), self.window_counts.cpu()]}
+                "budget": self.budget.state_dict() if self.budget else None, "window": [self.window_totals.cpu(), self.window_counts.cpu()],
+                "terms": list(self.losses.names)}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -273,7 +274,8 @@ class Loop:
         self.step, self.best, self.spikes = state["step"], state["best"], state["spikes"]
         self.recent = deque(state["recent"], maxlen=MEMORY)
         self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
-        self.window_totals, self.window_counts = (part.to(self.ranks.device) for part in state["window"])
+        if state.get("terms") == list(self.losses.names):  # else the run goes on with other terms
+            self.window_totals, self.window_counts = (part.to(self.ranks.device) for part in state["window"])
 
 
 def grad_scaler(enabled: bool):

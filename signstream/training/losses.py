@@ -1,60 +1,103 @@
 """What training minimises. Every term is a sum over a batch and a count, so that batches, accumulation steps and ranks add up.
 
-    L = L_rec + commitment_beta * L_vq + temporal_loss_alpha * L_tem + usage_reg * L_usage
+    L = L_rec + commitment_beta * L_vq + temporal_loss_alpha * L_tem + usage_reg * L_usage + perceptual_weight * L_perceptual + those of the user
 
 `counts` need the data alone, so the counts of a whole step, over all ranks, are known before its first backward pass.
+What is not among the first four is a Term: `perceptual`, and every class that a user registers and gives a weight in `train.losses`.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from signstream import registry
 from signstream.config import Config
 from signstream.data.collate import ChunkBatch
 from signstream.models.rvq.rvq_model import Output
+from signstream.skeleton import Skeleton
+from signstream.training.perceptual import Perceptual
 from signstream.views import Target
 
-InfoNCE = Callable[[Output, ChunkBatch], Tensor]
-TERMS = ("rec", "commit", "temporal", "usage", "info_nce")
+TERMS = ("rec", "commit", "temporal", "usage")
+
+
+class Term(Protocol):
+    """What a loss beside the four is: what it adds up over a batch's parts, and how many things that were. It has no weights of its own to learn."""
+
+    def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
+        """[P], from the data alone"""
+
+    def totals(self, output: Output, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
+        """[P], as many things as the counts say; 0 for a batch without a chunk"""
+
+
+class Weighted(NamedTuple):
+    term: Term
+    weight: float
+
+
+def terms_of(config: Config, skeleton: Skeleton) -> dict[str, Weighted]:
+    """The terms that the config switches on, by the names they are logged under."""
+    terms = {}
+    if config.train.perceptual_weight:
+        terms["perceptual"] = Weighted(Perceptual(config, skeleton), config.train.perceptual_weight)
+    for name, weight in config.train.losses.items():
+        if weight < 0:
+            raise ValueError(f"train.losses.{name} is {weight:g}: a weight from 0 is expected")
+        term = registry.find("loss", name)(config, skeleton)
+        if not all(callable(getattr(term, method, None)) for method in ("counts", "totals")):
+            raise ValueError(f"train.losses names {name!r}, which is {type(term).__name__}: a loss has the methods counts and totals "
+                             "(docs/extending.md)")
+        terms[name] = Weighted(term, weight)
+    return terms
 
 
 class Losses:
-    """Totals and counts [5, P] of a batch, a row a term. `info_nce` is a hook, (output, batch) -> a loss a chunk and part [P, N]; none by default."""
+    """Totals and counts [R, P] of a batch, a row a term: the four, then `terms`."""
 
-    def __init__(self, config: Config, parts: Sequence[str], info_nce: InfoNCE | None = None, info_nce_weight: float = 0.1) -> None:
+    def __init__(self, config: Config, parts: Sequence[str], terms: Mapping[str, Weighted] | None = None) -> None:
         rvq, given = config.model.rvq, config.train.part_weights
         missing = [part for part in parts if part not in given]
         if missing:
             raise ValueError(f"train.part_weights has no weight for {', '.join(missing)}")
         if min(given[part] for part in parts) < 0 or not any(given[part] for part in parts):
             raise ValueError(f"train.part_weights is {given}: weights from 0, and one above it, are expected")
-        self.delta, self.info_nce = config.train.huber_delta, info_nce
+        self.delta, self.terms = config.train.huber_delta, dict(terms or {})
+        self.names = (*TERMS, *self.terms)
         share = torch.tensor([given[part] for part in parts])
-        scale = torch.tensor([1.0, rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg, info_nce_weight if info_nce else 0.0])
-        self.weights = scale[:, None] / len(parts) * torch.ones(5, len(parts))  # [5, P]
-        self.weights[0] = share / share.sum()
+        of_codes = torch.tensor([rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg])[:, None].expand(3, len(parts)) / len(parts)
+        of_poses = torch.tensor([1.0, *(weight for _, weight in self.terms.values())])[:, None] * (share / share.sum())
+        self.weights = torch.cat((of_poses[:1], of_codes, of_poses[1:]))  # [R, P]
 
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
-        """What each term is divided by, once summed over the step: [5, P]."""
+        """What each term is divided by, once summed over the step: [R, P]."""
         valid = valid_chunks(targets)
         chunks, pairs, watching = valid.sum(1), (valid[:, 1:] & valid[:, :-1] & follows(batch)).sum(1), (valid & watched(batch)).sum(1)
-        return torch.stack([torch.stack([(t.weight > 0).sum() for t in targets]), chunks, pairs, watching, chunks]).double()
+        others = [self._checked(name, "counts", term.counts(batch, targets), chunks.double()) for name, (term, _) in self.terms.items()]
+        return torch.stack([*(row.double() for row in (torch.stack([(t.weight > 0).sum() for t in targets]), chunks, pairs, watching)), *others])
 
     def totals(self, output: Output, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
-        """The sums over the batch: [5, P]. Without the quantiser its terms are 0."""
+        """The sums over the batch: [R, P]. Without the quantiser its terms are 0."""
         valid, latents = valid_chunks(targets), output.latents.float()
         rec = torch.stack([huber(view, target, self.delta).sum() for view, target in zip(output.views, targets)])
         steps = (latents[:, 1:] - latents[:, :-1]).square().mean(-1) * (valid[:, 1:] & valid[:, :-1] & follows(batch))
         none = torch.zeros_like(rec)
-        commit = usage = contrast = none
+        commit = usage = none
         if output.quantised is not None:
             commit, usage = ((value * valid).sum(1) for value in (output.quantised.commit, output.quantised.usage))
-        if self.info_nce is not None:
-            contrast = (self.info_nce(output, batch) * valid).sum(1)
-        return torch.stack([rec, commit, steps.sum(1), usage, contrast])
+        others = [self._checked(name, "totals", term.totals(output, batch, targets), rec) for name, (term, _) in self.terms.items()]
+        return torch.stack([rec, commit, steps.sum(1), usage, *others])
+
+    @staticmethod
+    def _checked(name: str, method: str, found: Tensor, like: Tensor) -> Tensor:
+        if not isinstance(found, Tensor) or found.shape != like.shape:
+            raise ValueError(f"the loss {name!r}: {method} gave {list(getattr(found, 'shape', [])) or found!r}: one number a part, "
+                             f"{list(like.shape)}, is expected")
+        return found.to(like)
 
     def level_costs(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
         """What each chunk and part adds to the loss when decoded from its first 1 .. Q codes, a missing joint costing nothing: [N, P, Q];
@@ -70,7 +113,7 @@ class Losses:
         """Each term by itself, unweighted, and the loss, as numbers for people; the reconstruction also part by part."""
         means = (totals.double() / counts.clamp(min=1)).cpu()
         out = {"loss": float(self.value(totals.double(), counts))}
-        for row, term in enumerate(TERMS[: 5 if self.info_nce else 4]):
+        for row, term in enumerate(self.names):
             weight = self.weights[row].double() / self.weights[row].sum() if self.weights[row].any() else torch.full_like(means[row], 1 / len(parts))
             out[term] = float((means[row] * weight).sum())
         return out | {f"rec/{part}": float(mean) for part, mean in zip(parts, means[0])}

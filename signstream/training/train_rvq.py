@@ -9,6 +9,7 @@ Everything lies in <save_path>/<experiment_name>/<time>/. SIGTERM and Ctrl-C sav
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import signal
@@ -16,13 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from signstream import registry
 from signstream.config import Config, from_dict, load_config, parse_with_config, to_dict
 
 if TYPE_CHECKING:
     from signstream.training.checkpoint import RunFolder
     from signstream.training.distributed import Ranks
     from signstream.training.loop import Loop
-    from signstream.training.utils_tb import Journal, NoJournal
+    from signstream.training.utils_tb import Both, Journal, NoJournal
 
 FREE_TO_CHANGE = ("cache", "workers", "root")  # of the data section, when a run goes on
 
@@ -44,7 +46,7 @@ class Stop:
 class Run:
     """A loop in its folder: what it says, and when it saves."""
 
-    def __init__(self, loop: Loop, folder: RunFolder, journal: Journal | NoJournal, ranks: Ranks) -> None:
+    def __init__(self, loop: Loop, folder: RunFolder, journal: Journal | Both | NoJournal, ranks: Ranks) -> None:
         self.loop, self.folder, self.journal, self.ranks, self.config = loop, folder, journal, ranks, loop.config
         self.log = folder.open_log() if ranks.is_main else None
         self.health: dict[str, float] = {}
@@ -106,7 +108,7 @@ class Run:
         loop, found = self.loop, validate(self.loop, health)
         numbers, loop.budget = found.numbers, found.budget
         self.journal.numbers(loop.step, epoch, "val", numbers)
-        terms = ", ".join(f"{name} {numbers[name]:.4g}" for name in ("rec", "commit", "temporal", "usage"))
+        terms = ", ".join(f"{name} {numbers[name]:.4g}" for name in self.loop.losses.names)
         line = f"epoch {epoch}: validation loss {numbers['loss']:.4g}, {terms}"
         if "recon/weighted/local" in numbers:
             line += f"; {numbers['recon/weighted/local']:.4f} shoulder widths"
@@ -143,12 +145,16 @@ class Run:
         import torch
 
         from signstream.draw import figure_pixels, save_figure
-        from signstream.training.pictures import reconstruction_sheet
+        from signstream.training.pictures import reconstruction_animation, reconstruction_sheet
 
-        figure = reconstruction_sheet(*picture, self.loop.cache.skeleton)
+        skeleton, path = self.loop.cache.skeleton, self.folder.samples / f"reconstruction_{self.loop.step:07d}.png"
+        figure = reconstruction_sheet(*picture, skeleton)
         self.folder.samples.mkdir(exist_ok=True)
-        save_figure(figure, self.folder.samples / f"reconstruction_{self.loop.step:07d}.png")
+        save_figure(figure, path)
         self.journal.image(self.loop.step, "reconstruction", torch.from_numpy(figure_pixels(figure)).permute(2, 0, 1))
+        animation = path.with_suffix(".gif")
+        reconstruction_animation(*picture, skeleton, self.config.data.fps, animation)
+        self.journal.animation(self.loop.step, "reconstruction_animation", animation.read_bytes())
 
     def _tell_samples(self, epoch: int, found) -> None:
         if not self.ranks.is_main or not found.samples:
@@ -214,6 +220,7 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
     from signstream.training.distributed import start
     from signstream.training.loop import Loop, auto_batch
     from signstream.training.utils_tb import open_journal
+    from signstream.training.utils_wandb import check_wandb
 
     stop = Stop()
     with start(config.train.device, config.train.threads) as ranks:
@@ -222,14 +229,18 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
         if state is not None:
             saved = from_dict(state["config"])
             config = config if overrides is None else load_config(None, overrides, saved)
+            registry.check(config)
             check_same(config, saved)
+        from_main(ranks, lambda: check_wandb(config))
         seed.seed_everything(config.train.seed, ranks.rank)
         cache = PoseCache.open(config.data, quiet=not ranks.is_main)
         folder = files.RunFolder(Path(found).parent) if found else None
         if folder is None:
             folder = files.RunFolder(from_main(ranks, lambda: files.RunFolder.create(config.save_path, config.experiment_name).path))
         loop = Loop(config, cache, ranks, auto_batch(config, cache, ranks))
-        journal = open_journal(folder, state["step"] if state else None, write=ranks.is_main)
+        opened: list[Journal | Both] = []
+        from_main(ranks, lambda: opened.append(open_journal(folder, state["step"] if state else None, config=config)))
+        journal = opened[0] if opened else open_journal(folder, write=False)
         run = Run(loop, folder, journal, ranks)
         if ranks.is_main:
             folder.sweep()
@@ -260,6 +271,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m signstream.training.train_rvq", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", metavar="PATH", help="go on from a checkpoint, a run folder, or `auto`: the experiment's newest run, if any")
+    parser.add_argument("--wandb-project", dest="implied", action="append", type=lambda name: f"train.log_wandb={json.dumps(name)}", metavar="NAME",
+                        help="log to this project of Weights & Biases as well")
     args, config = parse_with_config(parser, argv)
     restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0  # torchrun began anew after a rank died: go on, not over
     return train(config, args.checkpoint or ("auto" if restarted else None), None if args.config else args.overrides)

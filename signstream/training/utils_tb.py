@@ -1,6 +1,6 @@
-"""What a run says of itself: metrics.jsonl and speed.jsonl, TensorBoard, and the line on the screen.
+"""What a run says of itself: metrics.jsonl and speed.jsonl, TensorBoard, Weights & Biases where it is asked for, and the line on the screen.
 
-    journal = open_journal(folder, resume_step=None, write=ranks.is_main)
+    journal = open_journal(folder, resume_step=None, write=ranks.is_main, config=config)
     journal.numbers(step, epoch, "train", {"loss": 0.1, "recon/face": 0.05})       # metrics.jsonl, and TensorBoard as train/loss, ...
     journal.speed(step, {"ms": 140.0, "chunks_per_s": 5120.0})                      # speed.jsonl, and TensorBoard as speed/ms, ...
 
@@ -14,17 +14,22 @@ import json
 import math
 import os
 import resource
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import torch
 from torch import Tensor
 
+from signstream.config import Config
 from signstream.training.checkpoint import RunFolder, write_whole
+
+if TYPE_CHECKING:
+    from signstream.training.utils_wandb import WandbJournal
 
 Item = TypeVar("Item")
 Number = float | int | Tensor
@@ -68,6 +73,14 @@ class Journal:
         """[3, H, W], uint8 or 0 to 1."""
         self._board.add_image(name, image, step)
 
+    def animation(self, step: int, name: str, gif: bytes) -> None:
+        """TensorBoard hands an image's bytes to the browser as they are, so a GIF moves."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height = struct.unpack_from("<HH", gif, 6)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
     def sync(self) -> None:
         """Everything so far is on the disk, so that a checkpoint saved next never is ahead of its numbers."""
         for file in (self._metrics, self._speed):
@@ -96,11 +109,34 @@ class NoJournal:
     def numbers(self, *args: Any, **options: Any) -> None:
         pass
 
-    speed = histogram = text = figure = image = sync = close = numbers
+    speed = histogram = text = figure = image = animation = sync = close = numbers
 
 
-def open_journal(folder: RunFolder, resume_step: int | None = None, write: bool = True) -> Journal | NoJournal:
-    return Journal(folder, resume_step) if write else NoJournal()
+class Both:
+    """Two journals that are told the same."""
+
+    def __init__(self, first: Journal, second: WandbJournal) -> None:
+        self._each = first, second
+
+    def __getattr__(self, method: str) -> Callable[..., None]:
+        def tell(*args: Any, **options: Any) -> None:
+            for journal in self._each:
+                getattr(journal, method)(*args, **options)
+
+        return tell
+
+
+def open_journal(folder: RunFolder, resume_step: int | None = None, write: bool = True, config: Config | None = None) -> Journal | NoJournal | Both:
+    """The files and TensorBoard; with `train.log_wandb` in the config, Weights & Biases as well."""
+    if not write:
+        return NoJournal()
+    second = None
+    if config is not None and config.train.log_wandb:
+        from signstream.training.utils_wandb import WandbJournal
+
+        second = WandbJournal(folder, config)
+    journal = Journal(folder, resume_step)
+    return Both(journal, second) if second else journal
 
 
 def drop_after(path: Path, step: int) -> None:

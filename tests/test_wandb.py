@@ -1,0 +1,173 @@
+"""Weights & Biases as a second journal, offline and with the real package: the same names and steps as the other files."""
+import io
+import json
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers import assert_same, signer_root, tiny_options
+from signstream.config import load_config
+from signstream.training.checkpoint import RunFolder
+from signstream.training.seed import generator_states
+from signstream.training.train_rvq import main
+from signstream.training.utils_tb import Both, Journal, NoJournal, open_journal
+from signstream.training.utils_wandb import WandbJournal, check_wandb
+from test_utils_tb import scalars
+
+WANDB = load_config(None, ["train.log_wandb=my project"])
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No call leaves this machine."""
+    pytest.importorskip("wandb", reason="wandb is not installed (requirements-extra.txt)")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+
+
+def records(folder: Path) -> list:
+    """What wandb wrote in a run's sessions, in their order: a header, then blocks of 32 KiB with pieces (checksum, length, kind) of messages."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found = []
+    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        data, place, message = path.read_bytes(), 7, b""
+        assert data[:4] == b":W&B"
+        while place < len(data):
+            left = 32768 - place % 32768
+            if left < 7:
+                place += left
+                continue
+            _, length, kind = struct.unpack_from("<IHB", data, place)
+            message += data[place + 7 : place + 7 + length]
+            place += 7 + length
+            if kind in (1, 4):  # a whole message, or the last piece of one
+                found.append(Record.FromString(message))
+                message = b""
+    return found
+
+
+def history(folder: Path) -> list[dict]:
+    """The lines that were logged."""
+    lines = []
+    for record in records(folder):
+        if record.WhichOneof("record_type") == "history":
+            line = {}
+            for item in record.history.item:
+                name, *inner = item.nested_key or [item.key]
+                line[name] = {**line.get(name, {}), inner[0]: json.loads(item.value_json)} if inner else json.loads(item.value_json)
+            lines.append({name: value for name, value in line.items() if not name.startswith("_")})
+    return lines
+
+
+def runs(folder: Path) -> list:
+    return [record.run for record in records(folder) if record.WhichOneof("record_type") == "run"]
+
+
+def test_numbers_pictures_and_texts_come_with_the_names_and_steps_of_the_other_files(offline, tmp_path):
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    folder, before = RunFolder(tmp_path), generator_states()
+    journal = open_journal(folder, config=WANDB)
+    journal.numbers(3, 1, "train", {"loss": 0.5, "rec/face": torch.tensor(2.0), "bad": float("nan")})
+    journal.numbers(3, 1, "val", {"loss": 0.25})
+    journal.speed(3, {"ms": 7.0})
+    journal.histogram(3, "use/face/0", torch.tensor([1.0, 2.0, float("nan")]))
+    journal.histogram(3, "nothing", torch.tensor([float("nan")]))
+    journal.text(3, "tokens", "<T0><F:c12>")
+    journal.image(3, "reconstruction", torch.zeros(3, 4, 6, dtype=torch.uint8))
+    journal.figure(3, "usage", Figure(figsize=(1, 1)))
+    gif = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(gif, "GIF", save_all=True, append_images=[Image.new("RGB", (8, 6), "red")])
+    journal.animation(3, "moving", gif.getvalue())
+    journal.sync()
+    journal.close()
+    assert_same(generator_states(), before)  # nothing that training draws from is touched
+    merged = {name: value for line in history(tmp_path) for name, value in line.items()}
+    assert all(line["step"] == 3 for line in history(tmp_path))
+    assert (merged["train/loss"], merged["train/rec/face"], merged["val/loss"], merged["speed/ms"]) == (0.5, 2.0, 0.25, 7.0)
+    assert merged["use/face/0"]["_type"] == "histogram" and sum(merged["use/face/0"]["values"]) == 2
+    assert merged["reconstruction"]["_type"] == merged["usage"]["_type"] == "image-file"
+    assert (merged["reconstruction"]["width"], merged["reconstruction"]["height"]) == (6, 4)
+    assert (merged["moving"]["_type"], merged["tokens"]["_type"]) == ("video-file", "html-file")
+    page, = tmp_path.glob("wandb/offline-run-*/files/media/html/tokens*.html")
+    assert "&lt;T0&gt;&lt;F:c12&gt;" in page.read_text(encoding="utf-8")
+    assert "nothing" not in merged
+    run = runs(tmp_path)[0]
+    assert (run.project, run.run_id) == ("my project", (tmp_path / "wandb_id").read_text())
+    assert json.loads(next(item.value_json for item in run.config.update if item.key == "model"))["latent_dim"] == 256
+    assert scalars(folder, "train/loss") == {3: 0.5}, "and the files and TensorBoard have theirs"
+    assert json.loads(folder.metrics.read_text().splitlines()[1])["loss"] == 0.25
+
+
+def test_a_run_that_is_trained_and_resumed_is_one_run_with_the_numbers_of_metrics_jsonl(offline, tmp_path):
+    root = signer_root(tmp_path, 24)
+    options = tiny_options(root, "model.arch=mlp", "train.log_every=1", "train.epochs=2", "train.health_every=1")
+    assert main(["--wandb-project", "signs 2", *options]) == 0
+    folder, = (root.parent / "runs" / "default").iterdir()
+    first = len(runs(folder))
+    assert main(["--checkpoint", str(folder), "train.epochs=3"]) == 0  # the checkpoint remembers the project
+    found = runs(folder)
+    assert len(found) > first and {run.run_id for run in found} == {(folder / "wandb_id").read_text()}
+    assert {run.project for run in found} == {"signs 2"}
+    written = {(line["split"], line["step"]): line for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())}
+    logged = {(name.split("/")[0], line["step"]): line for line in history(folder) for name in line if name.split("/")[0] in ("train", "val")}
+    assert logged.keys() == written.keys()
+    for (split, step), line in written.items():
+        theirs = logged[split, step]
+        assert theirs == pytest.approx({f"{split}/{k}": v for k, v in line.items() if k not in ("step", "epoch", "split")}
+                                       | {"step": step, "epoch": line["epoch"]}, nan_ok=True)
+    names = {name for line in history(folder) for name in line}
+    assert {"reconstruction", "reconstruction_animation", "tokens", "speed/ms"} <= names
+    assert any(name.startswith("use/") for name in names)
+
+
+def test_both_are_told_the_same_in_their_order():
+    told = []
+
+    class Listener:
+        def __init__(self, name):
+            self.name = name
+
+        def numbers(self, step, *, split):
+            told.append((self.name, step, split))
+
+    Both(Listener("files"), Listener("wandb")).numbers(3, split="val")
+    assert told == [("files", 3, "val"), ("wandb", 3, "val")]
+    spoken = {name for name in vars(NoJournal) if not name.startswith("_")}
+    assert spoken <= set(dir(Journal)) and spoken <= set(dir(WandbJournal)), "each has what the others have"
+
+
+def test_without_it_nothing_is_imported_and_other_ranks_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    check_wandb(load_config())
+    journal = open_journal(RunFolder(tmp_path), config=load_config())
+    assert isinstance(journal, Journal)
+    journal.close()
+    assert isinstance(open_journal(RunFolder(tmp_path), write=False, config=WANDB), NoJournal)
+
+
+def test_a_package_that_is_not_there_is_one_line_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match=r"^train\.log_wandb needs the package wandb \(.*\): pip install wandb, or set train\.log_wandb=false$"):
+        main(["--wandb-project", "p", f"save_path={tmp_path}", f"data.root={tmp_path / 'nowhere'}", "train.device=cpu"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed (requirements-extra.txt)")
+
+    def refuse(**_options):
+        raise wandb.errors.UsageError("api_key not configured\n(no-tty)")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(ValueError) as error:
+        WandbJournal(RunFolder(tmp_path), WANDB)
+    assert str(error.value) == ("train.log_wandb: Weights & Biases cannot begin a run: api_key not configured (no-tty). "
+                                "`wandb login` logs in, WANDB_MODE=offline needs no login")
