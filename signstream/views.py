@@ -18,6 +18,7 @@ from signstream.data.collate import ChunkBatch
 from signstream.data.transforms import SigningSpace
 from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.stgcn import graph_of
 from signstream.skeleton import Part, Skeleton
 
 
@@ -56,6 +57,12 @@ def part_shapes(skeleton: Skeleton, share_hands: bool) -> list[PartShape]:
     return shapes
 
 
+def part_graph(part: Part) -> Tensor:
+    """A part's bones, and what links them, as models/stgcn.py has a graph."""
+    edges = [(a - part.start, b - part.start) for a, b in (*part.bones, *part.links)]
+    return graph_of(len(part), edges, part.centre - part.start if part.start <= part.centre < part.stop else 0)
+
+
 def _mirror_image(part: Part, skeleton: Skeleton) -> Part | None:
     if skeleton.flip is None:
         return None
@@ -75,5 +82,6 @@ def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
 
 def build_model(config: Config, skeleton: Skeleton) -> RVQModel:
     shapes = part_shapes(skeleton, config.model.share_hands)
+    graphs = [part_graph(part) for part in skeleton.parts]
     return RVQModel(shapes, levels_of(skeleton, config.model.rvq.levels), config.data.chunk_len, config.model, config.train.seed,
-                    config.data.window)
+                    config.data.window, graphs)

@@ -100,6 +100,9 @@ FORMS = {
 
 TINY_RUN = ("model.encoder_layer=1", "model.encoder_latent_dim=32", "model.latent_dim=16", "model.rvq.codebook_size=32", "train.device=cpu",
             "train.threads=1", "train.warmup_steps=2", "train.clips_per_step=8", "train.amp=fp32", "train.sample_clips=1")
+# What every architecture must hold is tested with each of these; stgcn as it is meant to be, with windows of chunks.
+ARCHS = {"mlp": ("model.arch=mlp",), "transformer": ("model.arch=transformer",),
+         "stgcn": ("model.arch=stgcn", "data.chunk_len=4", "data.window=2", "model.encoder_latent_dim=16")}
 # Nothing drawn at random: what is left must not depend on how clips fall into batches and ranks. Which residuals a batch offers for revival is drawn.
 PLAIN = ("data.augment.mirror=false", "data.augment.time_warp=false", "data.augment.affine=0", "data.augment.dropout_prob=0",
          "data.augment.random_phase=false", "model.rvq.level_dropout=0", "model.rvq.usage_reg=0.1", "model.rvq.revive_below=0")

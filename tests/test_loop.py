@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from clips import fill_missing, moving_clip, with_gaps
-from helpers import PLAIN, TINY, assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
+from helpers import ARCHS, PLAIN, TINY, assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
 from signstream import cli
 from signstream.data.collate import ClipBatch, pack
 from signstream.training.checkpoint import load
 from signstream.training.loop import Diverged
-from signstream.training.losses import huber
+from signstream.training.losses import Losses, Weighted, huber, valid_chunks
 from signstream.training.train_rvq import main
 from signstream.training.validation import validate
 
@@ -80,13 +80,23 @@ def test_it_learns_sixteen_clips_by_heart(tmp_path):
     assert validate(loop, health=False).numbers["rec"] == pytest.approx(learnt, rel=1e-4), "validation measures the same"
 
 
-def test_a_hook_for_info_nce_is_trained_by_the_loop(signer):
-    """A hook that asks for latents of length 0: they shrink, and without it they do not."""
+class ShortLatents:
+    """A loss that asks for latents of length 0."""
+
+    def counts(self, batch, targets):
+        return valid_chunks(targets).sum(1)
+
+    def totals(self, output, batch, targets):
+        return (output.latents.square().mean(-1) * valid_chunks(targets)).sum(1)
+
+
+def test_a_users_loss_is_trained_by_the_loop(signer):
+    """Latents shrink under it, and without it they do not."""
     sizes = []
     for weight in (0.0, 10.0):
         loop = begin_loop(tiny_options(signer, *PLAIN, "train.lr=3e-3", "train.warmup_steps=100", "train.epochs=200"))
-        hook = (lambda output, batch: output.latents.square().mean(-1)) if weight else None
-        loop.losses = type(loop.losses)(loop.config, loop.parts, info_nce=hook, info_nce_weight=weight)
+        loop.losses = Losses(loop.config, loop.parts, {"short": Weighted(ShortLatents(), weight)})
+        loop.window_totals, loop.window_counts = loop.no_sums(), loop.no_sums()
         run_steps(loop, 20)
         sizes.append(float(loop.model.encode(loop.chunks(batch_at(loop, loop.loader.clips[:4]), train=False)[1]).detach().square().mean()))
     assert sizes[1] < 0.5 * sizes[0]
@@ -95,11 +105,11 @@ def test_a_hook_for_info_nce_is_trained_by_the_loop(signer):
 # -- what must not matter
 
 
-@pytest.mark.parametrize("arch", ["mlp", "transformer"])
+@pytest.mark.parametrize("arch", ARCHS)
 def test_how_clips_fall_into_batches_does_not_matter(signer, arch):
     loops = []
     for batch_size, accumulate in ((16, 1), (4, 4), (5, 4)):
-        loop = begin_loop(tiny_options(signer, *PLAIN, f"model.arch={arch}", "train.clips_per_step=16", f"train.batch_size={batch_size}"))
+        loop = begin_loop(tiny_options(signer, *PLAIN, *ARCHS[arch], "train.clips_per_step=16", f"train.batch_size={batch_size}"))
         assert loop.accumulate == accumulate
         loops.append((run_steps(loop, 5), loop))
     (losses, whole), *others = loops
@@ -111,11 +121,11 @@ def test_how_clips_fall_into_batches_does_not_matter(signer, arch):
             torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("arch", ["mlp", "transformer"])
+@pytest.mark.parametrize("arch", ARCHS)
 def test_validation_does_not_depend_on_its_batches(signer, arch):
     found, state = [], None
     for batch_size in (8, 1, 3):
-        loop = begin_loop(tiny_options(signer, f"model.arch={arch}", f"train.batch_size={batch_size}"))
+        loop = begin_loop(tiny_options(signer, *ARCHS[arch], f"train.batch_size={batch_size}"))
         if state is None:
             run_steps(loop, 4)
             state = state_of(loop)
@@ -128,14 +138,14 @@ def test_validation_does_not_depend_on_its_batches(signer, arch):
         assert other.samples == found[0].samples
 
 
-@pytest.mark.parametrize("fill", [0.0, 1e4])
-def test_what_missing_joints_hold_does_not_matter(tmp_path, fill):
+@pytest.mark.parametrize(("arch", "fill"), [("transformer", 0.0), *((arch, 1e4) for arch in ARCHS)])
+def test_what_missing_joints_hold_does_not_matter(tmp_path, arch, fill):
     """Trained with every augmentation and validated on the same clips, whose missing joints hold something else."""
     clips = {f"clip{i}": with_gaps(moving_clip(40 + 3 * i, i), i) for i in range(6)}
     found = []
     for name, poses in (("a", clips), ("b", {name: fill_missing(clip, fill) for name, clip in clips.items()})):
         root = write_csl(tmp_path / name / "data", poses, {"train": list(clips)[:4], "val": list(clips)[2:]})
-        loop = begin_loop(tiny_options(root, "train.clips_per_step=2"))
+        loop = begin_loop(tiny_options(root, *ARCHS[arch], "train.clips_per_step=2"))
         found.append((run_steps(loop, 5), loop.model.state_dict(), codes_of(loop, [0, 1, 5]), validate(loop, True).numbers))
     assert any((clip[..., 2] <= 0.3).any() for clip in clips.values())
     assert_same(found[0], found[1])

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clips import moving_clip
-from helpers import PLAIN, assert_same, begin_loop, free_port, run_steps, signer_root, tiny_options, write_csl
+from helpers import ARCHS, PLAIN, assert_same, begin_loop, free_port, run_steps, signer_root, tiny_options, write_csl
 from signstream.data.collate import pack
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND
 from signstream.training import checkpoint
@@ -85,9 +85,9 @@ def train_from_loader(options: list[str], steps: int, ranks: Ranks) -> dict:
     return {**lasting(loop), "revived": revived}
 
 
-@pytest.mark.parametrize(("world", "steps", "arch"), [(2, 20, "mlp"), (2, 20, "transformer"), (4, 6, "mlp")])
+@pytest.mark.parametrize(("world", "steps", "arch"), [(2, 20, "mlp"), (2, 20, "transformer"), (2, 20, "stgcn"), (4, 6, "mlp")])
 def test_ranks_are_one_process_on_the_joined_batches(root, tmp_path, world, steps, arch):
-    work = partial(train_from_loader, tiny_options(root, *PLAIN, SAME_STEPS, f"model.arch={arch}", "train.epochs=8"), steps)
+    work = partial(train_from_loader, tiny_options(root, *PLAIN, SAME_STEPS, *ARCHS[arch], "train.epochs=8"), steps)
     alone, = on_ranks(1, work, tmp_path)
     together = on_ranks(world, work, tmp_path)
     assert bool(alone["model"]["quantizer.initialised"]) and alone["step"] == steps

@@ -126,6 +126,14 @@ class Tokenizer:
     @torch.no_grad()
     def _codes(self, batch: ChunkBatch) -> tuple[Tensor, list[Tensor], list[Target]]:
         """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]; nothing where no code is sent) and what they should."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # with more, how a product is shared out depends on its size, and with that its last bits
+        try:
+            return self._choose(batch)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _choose(self, batch: ChunkBatch) -> tuple[Tensor, list[Tensor], list[Target]]:
         inputs, targets = self.views.of(batch)
         count, budgeted, visible = len(batch), self.codes_per_chunk != "full", valid_chunks(targets).T
         codes = torch.where(visible[..., None], self.model.tokenise(inputs), -1)

@@ -56,7 +56,7 @@ class Encoder(nn.Module):
 
     def forward(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
         """`least`: rows at least in the products that have a row a chunk."""
-        parts, chunks = len(views), len(views[0])
+        parts, chunks = len(views), views[0].shape[0]
         tokens = [self.inputs[s.projection](self._tokens(v)) for s, v in zip(self.shapes, views)]  # P x [N, T, D]
         x = torch.stack(tokens).view(parts, chunks // self.window, *self.frame.shape) + self.part() + self.frame  # [P, N / W, W * T, D]
         x = self.trunk(x.flatten(0, 1)).reshape(parts * chunks, self.tokens, self.frame.shape[1])  # [P * N, T, D]

@@ -17,13 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signstream import registry
 from signstream.config import Model
 from signstream.models.rvq.decoder import Decoder
 from signstream.models.rvq.encoder import Encoder, PartShape
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
+from signstream.models.stgcn import GraphDecoder, GraphEncoder
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
+BLOCK = 640  # tokens that a CPU takes at a time, about: what lies between the layers then stays in its cache
 ROWS = 4  # from so many on a matrix product gives a row the same bits whatever stands beside it
 
 
@@ -34,13 +37,30 @@ class Output:
     quantised: Quantized | None  # None where the model ran without its quantiser
 
 
+def build_halves(shapes: Sequence[PartShape], graphs: Sequence[Tensor], frames: int, window: int, config: Model) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of the config's architecture; graphs P x [S, J, J] as models/stgcn.py has them."""
+    if config.arch not in registry.BUILT_IN["arch"]:
+        return registry.find("arch", config.arch)(shapes, graphs, frames, window, config)
+    inner = config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim
+    if config.arch == "stgcn":
+        sizes = (shapes, graphs, frames, window, *inner, config.checkpointing)
+        return GraphEncoder(*sizes), GraphDecoder(*sizes)
+    sizes = (shapes, frames, window, config.arch, *inner, config.pool)
+    return Encoder(*sizes), Decoder(*sizes)
+
+
+def recorded() -> bool:
+    """Whether a graph for any number of chunks is being made: traced, exported or compiled."""
+    compiling = torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._dynamo.is_compiling
+    return torch.jit.is_tracing() or compiling()
+
+
 class RVQModel(nn.Module):
-    def __init__(self, shapes: Sequence[PartShape], levels: Sequence[int], frames: int, config: Model, seed: int = 0, window: int = 1) -> None:
+    def __init__(self, shapes: Sequence[PartShape], levels: Sequence[int], frames: int, config: Model, seed: int = 0, window: int = 1,
+                 graphs: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.shapes, self.frames, self.window = tuple(shapes), frames, window
-        sizes = (shapes, frames, window, config.arch, config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim,
-                 config.pool)
-        self.encoder, self.decoder = Encoder(*sizes), Decoder(*sizes)
+        self.encoder, self.decoder = build_halves(shapes, graphs, frames, window, config)
         rvq = config.rvq
         self.quantizer = FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim) if rvq.kind == "fsq" else ResidualQuantizer(
             levels, rvq.codebook_size, config.latent_dim, rvq.ema_decay, rvq.revive_below, rotation=rvq.rotation, seed=seed)
@@ -74,11 +94,23 @@ class RVQModel(nn.Module):
 
     def encode(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
         """-> [P, N, Z]"""
-        return self.encoder([self._centred(view, shape) for view, shape in zip(views, self.shapes)], least)
+        blocks = [self.encoder([self._centred(view[block], shape) for view, shape in zip(views, self.shapes)], least)
+                  for block in self._blocks(views[0], 0)]
+        return torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]
 
     def decode(self, latents: Tensor, least: int = 0) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2]"""
-        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(self.decoder(latents, least), self.shapes)]
+        blocks = [self.decoder(latents[:, block], least) for block in self._blocks(latents, 1)]
+        views = [torch.cat(parts) for parts in zip(*blocks)] if len(blocks) > 1 else blocks[0]
+        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
+
+    def _blocks(self, rows: Tensor, axis: int) -> list[slice]:
+        """Whole windows, about BLOCK tokens each; all at once on a GPU and where the graph is recorded."""
+        if rows.is_cuda or recorded():
+            return [slice(None)]
+        windows = rows.shape[axis] // self.window
+        count = max(windows * self.window * self.encoder.tokens // BLOCK, 1)
+        return [slice(i * windows // count * self.window, (i + 1) * windows // count * self.window) for i in range(count)]
 
     @torch.no_grad()
     def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -99,7 +131,7 @@ class RVQModel(nn.Module):
 
     def _padded(self, rows: Tensor, value: int) -> Tensor:
         """Whole windows, and of them as many as make ROWS tokens."""
-        windows = max(-(-len(rows) // self.window), -(-ROWS // self.encoder.tokens))
+        windows = max(-(-len(rows) // self.window), -(-ROWS // (self.window * self.encoder.tokens)))
         short = windows * self.window - len(rows)
         return torch.cat((rows, rows.new_full((short, *rows.shape[1:]), value))) if short else rows
 
