@@ -4,7 +4,8 @@
     python -m benchmarks.rate_distortion --checkpoint real.pt [--out rate_distortion.png]
 
 Scored on test by a program that knows neither (see benchmarks/reconstruction.py). Bits are symbols times log2(codes + 1), as that program counts
-them; a run is one symbol. "lengths" is what it takes besides to say how many codes a part has: the entropy of their number.
+them; a run is one symbol. "lengths" is what it takes besides to say how many codes a part has or how long a run is: their entropy. Prices are
+those of the validation split.
 """
 import argparse
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.reconstruction import cost, from_codes, reconstruct, scored
+from benchmarks.reconstruction import cost, from_codes, priced, reconstruct, scored, spoken
 from signstream.config import from_dict, load_config
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
@@ -22,7 +23,7 @@ from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop
 
-RATES, HOLDS = (4, 5, 6, 8, 10, 12, 16), (0.0, 0.02, 0.04)
+RATES, HOLDS = (4, 5, 6, 8, 10, 12, 16), (0.0, 0.01, 0.04)
 
 
 def ours(loop: Loop, tokenizer: Tokenizer, data: Path, bench: Path, scratch: Path):
@@ -30,7 +31,7 @@ def ours(loop: Loop, tokenizer: Tokenizer, data: Path, bench: Path, scratch: Pat
     def measured(series: str, name: str, codes_of):
         folder = Path(tempfile.mkdtemp(dir=scratch))
         tokens = folder / "tokens.jsonl"
-        lengths = cost(loop, codes_of, tokens)
+        lengths = cost(loop, codes_of, tokens, rle=tokenizer.hold > 0)
         found = scored(bench, data, reconstruct(loop, data, folder / "poses", from_codes(loop, codes_of)), tokens)
         bits = found["tokens"]["bits_per_s"]
         return series, name, bits, bits + lengths, found["mean_local"], found["hands_local"]
@@ -39,11 +40,8 @@ def ours(loop: Loop, tokenizer: Tokenizer, data: Path, bench: Path, scratch: Pat
         yield measured("every part alike", f"{count} levels", lambda batch, n=count: loop.model.tokenise(loop.views.of(batch)[0])[..., :n])
     for hold in HOLDS:
         for rate in RATES:
-            def codes_of(batch, rate=rate, hold=hold):
-                tokenizer.codes_per_chunk, tokenizer.hold = rate, hold
-                return tokenizer.encode_prepared([loop.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes
-
-            yield measured("budget" + (f", holding at {hold:g}" if hold else ""), f"{rate} codes", codes_of)
+            tokenizer.codes_per_chunk, tokenizer.hold = rate, hold
+            yield measured("budget" + (f", holding at {hold:g}" if hold else ""), f"{rate} codes", spoken(loop, tokenizer))
 
 
 def theirs(data: Path, bench: Path, scratch: Path):
@@ -86,7 +84,7 @@ def main() -> None:
         loop.load_state(state)
         rows = []
         print(f"{'':34}{'':12}{'bits/s':>8}{'+ lengths':>11}{'mean_local':>12}{'hands_local':>13}")
-        for row in (*theirs(args.data, args.bench, scratch), *ours(loop, Tokenizer(state), args.data, args.bench, scratch)):
+        for row in (*theirs(args.data, args.bench, scratch), *ours(loop, priced(loop, "val"), args.data, args.bench, scratch)):
             rows.append(row)
             print(f"{row[0]:34}{row[1]:12}{row[2]:8.0f}{row[3]:11.0f}{row[4]:12.4f}{row[5]:13.4f}", flush=True)
         if args.out:

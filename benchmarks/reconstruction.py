@@ -12,10 +12,12 @@ everywhere, and how many codes are in use. --keep saves the trained model; where
 """
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from signstream.config import Config, load_config
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.transforms import assemble, join_chunks, to_pixels
 from signstream.inference.decode_tokens import at_rate
+from signstream.inference.rle import compress
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.codebook import CodebookUse
@@ -47,7 +50,7 @@ OPTIONS = [
     "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=400",
     "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
-WORTH = "train.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought: the scorer counts parts alike
+WORTH = "train.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought
 Draw = Callable[[ChunkBatch], list[Tensor]]  # what the parts' views become, P x [N, L, J, 2] in signing space
 
 
@@ -156,34 +159,37 @@ def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:
 
 
 @torch.no_grad()
-def budgeted(loop: Loop, rate: float) -> Callable[[ChunkBatch], Tensor]:
-    """The codes at the price at which the scored clips get `rate` codes a chunk."""
+def priced(loop: Loop, split: str) -> Tokenizer:
+    """A tokenizer that never holds and whose prices are those of a split."""
     tokenizer, worths, visible = Tokenizer(loop.state()), [], []
     tokenizer.losses = Losses(load_config(None, [WORTH], loop.config), loop.parts)
-    for clip in loop.cache.split("test"):
+    for clip in loop.cache.split(split):
         inputs, targets = loop.views.of(chunks_of(loop, clip))
         worths.append(worth(tokenizer.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets)))
         visible.append(valid_chunks(targets).T)
     tokenizer.budget = Budget.fit(torch.cat(worths), loop.model.quantizer.levels, torch.cat(visible))
-    tokenizer.codes_per_chunk, tokenizer.hold = rate, 0
+    tokenizer.hold = 0.0
+    return tokenizer
+
+
+def spoken(loop: Loop, tokenizer: Tokenizer) -> Callable[[ChunkBatch], Tensor]:
     return lambda batch: tokenizer.encode_prepared([loop.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes
 
 
-def cost(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor], tokens: Path) -> float:
-    """Writes what the scorer counts; what it takes to say how many codes there are, in bits a second."""
-    data, lengths, seconds = loop.config.data, [], 0.0
+def cost(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor], tokens: Path, rle: bool = False) -> float:
+    """Writes what the scorer counts; what it takes besides to say how many codes there are, or how long a run is, in bits a second."""
+    data, tags, seconds = loop.config.data, [part.tag for part in loop.cache.skeleton.parts], 0.0
+    said: dict[str, Counter] = {tag: Counter() for tag in tags}
     with open(tokens, "w", encoding="utf-8") as out:
         for index in loop.cache.split("test"):
             clip, codes = loop.cache.clips[index], codes_of(chunks_of(loop, index))
-            rows = [{"t": t} | {part.tag: [code for code in part_codes if code >= 0] for part, part_codes in zip(loop.cache.skeleton.parts, chunk)}
-                    for t, chunk in enumerate(codes.tolist())]
-            lengths.append((codes >= 0).sum(-1))
+            rows = compress(codes, tags, rle)
+            for tag, entry in ((tag, row[tag]) for row in rows for tag in tags if tag in row):
+                said[tag][tuple(entry) if entry[:1] == ["NC"] else len(entry)] += 1
             seconds += clip.length / data.fps
             out.write(json.dumps({"video_name": clip.name, "fps": data.fps, "chunk_len": data.chunk_len, "num_frames": clip.length, "tokens": rows,
                                   "meta": {"codebook_size": loop.config.model.rvq.codebook_size}}) + "\n")
-    lengths = torch.cat(lengths)  # [N, P]
-    share = torch.stack([torch.bincount(column, minlength=8) for column in lengths.T]).double() / len(lengths)
-    return float(-torch.xlogy(share, share).sum() / np.log(2)) * len(lengths) / seconds
+    return sum(-count * math.log2(count / found.total()) for found in said.values() for count in found.values()) / seconds
 
 
 def scored(bench: Path, data: Path, out: Path, tokens: Path | None = None) -> dict:
@@ -242,7 +248,9 @@ def main() -> None:
                         "--out", str(scratch / "reference")], check=True)
         reference = scored(args.bench, data, scratch / "reference", scratch / "reference" / "tokens.jsonl")
         loop = kept(args.keep, config, cache)
-        codes_of = budgeted(loop, CODES)
+        tokenizer = priced(loop, "test")
+        tokenizer.codes_per_chunk = CODES
+        codes_of = spoken(loop, tokenizer)
         lengths = cost(loop, codes_of, scratch / "ours.jsonl")
         ours = scored(args.bench, data, reconstruct(loop, data, scratch / "ours", from_codes(loop, codes_of)), scratch / "ours.jsonl")
         three = from_codes(loop, lambda batch: loop.model.tokenise(loop.views.of(batch)[0])[..., :3])

@@ -16,7 +16,7 @@ from torch import nn
 from signstream.config import load_config
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import COCO_WHOLEBODY
-from signstream.views import part_shapes
+from signstream.views import part_graph, part_shapes
 
 
 class Plain(nn.Module):
@@ -113,7 +113,7 @@ def main() -> None:
     model_config, frames = config.model, config.data.chunk_len
     shapes = part_shapes(COCO_WHOLEBODY, share_hands=True)
     views = [torch.cat((torch.randn(args.chunks, frames, s.joints, 2), torch.ones(args.chunks, frames, s.joints, 1)), -1).to(device) for s in shapes]
-    ours = RVQModel(shapes, [3] * len(shapes), frames, model_config).to(device).train()
+    ours = RVQModel(shapes, [3] * len(shapes), frames, model_config, graphs=[part_graph(part) for part in COCO_WHOLEBODY.parts]).to(device).train()
     ours.quantizer.initialise(ours.encode(views).detach(), torch.ones(len(shapes), args.chunks, dtype=torch.bool, device=device), iterations=2)
     optimizer = torch.optim.AdamW(ours.parameters())
     sides = {"ours": lambda: step_ours(ours, optimizer, views)}

@@ -1,0 +1,301 @@
+"""Exported files: what they make of chunks is what the tokenizer makes of them, for any number; what does not hold is found, and not written."""
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from clips import moving_clip
+from helpers import begin_loop, signer_root, tiny_options
+from signstream.config import from_dict
+from signstream.data.frontend import FrontEnd
+from signstream.inference import check_export, export_model
+from signstream.inference.check_export import check, compare_codes, compare_poses, encode, random_codes, random_poses, read
+from signstream.inference.tokenizer import Tokenizer
+from signstream.models.rvq.encoder import Encoder
+from signstream.training import checkpoint
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed (requirements-extra.txt)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-extra.txt)")
+
+KINDS = ("encoder", "decoder")
+LEVELS = "model.rvq.levels={face: 1, left_hand: 3, right_hand: 2, body: 3, full_body: 2}"
+MODELS = {
+    "mlp": ("model.arch=mlp", LEVELS),
+    "transformer": ("model.arch=transformer",),
+    "windows": ("model.arch=transformer", "model.pool=attention", "data.window=2"),
+    "fsq": ("model.arch=mlp", "model.rvq.kind=fsq", "model.rvq.codebook_size=64", LEVELS),
+    "stgcn": ("model.arch=stgcn", "data.chunk_len=8", "data.window=2", "model.encoder_latent_dim=16"),
+    "from the nose": ("model.arch=mlp", "data.normalize.center_parts=false", "data.chunk_len=3", "model.share_hands=false"),
+    "two parts": ("model.arch=mlp", "data.body_parts={right_hand: [113, 133], face: [24, 91]}", "data.augment.mirror=false"),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return signer_root(tmp_path_factory.mktemp("signer"), 14, {"train": (0, 10), "val": (10, 14)})
+
+
+def make_state(root: Path, *options: str) -> dict:
+    """A checkpoint of a tiny network whose codebooks were just made; no number in it is what it began as."""
+    loop = begin_loop(tiny_options(root, *options))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in loop.model.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    loop.initialise_codebooks()
+    return {**loop.state(), "generators": []}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def tokenizer(root, request):
+    torch.set_num_threads(1)
+    return Tokenizer(make_state(root, *MODELS[request.param]))
+
+
+@pytest.fixture(scope="module")
+def saved(root, tmp_path_factory):
+    """A run's folder with a checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    checkpoint.save(make_state(root, "model.arch=mlp"), folder / "best.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(saved):
+    return Tokenizer.load(saved, "cpu")
+
+
+@pytest.fixture(scope="module")
+def files(saved, tmp_path_factory):
+    """Both files of every form, written by the program: {form: (encoder, decoder)}."""
+    out = tmp_path_factory.mktemp("files")
+    found = {}
+    for form, suffix in (("onnx", "onnx"), ("torchscript", "pt"), ("pt2", "pt2")):
+        export_model.main(["--checkpoint", str(saved), "--format", form, "--output", str(out / "deep" / f"t.{suffix}")])
+        found[form] = tuple(out / "deep" / f"t.{kind}.{suffix}" for kind in KINDS)
+    assert sorted((out / "deep").iterdir()) == sorted(path for pair in found.values() for path in pair)
+    return found
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+def test_a_file_does_what_the_tokenizer_does_for_any_number_of_chunks(tokenizer, form):
+    window = tokenizer.config.data.window
+    encoder, decoder = (read(export_model.export(tokenizer, kind, form), trust=True).run for kind in KINDS)
+    for windows in (1, 2, 5, 40):
+        poses, codes = random_poses(tokenizer, windows, seed=7 * windows), random_codes(tokenizer, windows, seed=7 * windows)
+        found = encoder(poses)
+        assert found.dtype == torch.int64 and found.shape == (windows * window, len(tokenizer.parts), max(tokenizer.levels))
+        told = compare_codes(tokenizer, poses, found)
+        assert told.same == told.count > 0 and told.ties <= 2
+        for rows in (codes, found, torch.full_like(found, -1), found.clamp(min=0)):
+            shown = decoder(rows)
+            assert shown.shape == (windows * window, tokenizer.config.data.chunk_len, 133, 3)
+            assert compare_poses(tokenizer, rows, shown)[0] < 1e-4
+
+
+def test_fed_the_chunks_of_a_stream_it_gives_the_streams_tokens(tokenizer):
+    data, encoder = tokenizer.config.data, read(export_model.export(tokenizer, "encoder", "onnx")).run
+    size = data.chunk_len * data.window
+    tokenizer.codes_per_chunk, tokenizer.hold = "full", 0.0
+    for seed, fps in ((1, data.fps), (2, 25.0)):
+        clip = torch.from_numpy(moving_clip(87, seed))
+        clip[20:45, 95:133, 2] = 0
+        stream, front, told, rows, found = tokenizer.stream(fps), FrontEnd(tokenizer.skeleton, data, fps), [], torch.zeros(0, 133, 3), []
+        for frames in [*clip.split(7), None]:
+            told += stream.push(frames) if frames is not None else stream.finish()
+            rows = torch.cat((rows, (front.push(frames) if frames is not None else front.finish()).frames))
+            if frames is None:
+                rows = torch.cat((rows, torch.zeros(-len(rows) % size, 133, 3)))  # past the clip's end every joint is missing
+            while len(rows) >= size:
+                found.append(encoder(rows[:size].unflatten(0, (-1, data.chunk_len))))
+                rows = rows[size:]
+        codes = torch.stack([chunk.codes for chunk in told])
+        assert torch.equal(torch.cat(found)[: len(codes)], codes) and (torch.cat(found)[len(codes) :] == -1).all()
+        assert (codes[..., 0] >= 0).any() and (len(codes) - 1) * data.chunk_len < 110
+
+
+def test_what_is_missing_may_be_anything_and_has_no_code(small):
+    encoder = read(export_model.export(small, "encoder", "onnx")).run
+    poses = random_poses(small, 3)
+    poses[1, :, small.skeleton.part("face").joints] = 0
+    poses[2] = 0
+    poses[0, :, 5:9, 2] = 0
+    filled = poses.clone()
+    filled[..., :2] = torch.where(poses[..., 2:] > 0, poses[..., :2], float("nan"))
+    codes = encoder(poses)
+    assert torch.equal(encoder(filled), codes)
+    assert (codes[2] == -1).all() and (codes[1, 0] == -1).all() and (codes[1, 4] >= 0).all()
+
+
+@pytest.mark.parametrize("form", export_model.FORMS)
+def test_a_file_says_what_it_is_and_holds(small, files, form):
+    for kind, path in zip(KINDS, files[form]):
+        exported = read(path, trust=True)
+        said = {key: exported.said[key] for key in export_model.KEYS}
+        assert said == export_model.describe(small, kind, form, "fp32")
+        assert from_dict(yaml.safe_load(said["config"])) == small.config and said["tokenizer"] == small.digest
+        assert json.loads(said["parts"])[1] == {"tag": "LH", "name": "left_hand", "first": 91, "joints": 21}
+        verdict = check(exported, small, check_export.real_poses(small, small.config.data))
+        assert verdict.holds and len(verdict.lines) == 2
+
+
+def test_onnx_files_can_be_read_without_this_package(files):
+    import onnxruntime
+
+    for path, given, got in zip(files["onnx"], ("poses", "codes"), ("codes", "poses")):
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+        assert {entry.domain for entry in model.opset_import} == {""}
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        (source,), (target,) = session.get_inputs(), session.get_outputs()
+        shapes = {"poses": (["N", 10, 133, 3], "tensor(float)"), "codes": (["N", 5, 3], "tensor(int64)")}
+        assert (source.name, target.name) == (given, got)
+        assert (source.shape, source.type) == shapes[given] and (target.shape, target.type) == shapes[got]
+
+
+def test_weights_lie_in_a_file_once(small, files):
+    weights = {"encoder": small.model.encoder, "decoder": small.model.decoder}
+    books = small.model.quantizer.codebook.numel()
+    for form in ("onnx", "torchscript"):
+        for kind, path in zip(KINDS, files[form]):
+            numbers = books + sum(weight.numel() for weight in weights[kind].parameters())
+            assert path.stat().st_size < 4 * numbers + 700_000
+
+
+def test_half_the_bytes_and_nearly_all_of_the_codes(small, saved, tmp_path, files):
+    export_model.main(["--checkpoint", str(saved), "--precision", "fp16", "--output", str(tmp_path / "half.onnx")])
+    for kind, path in zip(KINDS, files["onnx"]):
+        half = tmp_path / f"half.{kind}.onnx"
+        assert half.stat().st_size < 0.7 * path.stat().st_size
+        assert read(half).said["precision"] == "fp16"
+        assert check(read(half), small, []).holds
+
+
+def test_what_does_not_hold_is_not_written(saved, tmp_path, monkeypatch):
+    def spoil(model):
+        weight = next(weight for weight in model.graph.initializer if len(weight.dims) == 2)
+        weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+        return model
+
+    monkeypatch.setitem(export_model.PRECISIONS, "fp16", spoil)
+    for kind in KINDS:
+        with pytest.raises(ValueError, match=rf"the {kind} as onnx fp16 does not do what the tokenizer does .*not written: take --precision fp32"):
+            export_model.main(["--checkpoint", str(saved), "--part", kind, "--precision", "fp16", "--output", str(tmp_path / "out.onnx")])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", export_model.FORMS)
+def test_a_network_that_fixes_the_number_of_chunks_is_not_written(saved, tmp_path, monkeypatch, form):
+    real = Encoder._tokens
+    monkeypatch.setattr(Encoder, "_tokens", lambda self, view: real(self, view).reshape(len(view), -1))
+    with pytest.raises(ValueError, match=rf"as {form} cannot be exported for any number of chunks .* take sizes from x.shape"):
+        export_model.main(["--checkpoint", str(saved), "--part", "encoder", "--format", form, "--output", str(tmp_path / "out")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_counts_what_differs_and_sets_ties_aside(small):
+    poses = random_poses(small, 4)
+    _, codes = encode(small, poses)
+    wrong = codes.clone()
+    wrong[0, 0, 0] = (codes[0, 0, 0] + 1) % 32
+    wrong[1, 3, 2] = (codes[1, 3, 2] + 1) % 32
+    seen = int((codes >= 0).sum())
+    assert (codes[0, 0] >= 0).all() and (codes[1, 3] >= 0).all()
+    assert compare_codes(small, poses, codes) == (seen, seen, 0)
+    assert compare_codes(small, poses, wrong) == (seen, seen - 2, 0)
+    with torch.no_grad():
+        book, own, other = small.model.quantizer.codebook[0, 0], int(codes[0, 0, 0]), int(wrong[0, 0, 0])
+        kept = book[other].clone()
+        book[other] = book[own]  # the very same code twice
+        _, told = encode(small, poses)
+        either = told.clone()
+        either[0, 0] = torch.tensor([own + other - int(told[0, 0, 0]), 0, 0])  # the other of the two, and whatever is deeper
+        assert compare_codes(small, poses, either) == (seen - 3, seen - 3, 3)
+        book[other] = kept
+    silent = codes.clone()
+    silent[0, 0] = -1
+    assert compare_codes(small, poses, silent).share < 1
+
+
+def test_check_export_says_whether_a_file_holds(saved, files, tmp_path, capsys):
+    for path in files["onnx"]:
+        assert check_export.main([str(path), "--checkpoint", str(saved)]) == 0
+        told = capsys.readouterr().out
+        assert "real chunks: " in told and "random chunks: " in told and told.endswith("  holds\n")
+        assert len(re.findall(r"\d+ at a time: [\d.]+ ms a chunk, PyTorch [\d.]+ ms \([\d.]+ times as long\)", told)) == 2
+    model = onnx.load(files["onnx"][0])
+    weight = next(weight for weight in model.graph.initializer if "books" in weight.name)
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(weight), 1, 0), weight.name))
+    onnx.save(model, tmp_path / "odd.onnx")
+    assert check_export.main([str(tmp_path / "odd.onnx"), "--checkpoint", str(saved)]) == 1
+    assert capsys.readouterr().out.endswith("  DOES NOT HOLD\n")
+
+
+def test_the_checkpoint_that_a_file_names_is_found(root, tmp_path):
+    state = make_state(root, "model.arch=mlp", f"save_path={tmp_path}/runs", "experiment_name=named")
+    run = checkpoint.RunFolder.create(tmp_path / "runs", "named")
+    checkpoint.save(state, run.last)
+    export_model.main(["--checkpoint", str(run.path), "--part", "decoder", "--output", str(tmp_path / "decoder.onnx")])
+    assert check_export.main([str(tmp_path / "decoder.onnx")]) == 0
+
+
+def test_without_real_clips_it_says_so(saved, files, capsys, monkeypatch, tmp_path):
+    def absent(tokenizer, data):
+        raise ValueError("there is no data root there")
+
+    monkeypatch.setattr(check_export, "real_poses", absent)
+    assert check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved)]) == 0
+    assert "no real chunks: there is no data root there" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="there is no data root there"):
+        check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved), "--data", "nowhere"])
+    export_model.main(["--checkpoint", str(saved), "--part", "decoder", "--output", str(tmp_path / "one.onnx")])
+    assert "tried on random chunks alone" in capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == ["one.onnx"]
+
+
+@pytest.mark.parametrize("form", ["torchscript", "pt2"])
+def test_a_program_is_not_opened_unless_it_is_trusted(files, form, monkeypatch):
+    def opened(*args, **more):
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr(torch.jit, "load", opened)
+    monkeypatch.setattr(torch.export, "load", opened)
+    with pytest.raises(ValueError, match=rf"is a program \({form}\) that would be run: pass --trust"):
+        check_export.main([str(files[form][0])])
+
+
+def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
+    def refused(program, *options: object, says: str) -> None:
+        with pytest.raises(ValueError, match=says):
+            program.main([str(option) for option in options])
+
+    out, encoder = tmp_path / "out.onnx", files["onnx"][0]
+    refused(export_model, "--checkpoint", saved, "--output", tmp_path, says="is a folder: name a file in it")
+    refused(export_model, "--checkpoint", saved, "--output", out, "--format", "pt2", "--precision", "fp16", says="fp16 is for --format onnx")
+    refused(check_export, tmp_path / "none.onnx", says="there is no file .*none.onnx")
+    (tmp_path / "cut.onnx").write_bytes(encoder.read_bytes()[:3000])
+    refused(check_export, tmp_path / "cut.onnx", says="is no ONNX file that can be run")
+    model = onnx.load(encoder)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    refused(check_export, tmp_path / "bare.onnx", says="was not made by export_model: it does not say its signstream")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "weights.pt")
+    refused(check_export, tmp_path / "weights.pt", "--trust", says="was not made by export_model")
+    data = bytearray(files["torchscript"][0].read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 5000] = bytes(5000)
+    (tmp_path / "damaged.pt").write_bytes(data[:-2000] + b"PK" + bytes(1998))
+    refused(check_export, tmp_path / "damaged.pt", "--trust", says="damaged.pt")
+    checkpoint.save(make_state(root, "model.arch=mlp", "train.seed=3"), tmp_path / "best.pt")
+    refused(check_export, encoder, "--checkpoint", tmp_path, says="was made of the tokenizer .* name the one it was made of")
+    for package in ("onnx", "onnxruntime"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)
+            refused(export_model, "--checkpoint", saved, "--output", out, says=rf"need the package {package} \(pip install {package}\)")
+    with monkeypatch.context() as old:
+        old.setattr(torch, "__version__", "2.1.0")
+        refused(export_model, "--checkpoint", saved, "--output", out, "--format", "pt2", says="pt2 needs torch 2.6 or later and this is 2.1.0")
+    assert not out.exists()
