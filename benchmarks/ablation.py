@@ -36,7 +36,8 @@ VARIANTS = {
 }
 
 
-def run(config: Config, cache: PoseCache) -> dict[str, float]:
+def run_loop(config: Config, cache: PoseCache) -> Loop:
+    """A run from its first step to its last, without a folder."""
     with start(config.train.device, config.train.threads) as ranks:
         seed.seed_everything(config.train.seed, 0)
         loop = Loop(config, cache, ranks, config.train.clips_per_step)
@@ -44,9 +45,14 @@ def run(config: Config, cache: PoseCache) -> dict[str, float]:
         while loop.epoch < config.train.epochs:
             for clips in loop.loader:
                 loop.train_step(clips)
-        numbers = validate(loop, health=True).numbers
-        return {"error": numbers["recon/weighted/local"], "first code": first_code(loop), "used": numbers["codes/worst/used"],
-                "perplexity": numbers["codes/worst/perplexity"]}
+        return loop
+
+
+def run(config: Config, cache: PoseCache) -> dict[str, float]:
+    loop = run_loop(config, cache)
+    numbers = validate(loop, health=True).numbers
+    return {"error": numbers["recon/weighted/local"], "first code": first_code(loop), "used": numbers["codes/worst/used"],
+            "perplexity": numbers["codes/worst/perplexity"]}
 
 
 @torch.no_grad()

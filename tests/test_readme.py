@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from signstream.data.synthetic import make_dataset
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,6 +26,10 @@ def folder(tmp_path_factory):
     """A working folder with the repository's configs in it; the README's commands follow each other there."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "configs").symlink_to(ROOT / "configs")
+    make_dataset(folder / "data" / "synthetic", 40, seed=0)
+    done = run([sys.executable, "-m", "signstream.training.train_rvq", "--config", "configs/quickstart.yaml", "train.epochs=4", "train.threads=1",
+                "train.clips_per_step=8", "model.rvq.codebook_size=64"], folder)  # what `bash train.sh` leaves, small
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -60,7 +66,7 @@ def test_the_npz_example_is_a_config(folder):
 
 
 @pytest.mark.parametrize("module", ["config", "data.synthetic", "data.visualize_dataset", "training.train_rvq", "inference.export_tokens",
-                                    "inference.decode_tokens", "inference.stream"])
+                                    "inference.decode_tokens", "inference.stream", "inference.evaluate"])
 def test_help_answers_without_loading_torch_or_matplotlib(module, folder):
     done = run([sys.executable, "-X", "importtime", "-m", f"signstream.{module}", "--help"], folder)
     assert done.returncode == 0

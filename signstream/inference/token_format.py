@@ -95,6 +95,11 @@ class TokenSequence:
             raise ValueError(f"codes has {len(self.codes)} chunks: {self.num_frames} frames in chunks of {self.chunk_len} make {chunks}")
 
     @property
+    def templates(self) -> list[str]:
+        """A line a chunk, as 7.2 of the specification prints them; a held part says its codes again."""
+        return templates(self.codes, self.parts)
+
+    @property
     def check(self) -> str:
         """8 hexadecimal digits over all that a line says, however it is laid out."""
         header = [self.name, float(self.fps), self.chunk_len, self.num_frames, self.parts, self.levels, self.codebook_size, self.tokenizer]

@@ -88,10 +88,7 @@ function codeCard(player) {
                 "dl",
                 fact("In these clips", `${shown} of ${plural(chunks, "chunk")}`),
                 counts && fact("In the split", `${number(counts[code])} of ${number(sum(counts))}`, h("br"), `rank ${rank}`),
-                fact(
-                  run.codes.length > 1 ? `Levels 1 to ${run.codes.length}` : "Level 1",
-                  run.codes.map((c) => (c < 0 ? "not sent" : c)).join(" · "),
-                ),
+                fact(run.codes.length > 1 ? `Sent of ${run.codes.length} levels` : "Sent", run.codes.filter((c) => c >= 0).join(" · ")),
                 run.length > 1 && fact("Held", plural(run.length, "chunk")),
               ),
             ),
