@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 import signstream
 from clips import moving_clip
 from helpers import ARCHS, begin_loop, run_steps, signer_root, tiny_options
+from signstream.config import load_config
 from signstream.data.collate import make_chunks, pack
 from signstream.data.datasets import open_data
 from signstream.data.frontend import prepare
@@ -12,6 +15,8 @@ from signstream.inference.token_format import TokenSequence
 from signstream.inference.tokenizer import Tokenizer, distance
 from signstream.training import checkpoint
 from signstream.training.validation import validate
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "realsign"
 
 
 def trained(root, *options):
@@ -70,6 +75,18 @@ def test_a_stream_gives_the_codes_of_the_file(loop, tokenizer, rate, hold):
             same = (whole[1:] == whole[:-1]).all(-1) & (whole[1:, :, 0] >= 0)
             assert torch.equal(torch.tensor([chunk.held for chunk in chunks])[1:], same)
     assert held > 0 or hold < 0.1
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real clips are not here")
+def test_a_stream_of_real_clips_gives_the_codes_of_the_file(tokenizer):
+    with_options(tokenizer, 6, 0.01)
+    source, stay = open_data(load_config(None, [f"data.root={REAL}"]).data), 0
+    for i, name in enumerate(source.splits()["test"]):
+        clip = source.load("test", name)
+        codes, chunks = streamed(tokenizer, clip, np.random.default_rng(i).integers(0, 25, 8).tolist())
+        assert torch.equal(codes, tokenizer.encode(clip.poses, clip.fps).codes), name
+        stay += sum(sum(chunk.held) for chunk in chunks)
+    assert stay > 0
 
 
 def test_a_clip_has_the_same_codes_in_any_company(loop, tokenizer):
