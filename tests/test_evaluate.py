@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from clips import moving_clip
-from helpers import assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
+from helpers import ARCHS, assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
 from signstream.config import Data, load_config
 from signstream.data.transforms import assemble, to_pixels
 from signstream.inference import evaluate as program
@@ -311,3 +311,16 @@ def test_help_comes_without_torch():
     command = [sys.executable, "-X", "importtime", "-m", "signstream.inference.evaluate", "--help"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0 and "--visualize" in told.stdout and not re.search(r"\| +torch$", told.stderr, re.M)
+
+
+def test_with_windows_the_numbers_are_those_of_the_chunks_that_a_clip_has(root, tmp_path):
+    run = trained(tmp_path, root, *ARCHS["stgcn"])
+    found = evaluated(run)
+    config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
+    cache = PoseCache.open(config.data, workers=1, quiet=True)
+    val = cache.split("val")
+    assert found["run"]["chunks"] == sum(-(-cache.clips[i].length // 4) for i in val) and any(-(-cache.clips[i].length // 4) % 2 for i in val)
+    tokens = tokenizer.encode_prepared([cache.frames(i) for i in val], [cache.clips[i].name for i in val])
+    sent = sum(int((one.codes >= 0).sum()) for one in tokens)
+    assert found["rate"]["codes_per_chunk"] == pytest.approx(sent / found["run"]["chunks"])
+    assert found["curve"][-1]["uniform"] < found["curve"][0]["uniform"]

@@ -131,7 +131,9 @@ class Meter:
         for name, sent in ways.items():
             compare(self.errors[name], decoded(sent))
             self.tally[name] += int(sent.sum())
-        held = torch.cat([tokens.codes for tokens in spoken]).to(own.device)
+        held = torch.full_like(reading.codes, -1)
+        inside = batch.frames > 0  # the last window's other chunks are past the clip's end
+        held[inside] = torch.cat([tokens.codes for tokens in spoken]).to(own.device)
         compare(self.errors["held"], own.joined(own.model.detokenise(held), held[..., 0] >= 0, batch.clip))
         compare(self.errors["mean pose"], own.views.restore(own.model.mean_views(len(chunk))))
         for signer in {cache.clips[i].signer for i in clips}:
@@ -143,8 +145,8 @@ class Meter:
             for name, value in zip(COSTS, counts(tokens, self.config.export.enable_rle)):
                 self.tally[name] += value
             self._add_latents(clip, reading)
-        self.codes.append(reading.codes.cpu())
-        self.places.append(torch.stack((batch.clip, batch.t), 1).cpu())
+        self.codes.append(reading.codes[inside].cpu())
+        self.places.append(torch.stack((batch.clip, batch.t), 1)[inside].cpu())
 
     def _spend(self, reading: Reading, value: Tensor) -> dict[str, Tensor]:
         """How many codes [N, P] each way sends; value [N, P, Q] is what each code is worth."""

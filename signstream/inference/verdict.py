@@ -200,8 +200,9 @@ def holding(report: dict[str, Any]) -> Judgement | None:
     held, free = (report["rate"]["hold_error"][name] for name in ("with", "without"))
     if held is None or not free:
         return None
-    return Judgement(grade(held / free, "held"), f"Holding what hardly moves saves {report['rate']['held']:.0%} of the parts' chunks and adds "
-                     f"{held / free - 1:.1%} to the error.", "Lower export.rle_threshold.")
+    added = f"adds {held / free - 1:.1%} to the error" if held / free > 1.0005 else "costs no error"
+    return Judgement(grade(held / free, "held"), f"Holding what hardly moves saves {report['rate']['held']:.0%} of the parts' chunks and {added}.",
+                     "Lower export.rle_threshold.")
 
 
 RULES: tuple[Callable[[dict[str, Any]], Judgement | None], ...] = (
