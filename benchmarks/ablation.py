@@ -32,7 +32,6 @@ VARIANTS = {
     "no usage loss": ["model.rvq.usage_reg=0"],
     "rotation instead of straight-through": ["model.rvq.rotation=true"],
     "fsq instead of codebooks": ["model.rvq.kind=fsq"],
-    "transformer instead of mlp": ["model.arch=transformer"],
 }
 
 
