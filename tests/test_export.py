@@ -264,7 +264,8 @@ def test_ids_for_a_language_model_decode_back(place, tmp_path, monkeypatch):
             assert text_ids == ([] if offset == 700 else [ord(letter) % 500 for letter in text])
 
 
-def test_a_line_says_what_is_wrong(place, tmp_path):
+def test_a_line_says_what_is_wrong(place, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as where it is not installed
     out, foreign = tmp_path / "out.jsonl", tmp_path / "config.yaml"
     foreign.write_text("data: {fps: 25}\n")
     for options, message in (
