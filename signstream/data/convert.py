@@ -57,11 +57,11 @@ def choose_splits(source: PoseData, asked: list[str] | None) -> dict[str, list[A
 
 def read_notes(source: PoseData) -> dict[str, Any]:
     """The annotations that lie beside .pose files. The other layouts' classes read their own."""
-    from signstream.data.datasets import _read_table
+    from signstream.data.datasets import read_table
     from signstream.data.dot_pose import DotPose
 
     path = source.root / TABLE
-    return _read_table(path, "an object {name: {text, gloss, signer}}") if isinstance(source, DotPose) and path.is_file() else {}
+    return read_table(path, "an object {name: {text, gloss, signer}}") if isinstance(source, DotPose) and path.is_file() else {}
 
 
 def note_of(clip: Clip) -> dict[str, Any]:
@@ -169,13 +169,13 @@ def table(done: list[Read], splits: dict[str, list[Any]], lacks: list[tuple[int,
 
 def convert(source: PoseData, layout: str, out: Path, asked: list[str] | None) -> int:
     from signstream.data.dot_pose import DotPose, check_skeleton, open_library
-    from signstream.data.synthetic import _written_whole
+    from signstream.data.synthetic import written_whole
 
     splits = choose_splits(source, asked)
     if layout == "pose":
         check_skeleton(source.data)
         open_library()
-    with _written_whole(out) as root:
+    with written_whole(out) as root:
         done = write_all(root, layout, source, splits)
         left_out = [read for read in done if read.reason]
         for read in left_out:

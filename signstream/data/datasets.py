@@ -79,8 +79,8 @@ class CSLDaily(PoseData):
         readme = self.root / README_NAME
         if readme.is_file():
             check_readme(parse_readme(readme.read_text(encoding="utf-8", errors="replace")), data, readme)
-        self.annotations = _read_table(self.root / "annotations.json", "an object {name: {text, gloss, num_frames, signer}}")
-        self.names = _read_table(self.split_path, 'an object {"train": [names], "val": [names], "test": [names]}')
+        self.annotations = read_table(self.root / "annotations.json", "an object {name: {text, gloss, num_frames, signer}}")
+        self.names = read_table(self.split_path, 'an object {"train": [names], "val": [names], "test": [names]}')
         for split, names in self.names.items():
             if names == TWICE:
                 raise ValueError(f"{self.split_path}: the split {split!r} stands there twice, with other names: keep one")
@@ -133,7 +133,7 @@ class NpzPoses(PoseData):
             raise ValueError(f"data.root {self.root} has none of processed/train, processed/val, processed/test: "
                              "that is where the npz layout keeps <name>.npz")
         table = self.root / "annotations.json"
-        self.annotations = _read_table(table, "an object {name: {text, gloss, signer}}") if table.is_file() else {}
+        self.annotations = read_table(table, "an object {name: {text, gloss, signer}}") if table.is_file() else {}
 
     def splits(self) -> dict[str, list[str]]:
         folders, usual = [folder for folder in self.folder.iterdir() if folder.is_dir()], ["train", "val", "test"]
@@ -242,7 +242,7 @@ def _name_fault(name: Any) -> str | None:
         return "unsafe name: not valid UTF-8"
 
 
-def _read_table(path: Path, expected: str) -> dict[str, Any]:
+def read_table(path: Path, expected: str) -> dict[str, Any]:
     """A JSON object, or one line that says what is wrong with it."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from signstream.config import Data
-from signstream.data.datasets import Clip, PoseData, _read_table, usable_names
+from signstream.data.datasets import Clip, PoseData, read_table, usable_names
 from signstream.data.holistic import COCO_COMPONENTS, Point, describe, table_of
-from signstream.data.pose_files import LARGEST, _open
+from signstream.data.pose_files import LARGEST, open_regular
 from signstream.skeleton import COCO_WHOLEBODY, NUM_JOINTS
 
 ENDING = ".pose"
@@ -102,7 +102,7 @@ def _found(folder: Path) -> dict[str, list[str]]:
 
 
 def _listed(path: Path) -> dict[str, list[str]]:
-    names = _read_table(path, 'an object {"train": [names], "val": [names], "test": [names]}')
+    names = read_table(path, 'an object {"train": [names], "val": [names], "test": [names]}')
     for fault in usable_names(list(names))[1]:
         raise ValueError(f"--split-file {path}: the split {fault[0]!r} has an {fault[1]}")
     for split, listed in names.items():
@@ -112,7 +112,7 @@ def _listed(path: Path) -> dict[str, list[str]]:
 
 
 def _read(path: Path, library: Library) -> Any:
-    with _open(path) as file:
+    with open_regular(path) as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError(f"too large: more than {LARGEST} bytes")

@@ -24,13 +24,13 @@ LONGEST_HEADER = 1 << 16  # bytes; numpy refuses shorter ones already
 
 
 def read_npy(path: Path) -> np.ndarray:
-    with _open(path) as file:
+    with open_regular(path) as file:
         return _read_array(file, os.fstat(file.fileno()).st_size)
 
 
 def npy_frames(path: Path) -> int | None:
     try:
-        with _open(path) as file:
+        with open_regular(path) as file:
             return _frames(file, os.fstat(file.fileno()).st_size)
     except (ValueError, OSError):
         return None
@@ -38,7 +38,7 @@ def npy_frames(path: Path) -> int | None:
 
 def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Those of `keys` that the archive holds."""
-    with _open(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:
@@ -55,7 +55,7 @@ def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 def npz_frames(path: Path) -> int | None:
     try:
-        with _open(path) as file, zipfile.ZipFile(file) as archive, archive.open("poses.npy") as member:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open("poses.npy") as member:
             info = archive.getinfo("poses.npy")
             return None if _member_fault(info, os.fstat(file.fileno()).st_size) else _frames(member, info.file_size)
     except Exception:  # only a guess at a size: reading the clip will say what is wrong with it
@@ -71,7 +71,7 @@ def _member_fault(member: zipfile.ZipInfo, size: int) -> str | None:
     return f"too large: {member.file_size} bytes" if member.file_size > LARGEST else None
 
 
-def _open(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BinaryIO:
     try:
         status = os.stat(path)
     except (OSError, ValueError):

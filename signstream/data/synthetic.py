@@ -284,7 +284,7 @@ def _write_clips(folder: Path, cast: Cast, tasks: list[Task], workers: int, quie
 
 
 @contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
+def written_whole(out: Path) -> Iterator[Path]:
     """A temporary sibling of `out` that takes its name at the end, or is gone."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"--out {out} exists and is not an empty folder: name another one; nothing is overwritten")
@@ -320,7 +320,7 @@ def make_dataset(out: str | Path, clips: int, seed: int = 0, signers: int = 10, 
     signs = lexicon(glosses)
     cast = Cast(seed, fps, signs, tuple(draw_signer(_generator(seed, person, 2), person) for person in range(signers)))
     tasks = plan_clips(clips, seed, signers, signs)
-    with _written_whole(out) as root:
+    with written_whole(out) as root:
         folder = root / "frames_512x512"
         folder.mkdir()
         notes = _write_clips(folder, cast, tasks, workers, quiet)
