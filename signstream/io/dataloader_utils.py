@@ -25,7 +25,7 @@ from signstream.io.pose_cache import PoseCache
 
 def step_seed(*numbers: int) -> int:
     """One seed from several numbers (run's seed, epoch, step, rank): different in any of them, different seed."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 class ClipSampler:

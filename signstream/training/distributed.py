@@ -10,6 +10,7 @@ Tensors on a GPU travel over nccl, all else over gloo.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
         yield ranks
     finally:
         if ranks.world > 1 and dist.is_initialized():
+            time.sleep(0.1)  # until gloo's threads let go of the last tensors: in torch 2.1 they need Python's lock for it, which destroying holds
             dist.destroy_process_group()
         torch.set_num_threads(before)
 

@@ -69,6 +69,7 @@ class RVQModel(nn.Module):
             self.register_buffer(f"mean_{i}", torch.zeros(joints[i], 2))
         self.init_weights(seed)
 
+    @torch.no_grad()
     def init_weights(self, seed: int) -> None:
         """Every weight of the network, in one place; what leads back onto a residual stream or past it begins small."""
         generator = torch.Generator().manual_seed(seed)
@@ -77,10 +78,10 @@ class RVQModel(nn.Module):
             if weight.ndim < 2:
                 nn.init.constant_(weight, 1.0 if last.startswith("norm") and name.endswith("weight") else 0.0)
             elif "narrow" in name or "frame" in name or "query" in name:
-                nn.init.normal_(weight, std=0.02, generator=generator)
+                weight.normal_(std=0.02, generator=generator)
             else:
                 small = 0.1 if last in ("out", "down", "pool") or ".outputs." in name else 1.0
-                nn.init.normal_(weight, std=small * weight.shape[1] ** -0.5, generator=generator)
+                weight.normal_(std=small * weight.shape[1] ** -0.5, generator=generator)
 
     def forward(self, views: Sequence[Tensor], valid: Tensor | None = None, sent: Tensor | None = None, quantise: bool = True,
                 watched: Tensor | None = None) -> Output:
