@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import uuid
+import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -165,7 +166,9 @@ def load(path: str | Path) -> dict[str, Any]:
     if fault:
         raise ValueError(f"{path} is no whole checkpoint: {fault}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch 2.1 warns of what it does itself
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the bytes are somebody's, so reading them may fail in any way
         raise ValueError(f"{path} is no checkpoint: {type(error).__name__}, {_first_line(error)}") from None
     if not isinstance(state, dict) or "format" not in state:
