@@ -23,7 +23,7 @@ from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop
 
-RATES, HOLDS = (4, 5, 6, 8, 10, 12, 16), (0.0, 0.01, 0.04)
+RATES, HOLDS = (4, 5, 6, 8, 10, 12, 16, 20), (0.0, 0.01, 0.04)
 
 
 def ours(loop: Loop, tokenizer: Tokenizer, data: Path, bench: Path, scratch: Path):

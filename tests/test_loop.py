@@ -325,7 +325,7 @@ def test_the_last_epochs_are_calm(signer):
 def test_thirty_steps_are_those_of_the_golden_file(signer):
     """SIGNSTREAM_REWRITE_GOLDEN=1 writes the file anew, for a change that is meant to change them.
 
-    Another CPU or torch adds in another order, so a loss may differ in its last digits, and those grow over steps (torch 2.1: 1.2e-3 at the thirtieth).
+    Another CPU or torch adds in another order, so a loss may differ in its last digits, and those grow over steps (torch 2.1: 1.2e-3 at step 30).
     3e-3 is above that and far below what a change of the loss, the optimiser or the codebooks makes. A latent that is about as near to two codes may
     fall to either, so one code in twenty may differ.
     """

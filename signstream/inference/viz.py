@@ -80,7 +80,9 @@ def usage_heatmap(report: dict) -> Figure:
             share, codes_worth = (number if number is not None else math.nan for number in (level["used"], level["perplexity"]))
             text = f"{share:.0%}\n{codes_worth:.0f}".replace("nan%", "–").replace("nan", "–")
             axes.text(q, p, text, ha="center", va="center", fontsize=7.5, color=ink(picture.cmap(share)) if share >= 0 else "black")
-    figure.colorbar(picture, format="{x:.0%}").ax.tick_params(labelsize=7.5)
+    scale = figure.colorbar(picture).ax
+    scale.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    scale.tick_params(labelsize=7.5)
     axes.set_xticks(range(used.shape[1]), [f"level {q + 1}" for q in range(used.shape[1])])
     axes.set_yticks(range(len(parts)), [part.replace("_", " ") for part in parts])
     describe(axes, f"Codes used of {report['codebook_size']}, perplexity below", "", "")
