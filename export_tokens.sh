@@ -5,17 +5,8 @@
 # Without CHECKPOINT_PATH: the best.pt under checkpoints/ whose run began last, of whatever experiment.
 set -euo pipefail
 source "$(dirname "$0")/scripts/env.sh"
+source scripts/checkpoint.sh
 
-if [ -z "${CHECKPOINT_PATH:-}" ]; then
-    newest=
-    for file in checkpoints/*/*/best.pt; do
-        run="$(basename "$(dirname "$file")")"
-        if [ -f "$file" ] && [[ "$run" > "$newest" ]]; then
-            newest=$run CHECKPOINT_PATH=$file
-        fi
-    done
-    [ -n "$newest" ] || { echo "error: there is no checkpoints/*/*/best.pt: train first (bash train.sh), or set CHECKPOINT_PATH" >&2; exit 2; }
-fi
 echo "export_tokens: $CHECKPOINT_PATH" >&2
 exec "$PYTHON" -m signstream.inference.export_tokens --checkpoint "$CHECKPOINT_PATH" --split "${SPLIT:-val}" --out "${OUT:-exports/tokens.jsonl}" \
     ${NUM_SAMPLES:+--num-samples "$NUM_SAMPLES"} "$@"

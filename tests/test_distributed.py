@@ -47,6 +47,9 @@ def check_collectives(ranks: Ranks) -> None:
     assert ranks.broadcast({"path": f"of {rank}"}) == {"path": "of 0"}
     assert ranks.collect(("of", rank)) == [("of", r) for r in range(world)]
     assert ranks.is_main == (rank == 0)
+    assert ranks.from_main(lambda: rank) == 0
+    with pytest.raises(ValueError, match="gone"):
+        ranks.from_main(lambda: Path("/nowhere/gone").read_text())
     ranks.barrier()
 
 

@@ -240,7 +240,6 @@ def run_checkpoint(args: argparse.Namespace) -> None:
     from signstream.inference.session import open_session
     from signstream.io.pose_cache import PoseCache
     from signstream.training import checkpoint as files
-    from signstream.training.train_rvq import from_main
 
     path = files.best_of(args.checkpoint)
     state = files.load(path)
@@ -258,7 +257,7 @@ def run_checkpoint(args: argparse.Namespace) -> None:
                 print(f"{line['grade']}: {line['text']}" + (f" {line['advice']}" if line["advice"] else ""))
             print(page, flush=True)
 
-        from_main(ranks, finish)
+        ranks.from_main(finish)
 
 
 def run_compare(runs: Sequence[str], out: Path | None) -> None:

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from signstream.config import parse_with_config
 from signstream.inference.session import Session, open_session
-from signstream.training.train_rvq import from_main
 
 if TYPE_CHECKING:
     from signstream.inference.token_format import TokenSequence
@@ -193,7 +192,7 @@ def export(args: argparse.Namespace, session: Session) -> int:
         left_out = {line.name: f"{line.reason} (the cache left it out)" for line in cache.skipped if line.split == args.split}
         failed = {name: reason for name, reason in left_out.items() if name not in names.values()}
     parts = Parts(args.out, header(args, form, session, ranks.broadcast(cache.path.name)))
-    done, began = from_main(ranks, lambda: set(parts.found())), time.perf_counter()
+    done, began = ranks.from_main(lambda: set(parts.found())), time.perf_counter()
     todo = [i for i in clips if i not in done]
     if ranks.is_main:
         print(f"data: {cache.summary()}")
@@ -217,7 +216,7 @@ def export(args: argparse.Namespace, session: Session) -> int:
         speed = sum(i in places for i in todo) / (time.perf_counter() - began)
         print(f"{told}; {len(failed)} clips failed; {speed:.1f} clips/s over {ranks.world} process{'es' * (ranks.world > 1)}", flush=True)
 
-    from_main(ranks, finish)
+    ranks.from_main(finish)
     return 1 if failed else 0
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from signstream import registry
 from signstream.config import Config, from_dict, load_config
-from signstream.training.train_rvq import check_same
 
 if TYPE_CHECKING:
     from signstream.inference.tokenizer import Tokenizer
@@ -37,6 +36,6 @@ def open_session(checkpoint: str | Path, file: str | None = None, overrides: Seq
     saved = from_dict(state["config"])
     config = load_config(file, overrides, saved)
     registry.check(config, ("arch", "layout"))
-    check_same(config, saved, FREE_TO_CHANGE, "the tokens are those of the checkpoint's model")
+    files.check_same(config, saved, FREE_TO_CHANGE, "the tokens are those of the checkpoint's model")
     with start(config.train.device, config.train.threads) as ranks:
         yield Session(Tokenizer(state, ranks.device, config.export), config, ranks)

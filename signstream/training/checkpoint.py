@@ -25,7 +25,7 @@ import warnings
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +35,7 @@ from typing import IO, Any, TextIO
 import torch
 from torch import Tensor
 
-from signstream.config import Config, dump
+from signstream.config import Config, dump, to_dict
 
 FORMAT = 1
 ROOT = Path(__file__).resolve().parents[2]
@@ -239,6 +239,24 @@ def best_of(path: str | Path) -> Path:
     if found is None:
         raise ValueError(f"there is no checkpoint {path}: name one, or a run's folder that has best.pt or last.pt")
     return found
+
+
+def check_same(config: Config, saved: Config, free: Sequence[str], why: str) -> None:
+    """Model and data are the checkpoint's, but for the data's keys that are `free`; the first difference is an error with both values."""
+    ours, theirs = to_dict(config), to_dict(saved)
+    for key in free:
+        ours["data"].pop(key), theirs["data"].pop(key)
+
+    def differing(a: dict, b: dict, path: str):
+        for key in a:
+            if isinstance(a[key], dict) and isinstance(b.get(key), dict):
+                yield from differing(a[key], b[key], f"{path}.{key}")
+            elif a[key] != b.get(key):
+                yield f"{path}.{key} is {a[key]} and the checkpoint's is {b.get(key)}"
+
+    for section in ("data", "model"):
+        for difference in differing(ours[section], theirs[section], section):
+            raise ValueError(f"{difference}: {why}; leave the option out, or begin a new run")
 
 
 def digest(state_dict: Mapping[str, Tensor]) -> str:

@@ -2,7 +2,7 @@
 
     with start(train.device, train.threads) as ranks:
         ranks.sum_(tensor)          ranks.gather(rows, dim=0)       ranks.any(flag)
-        ranks.broadcast(value)      ranks.collect(value)            ranks.barrier()
+        ranks.broadcast(value)      ranks.collect(value)            ranks.barrier()      ranks.from_main(work)
 
 Every method but `is_main` is a collective: all ranks call it, in the same order. With one process they cost nothing.
 Tensors on a GPU travel over nccl, all else over gloo.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -84,6 +84,19 @@ class Ranks:
         box = [None] * self.world
         dist.all_gather_object(box, value)
         return box
+
+    def from_main(self, work: Callable[[], Any]) -> Any:
+        """What rank 0's work gives, on every rank; its ValueError or OSError is every rank's too, so none waits for it."""
+        found, fault = None, None
+        if self.is_main:
+            try:
+                found = work()
+            except (ValueError, OSError) as error:
+                fault = str(error)
+        found, fault = self.broadcast((found, fault))
+        if fault is not None:
+            raise ValueError(fault)
+        return found
 
     def barrier(self) -> None:
         self.sum_(torch.zeros(1))

@@ -13,12 +13,11 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from signstream import registry
-from signstream.config import Config, from_dict, load_config, parse_with_config, to_dict
+from signstream.config import Config, from_dict, load_config, parse_with_config
 
 if TYPE_CHECKING:
     from signstream.training.checkpoint import RunFolder
@@ -180,38 +179,6 @@ class Run:
         self.ranks.barrier()
 
 
-def check_same(config: Config, saved: Config, free: Sequence[str] = FREE_TO_CHANGE, why: str = "a run goes on with what it began with") -> None:
-    """Model and data are the checkpoint's, but for the data's keys that are `free`; the first difference is an error with both values."""
-    ours, theirs = to_dict(config), to_dict(saved)
-    for key in free:
-        ours["data"].pop(key), theirs["data"].pop(key)
-
-    def differing(a: dict, b: dict, path: str):
-        for key in a:
-            if isinstance(a[key], dict) and isinstance(b.get(key), dict):
-                yield from differing(a[key], b[key], f"{path}.{key}")
-            elif a[key] != b.get(key):
-                yield f"{path}.{key} is {a[key]} and the checkpoint's is {b.get(key)}"
-
-    for section in ("data", "model"):
-        for difference in differing(ours[section], theirs[section], section):
-            raise ValueError(f"{difference}: {why}; leave the option out, or begin a new run")
-
-
-def from_main(ranks: Ranks, work: Callable[[], Any]) -> Any:
-    """What rank 0 finds, on every rank; its ValueError or OSError is every rank's too, so none waits for it."""
-    found, fault = None, None
-    if ranks.is_main:
-        try:
-            found = work()
-        except (ValueError, OSError) as error:
-            fault = str(error)
-    found, fault = ranks.broadcast((found, fault))
-    if fault is not None:
-        raise ValueError(fault)
-    return found
-
-
 def train(config: Config, checkpoint: str | None, overrides: list[str] | None = None) -> int:
     """`overrides`: the command line named no config, so a checkpoint's own is used with these on top."""
     from signstream.io.pose_cache import PoseCache
@@ -224,22 +191,22 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
 
     stop = Stop()
     with start(config.train.device, config.train.threads) as ranks:
-        found = from_main(ranks, lambda: files.find(checkpoint, config.save_path, config.experiment_name) if checkpoint else None)
+        found = ranks.from_main(lambda: files.find(checkpoint, config.save_path, config.experiment_name) if checkpoint else None)
         state = files.load(found) if found else None
         if state is not None:
             saved = from_dict(state["config"])
             config = config if overrides is None else load_config(None, overrides, saved)
             registry.check(config)
-            check_same(config, saved)
-        from_main(ranks, lambda: check_wandb(config))
+            files.check_same(config, saved, FREE_TO_CHANGE, "a run goes on with what it began with")
+        ranks.from_main(lambda: check_wandb(config))
         seed.seed_everything(config.train.seed, ranks.rank)
         cache = PoseCache.open(config.data, quiet=not ranks.is_main)
         folder = files.RunFolder(Path(found).parent) if found else None
         if folder is None:
-            folder = files.RunFolder(from_main(ranks, lambda: files.RunFolder.create(config.save_path, config.experiment_name).path))
+            folder = files.RunFolder(ranks.from_main(lambda: files.RunFolder.create(config.save_path, config.experiment_name).path))
         loop = Loop(config, cache, ranks, auto_batch(config, cache, ranks))
         opened: list[Journal | Both] = []
-        from_main(ranks, lambda: opened.append(open_journal(folder, state["step"] if state else None, config=config)))
+        ranks.from_main(lambda: opened.append(open_journal(folder, state["step"] if state else None, config=config)))
         journal = opened[0] if opened else open_journal(folder, write=False)
         run = Run(loop, folder, journal, ranks)
         if ranks.is_main:

@@ -1,0 +1,12 @@
+# Sourced after env.sh: sets CHECKPOINT_PATH, unless it is set, to the best.pt under checkpoints/ whose run began last, of whatever experiment.
+
+if [ -z "${CHECKPOINT_PATH:-}" ]; then
+    _newest=
+    for _file in checkpoints/*/*/best.pt; do
+        _run="$(basename "$(dirname "$_file")")"
+        if [ -f "$_file" ] && [[ "$_run" > "$_newest" ]]; then
+            _newest=$_run CHECKPOINT_PATH=$_file
+        fi
+    done
+    [ -n "$_newest" ] || { echo "error: there is no checkpoints/*/*/best.pt: train first (bash train.sh), or set CHECKPOINT_PATH" >&2; exit 2; }
+fi
