@@ -1,7 +1,7 @@
 """The evaluation report's plots as PNG files, for a paper or a slide.
 
-    python -m signstream.inference.viz --report checkpoints/quickstart/2026-11-21_11-44-42/report --out plots
-    python -m signstream.inference.viz --report DIR --out plots --tokens exports/tokens.jsonl [--clip NAME]
+    python -m signstream.inference.viz --report checkpoints/quickstart --out pictures/plots
+    python -m signstream.inference.viz --report DIR --out pictures/plots --tokens exports/tokens.jsonl [--clip NAME]
 
 Each plot is a function of the report (what `evaluate` wrote), or of a clip's tokens, and gives a matplotlib Figure. A section that was not
 measured is left out and named. The heavy modules are imported where they are used, so that --help answers at once.
