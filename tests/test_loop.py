@@ -325,16 +325,16 @@ def test_the_last_epochs_are_calm(signer):
 def test_thirty_steps_are_those_of_the_golden_file(signer):
     """SIGNSTREAM_REWRITE_GOLDEN=1 writes the file anew, for a change that is meant to change them.
 
-    Another CPU or torch adds in another order, so a loss may differ in its last digits, and those grow over steps (torch 2.1: 1.2e-3 at step 30).
-    3e-3 is above that and far below what a change of the loss, the optimiser or the codebooks makes. A latent that is about as near to two codes may
-    fall to either, so one code in twenty may differ.
+    Another CPU adds in another order, so a loss may differ in its last digits, and those grow over steps: 1e-3 is far above what that makes
+    of thirty steps and far below what a change of the loss, the optimiser or the codebooks makes. Another torch may differ by 3e-3 (2.1: by 1.2e-3).
+    A latent that is about as near to two codes may fall to either, so one code in twenty may differ.
     """
     loop = begin_loop(tiny_options(signer, "train.epochs=15"))
-    found = {"losses": run_steps(loop, 30), "codes": codes_of(loop, loop.val_loader.clips[:1]).tolist()}
+    found = {"torch": torch.__version__.split("+")[0], "losses": run_steps(loop, 30), "codes": codes_of(loop, loop.val_loader.clips[:1]).tolist()}
     if os.environ.get("SIGNSTREAM_REWRITE_GOLDEN") == "1":
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps(found) + "\n", encoding="utf-8")
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    assert found["losses"] == pytest.approx(golden["losses"], rel=3e-3)
+    assert found["losses"] == pytest.approx(golden["losses"], rel=1e-3 if found["torch"] == golden["torch"] else 3e-3)
     same = np.array(found["codes"]) == np.array(golden["codes"])
     assert same.size > 50 and same.mean() >= 0.95

@@ -10,7 +10,7 @@ from signstream.models.rvq.rvq_model import ROWS, RVQModel
 from signstream.models.stgcn import GraphDecoder, GraphEncoder, graph_of, strides_of, widths_of
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.training.optim import undecayed
-from signstream.views import part_shapes
+from signstream.views import part_graph, part_shapes
 
 SHAPES = part_shapes(BODY, share_hands=True)
 LATENT = 20
@@ -25,12 +25,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def edges_of(part):
-    return [(a - part.start, b - part.start) for a, b in (*part.bones, *part.links)]
-
-
 def body_graphs():
-    return [graph_of(len(part), edges_of(part), part.centre - part.start) for part in BODY.parts]
+    return [part_graph(part) for part in BODY.parts]
 
 
 def model(frames, window, shapes=SHAPES, graphs=None, layers=1, width=16, checkpointing=False, untold=True) -> RVQModel:
@@ -121,7 +117,7 @@ def test_what_missing_joints_hold_changes_nothing():
 def test_how_joints_are_numbered_does_not_matter():
     """One part, its joints numbered anew; the rows that belong to a joint move with it."""
     part, frames, window = BODY.part("body"), 4, 2
-    joints, edges = len(part), edges_of(part)
+    joints, edges = len(part), part.bones  # the body's joints begin at 0
     order = torch.randperm(joints, generator=torch.Generator().manual_seed(0))  # new joint j is the old joint order[j]
     new = order.argsort().tolist()
     shapes = [PartShape(joints, 0)]

@@ -144,7 +144,9 @@ def test_a_still_clip_is_held_and_no_movement_is_lost(tokenizer):
     with_options(tokenizer, 6, 0.01)
     still = np.repeat(moving_clip(1, 3), 150, 0)
     codes = tokenizer.encode(still, 30).codes
-    assert (codes[1:] == codes[:-1]).all(-1).float().mean() > 0.9
+    if tokenizer.config.data.window == 1:
+        assert (codes[1:] == codes[:1]).all()
+    assert (codes[1:] == codes[:-1]).all(-1).float().mean() > 0.9  # in a window a chunk's place counts
     with_options(tokenizer, "full", 0.01)
     moving, hand = still.copy(), tokenizer.skeleton.part("right_hand").joints
     moving[:, hand, 0] += np.linspace(0, 1, 150)[:, None] * np.linspace(0, 60, 21)[None]  # the hand opens by 60 px in 5 s

@@ -54,18 +54,16 @@ def test_a_line_is_in_the_file_as_soon_as_it_is_written_and_json_for_anybody(tmp
 
 
 def test_pictures_texts_and_histograms_are_written_and_nothing_finite_is_no_error(tmp_path):
-    from matplotlib.figure import Figure
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     journal = open_journal(RunFolder(tmp_path))
     journal.histogram(1, "weights", torch.tensor([1.0, float("nan")]))
     journal.histogram(1, "nothing", torch.tensor([float("inf")]))
     journal.text(1, "tokens", "<T0><F:c12>")
-    journal.figure(1, "usage", Figure(figsize=(1, 1)))
     journal.image(1, "frame", torch.zeros(3, 4, 4, dtype=torch.uint8))
     journal.close()
     tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()
-    assert set(tags["images"]) == {"usage", "frame"}
+    assert set(tags["images"]) == {"frame"}
     assert tags["histograms"] == ["weights"]
     assert tags["tensors"] == ["tokens/text_summary"]
 

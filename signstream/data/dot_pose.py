@@ -56,7 +56,7 @@ class DotPose(PoseData):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         check_skeleton(data)
-        self.library, self.lacking = open_library(), Counter[tuple[int, ...]]()
+        self.package, self.lacking = open_library(), Counter[tuple[int, ...]]()
         self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
         self.names = _listed(Path(data.split_file)) if data.split_file else _found(self.folder)
 
@@ -70,7 +70,7 @@ class DotPose(PoseData):
         return [self.path(split, name)]
 
     def load(self, split: str, name: str) -> Clip:
-        pose = _read(self.path(split, name), self.library)
+        pose = _read(self.path(split, name), self.package)
         components, width, height = pose.header.components, pose.header.dimensions.width, pose.header.dimensions.height
         for component in components:
             if component.format[:2] != "XY" or component.format[-1] != "C":

@@ -65,10 +65,6 @@ class Journal:
     def text(self, step: int, name: str, text: str) -> None:
         self._board.add_text(name, text, step)
 
-    def figure(self, step: int, name: str, figure: Any) -> None:
-        """A matplotlib figure, which is closed."""
-        self._board.add_figure(name, figure, step)
-
     def image(self, step: int, name: str, image: Tensor) -> None:
         """[3, H, W], uint8 or 0 to 1."""
         self._board.add_image(name, image, step)
@@ -109,7 +105,7 @@ class NoJournal:
     def numbers(self, *args: Any, **options: Any) -> None:
         pass
 
-    speed = histogram = text = figure = image = animation = sync = close = numbers
+    speed = histogram = text = image = animation = sync = close = numbers
 
 
 class Both:

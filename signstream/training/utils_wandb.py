@@ -50,11 +50,6 @@ class WandbJournal:
     def text(self, step: int, name: str, text: str) -> None:
         self._log(step, {name: self._wandb.Html(f"<pre>{html.escape(text)}</pre>")})
 
-    def figure(self, step: int, name: str, figure: Any) -> None:
-        from signstream.draw import figure_pixels
-
-        self._log(step, {name: self._wandb.Image(figure_pixels(figure))})
-
     def image(self, step: int, name: str, image: Tensor) -> None:
         """[3, H, W], uint8 or 0 to 1."""
         self._log(step, {name: self._wandb.Image(image.permute(1, 2, 0).cpu().numpy())})
