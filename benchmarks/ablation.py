@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 
 from signstream.config import Config, load_config
-from signstream.data.synthetic import make_dataset
+from signstream.data.synthetic.dataset import make_dataset
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
+from signstream.tasks.rvq.validation import validate
 from signstream.training import seed
 from signstream.training.distributed import start
 from signstream.training.loop import Loop
-from signstream.training.validation import validate
 
 VARIANTS = {
     "as it is": [],

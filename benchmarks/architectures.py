@@ -16,10 +16,10 @@ import torch
 
 from benchmarks.ablation import run_loop
 from signstream.config import load_config
-from signstream.data.synthetic import make_dataset
+from signstream.data.synthetic.dataset import make_dataset
 from signstream.io.pose_cache import PoseCache
+from signstream.tasks.rvq.validation import validate
 from signstream.training.loop import Loop
-from signstream.training.validation import validate
 
 ARCHITECTURES = {
     "transformer": ["model.arch=transformer", "model.encoder_latent_dim=128"],

@@ -143,7 +143,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if args.data is None:
-            from signstream.data.synthetic import make_dataset
+            from signstream.data.synthetic.dataset import make_dataset
 
             args.data = str(scratch / "signer")
             made = seconds(lambda: make_dataset(args.data, clips=args.clips, seed=0, workers=len(os.sched_getaffinity(0))))

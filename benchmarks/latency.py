@@ -15,12 +15,12 @@ import torch
 
 from signstream.config import load_config
 from signstream.data.datasets import open_data
-from signstream.data.synthetic import make_dataset
+from signstream.data.synthetic.dataset import make_dataset
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
+from signstream.tasks.rvq.validation import validate
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop
-from signstream.training.validation import validate
 
 
 def untrained(config_file: str, overrides: list[str], scratch: Path, clips: int) -> tuple[Tokenizer, PoseCache]:

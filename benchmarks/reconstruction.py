@@ -27,18 +27,18 @@ from torch import Tensor
 
 from signstream.config import Config, load_config
 from signstream.data.collate import ChunkBatch, make_chunks, pack
-from signstream.data.transforms import assemble, join_chunks, to_pixels
 from signstream.inference.decode_tokens import at_rate
-from signstream.inference.rle import compress
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.rvq.budget import Budget, worth
+from signstream.space import assemble, join_chunks, to_pixels
+from signstream.tasks.rvq.losses import Losses, valid_chunks
+from signstream.tasks.rvq.validation import validate
+from signstream.tokens.rle import compress
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks, start
 from signstream.training.loop import Loop
-from signstream.training.losses import Losses, valid_chunks
-from signstream.training.validation import validate
 
 PARTS = ("face", "left_hand", "right_hand", "body")
 CODES = 13.6  # of 8 bits, a chunk on average: the reference's 12 of 10 bits less what it takes to say how many there are

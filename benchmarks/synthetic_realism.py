@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signstream.data.synthetic import make_dataset
+from signstream.data.synthetic.dataset import make_dataset
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, NOSE, NOSE_TIP, RIGHT_HAND, RIGHT_SHOULDER, RIGHT_WRIST
 
 VISIBLE = 0.3

@@ -16,7 +16,7 @@ from torch import nn
 from signstream.config import load_config
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import COCO_WHOLEBODY
-from signstream.views import part_graph, part_shapes
+from signstream.tasks.rvq.views import part_graph, part_shapes
 
 
 class Plain(nn.Module):

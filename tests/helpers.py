@@ -10,7 +10,7 @@ import torch
 
 from clips import moving_clip
 from signstream.config import Data, from_dict, load_config
-from signstream.data.synthetic import make_dataset
+from signstream.data.synthetic.dataset import make_dataset
 from signstream.io.pose_cache import PoseCache
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop, auto_batch

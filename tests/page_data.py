@@ -6,10 +6,10 @@ import base64
 
 import numpy as np
 
-from signstream.data.lexicon import Grammar, lexicon
-from signstream.data.signer import draw_signer, perform
-from signstream.data.synthetic import project
-from signstream.inference.verdict import DEFINITIONS
+from signstream.data.synthetic.dataset import project
+from signstream.data.synthetic.lexicon import Grammar, lexicon
+from signstream.data.synthetic.signer import draw_signer, perform
+from signstream.inference.report.verdict import DEFINITIONS
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_WRIST, NOSE, RIGHT_WRIST
 
 LENGTH, LEVELS, SIZE = 10, 3, 512

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from signstream import aliases
-from signstream.config import Config, _keys, dump, from_dict, load_config, to_dict
+from signstream.config import Config, _keys, aliases, dump, from_dict, load_config, to_dict
 
 ROOT = Path(__file__).parents[1]
 SPECIFICATION = ROOT.parent / "shared" / "spec"

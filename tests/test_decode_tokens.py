@@ -10,7 +10,7 @@ import torch
 from signstream.data.datasets import Clip, open_data
 from signstream.data.frontend import prepare
 from signstream.inference import decode_tokens, export_tokens
-from signstream.inference.token_format import TokenSequence, read_jsonl, write_line
+from signstream.tokens.format import TokenSequence, read_jsonl, write_line
 from test_export import Made, made
 
 

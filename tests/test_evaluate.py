@@ -15,16 +15,17 @@ import torch
 from clips import moving_clip
 from helpers import ARCHS, assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
 from signstream.config import Data, load_config
-from signstream.data.transforms import assemble, to_pixels
 from signstream.inference import evaluate as program
-from signstream.inference import export_tokens, measure
+from signstream.inference import export_tokens
 from signstream.inference.evaluate import evaluate, find_report, main, training
+from signstream.inference.report import measure
+from signstream.inference.report.verdict import DEFINITIONS
 from signstream.inference.tokenizer import Tokenizer
-from signstream.inference.verdict import DEFINITIONS
 from signstream.io.pose_cache import CachedClip, PoseCache
+from signstream.space import assemble, to_pixels
+from signstream.tasks.rvq.validation import validate
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
-from signstream.training.validation import validate
 from test_ranks import on_ranks
 
 ROOT = Path(__file__).parents[1]

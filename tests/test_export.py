@@ -16,12 +16,12 @@ import torch
 import signstream
 from helpers import begin_loop, run_steps, signer_root, tiny_options
 from signstream.inference import export_tokens
-from signstream.inference.token_format import read_jsonl
 from signstream.inference.tokenizer import Tokenizer
-from signstream.inference.vocabulary import Vocabulary
 from signstream.io.pose_cache import PoseCache
+from signstream.tasks.rvq.validation import validate
+from signstream.tokens.format import read_jsonl
+from signstream.tokens.vocabulary import Vocabulary
 from signstream.training import checkpoint
-from signstream.training.validation import validate
 from test_ranks import PROCESSES, on_ranks
 
 ROOT = Path(__file__).parents[1]

@@ -170,7 +170,7 @@ def test_a_name_that_is_not_known_is_one_line(override, says):
 
 
 def test_a_users_loss_is_the_same_on_two_halves_of_a_batch(fresh):
-    from signstream.training.losses import Losses, terms_of
+    from signstream.tasks.rvq.losses import Losses, terms_of
     from test_losses import BATCH, BODY, PARTS, batch_of, loss_of, model
 
     config = load_config(None, ["imports=[my_signs]", "train.losses={fingertips: 0.5}"])

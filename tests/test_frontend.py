@@ -7,9 +7,9 @@ import torch
 from clips import fill_missing, moving_clip, with_gaps
 from signstream.config import Data
 from signstream.data.frontend import FrontEnd, RunningMedian, fill_gaps, fir_taps, low_pass, prepare
-from signstream.data.transforms import to_pixels
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import FACE, LEFT_HAND, NUM_JOINTS
+from signstream.space import to_pixels
 
 RAW = replace(Data(), smooth=0, max_gap=0)  # the front end without its filters
 

@@ -27,7 +27,7 @@ from helpers import (
 )
 from signstream.data.datasets import load_checked, open_data, skeleton_of
 from signstream.data.frontend import prepare
-from signstream.data.pose_files import npy_frames, npz_frames
+from signstream.io.pose_files import npy_frames, npz_frames
 
 TOKENS = [b"(((((", b"9999", b"-1, ", b"True", b"1e9,", b"0, 0", b"None", b"'O', ", b"\\d\\x", b"8L, ", bytes(4), b"\xff\xff\xff\xff"]
 

@@ -14,11 +14,11 @@ from clips import fill_missing, moving_clip, with_gaps
 from helpers import ARCHS, PLAIN, TINY, assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
 from signstream import cli
 from signstream.data.collate import ClipBatch, pack
+from signstream.tasks.rvq.losses import Losses, Weighted, huber, valid_chunks
+from signstream.tasks.rvq.validation import validate
 from signstream.training.checkpoint import load
 from signstream.training.loop import Diverged
-from signstream.training.losses import Losses, Weighted, huber, valid_chunks
 from signstream.training.train_rvq import main
-from signstream.training.validation import validate
 
 GOLDEN = Path(__file__).parent / "golden" / "train.json"
 

@@ -9,12 +9,12 @@ from signstream import registry
 from signstream.config import Config, from_dict, load_config
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.frontend import prepare
-from signstream.data.transforms import fit_signing_space
 from signstream.models.rvq.quantizer import Quantized
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import COCO_WHOLEBODY as BODY
-from signstream.training.losses import TERMS, Losses, Weighted, huber, terms_of, valid_chunks, watched
-from signstream.views import Target, Views, build_model
+from signstream.space import fit_signing_space
+from signstream.tasks.rvq.losses import TERMS, Losses, Weighted, huber, terms_of, valid_chunks, watched
+from signstream.tasks.rvq.views import Target, Views, build_model
 
 REC, COMMIT, TEMPORAL, USAGE = range(4)
 CONFIG = load_config(None, [*TINY_RUN, "model.rvq.codebook_size=4"])  # fewer codes than chunks

@@ -15,12 +15,12 @@ from signstream import skeleton
 from signstream.config import Data
 from signstream.data.collate import make_chunks, pack
 from signstream.data.frontend import clean, prepare
-from signstream.data.transforms import part_centre
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
 from signstream.models.metrics.temporal import Smoothness
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND
+from signstream.space import part_centre
 
 SCORER = Path(__file__).resolve().parents[2] / "shared" / "bench" / "score_reconstruction.py"
 WEIGHTS = {"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0}

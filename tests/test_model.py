@@ -7,12 +7,12 @@ from clips import moving_clip, with_gaps
 from signstream.config import Config, Model, Rvq
 from signstream.data.collate import make_chunks, pack
 from signstream.data.frontend import prepare
-from signstream.data.transforms import fit_signing_space
 from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import build
-from signstream.views import Views, levels_of, part_shapes
+from signstream.space import fit_signing_space
+from signstream.tasks.rvq.views import Views, levels_of, part_shapes
 
 SMALL = Model(encoder_layer=1, encoder_latent_dim=32, latent_dim=24, rvq=Rvq(codebook_size=32))
 SHAPES = part_shapes(BODY, share_hands=True)

@@ -11,9 +11,9 @@ import threading
 import pytest
 
 from page_data import make_player, make_report
-from signstream.draw import COLOURS
 from signstream.inference.evaluate import SECTIONS
-from signstream.inference.page import error_figure, render, render_compare
+from signstream.inference.report.page import error_figure, render, render_compare
+from signstream.pictures.figure import COLOURS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: none of chromium, chromium-browser, google-chrome is on the PATH")

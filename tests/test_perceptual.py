@@ -11,10 +11,10 @@ from helpers import PLAIN, TINY_RUN, assert_same, signer_root, tiny_options, wri
 from signstream.config import load_config
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND
-from signstream.training.losses import Losses, terms_of
-from signstream.training.perceptual import Perceptual, visible
+from signstream.tasks.rvq.losses import Losses, terms_of
+from signstream.tasks.rvq.perceptual import Perceptual, visible
+from signstream.tasks.rvq.views import Target, build_model
 from signstream.training.train_rvq import main
-from signstream.views import Target, build_model
 from test_losses import BATCH, PARTS, VIEWS, batch_of, gradients, loss_of, model
 from test_ranks import SAME_STEPS, assert_close, on_ranks, train_on_plan
 

@@ -7,10 +7,10 @@ import torch
 
 from clips import moving_clip
 from helpers import begin_loop, open_cache, run_steps, signer_root, tiny_options, write_csl
-from signstream.data.transforms import to_pixels
-from signstream.inference.player_data import make_player, packed, shares
+from signstream.inference.report.player_data import make_player, packed, shares
 from signstream.inference.tokenizer import Tokenizer
-from signstream.training.validation import validate
+from signstream.space import to_pixels
+from signstream.tasks.rvq.validation import validate
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,16 @@ from clips import moving_clip
 from helpers import ARCHS, PLAIN, assert_same, begin_loop, free_port, run_steps, signer_root, tiny_options, write_csl
 from signstream.data.collate import pack
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND
+from signstream.tasks.rvq.validation import validate
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks, start
 from signstream.training.loop import Loop
-from signstream.training.validation import validate
 
 ROOT = Path(__file__).parents[1]
 SAME_STEPS = "train.scale_with_world=false"  # a step holds as many clips whatever the number of ranks
 PROCESSES = multiprocessing.get_context("forkserver")  # imports torch once; each rank is a fork of that
-PROCESSES.set_forkserver_preload(["signstream.training.train_rvq", "signstream.training.validation", "signstream.training.pictures",
-                                  "signstream.draw", "torch.utils.tensorboard", "torch._dynamo"])
+PROCESSES.set_forkserver_preload(["signstream.training.train_rvq", "signstream.tasks.rvq.validation", "signstream.tasks.rvq.pictures",
+                                  "signstream.pictures.figure", "torch.utils.tensorboard", "torch._dynamo"])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from signstream.data.synthetic import make_dataset
+from signstream.data.synthetic.dataset import make_dataset
 
 ROOT = Path(__file__).parents[1]
 

@@ -20,8 +20,8 @@ EPOCHS, STEPS = 8, 4  # of an epoch
 OPTIONS = ("train.clips_per_step=4", f"train.epochs={EPOCHS}", "train.log_every=3", "train.save_every=3", "train.keep=2", "train.health_every=9",
            "train.warmup_steps=6")
 PROCESSES = multiprocessing.get_context("forkserver")  # imports torch once; each run is a fork of that, with nothing of the test's in it
-PROCESSES.set_forkserver_preload(["signstream.training.train_rvq", "signstream.training.validation", "signstream.training.pictures",
-                                  "signstream.draw", "torch.utils.tensorboard", "torch._dynamo"])
+PROCESSES.set_forkserver_preload(["signstream.training.train_rvq", "signstream.tasks.rvq.validation", "signstream.tasks.rvq.pictures",
+                                  "signstream.pictures.figure", "torch.utils.tensorboard", "torch._dynamo"])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,8 @@ def _strike(place: str, nth: int, number: int) -> None:
     """The signal reaches this process when it passes `place` for the n-th time, or n ms after its first step."""
     import torch
 
-    from signstream.training import loop, train_rvq, utils_tb, validation
+    from signstream.tasks.rvq import validation
+    from signstream.training import loop, train_rvq, utils_tb
 
     owner, name, when = {
         "before a step": (loop.Loop, "train_step", "before"), "after a step": (loop.Loop, "_optimise", "after"),

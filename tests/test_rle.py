@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from signstream.inference.rle import check_codes, compress, expand
+from signstream.tokens.rle import check_codes, compress, expand
 
 TAGS = ("F", "LH", "RH", "B", "FB", "X")
 KINDS = ("any", "static", "changing", "runs at the ends", "nothing sent")

@@ -9,8 +9,8 @@ from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import ROWS, RVQModel
 from signstream.models.stgcn import GraphDecoder, GraphEncoder, graph_of, strides_of, widths_of
 from signstream.skeleton import COCO_WHOLEBODY as BODY
+from signstream.tasks.rvq.views import part_graph, part_shapes
 from signstream.training.optim import undecayed
-from signstream.views import part_graph, part_shapes
 
 SHAPES = part_shapes(BODY, share_hands=True)
 LATENT = 20

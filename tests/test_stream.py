@@ -13,8 +13,8 @@ import torch
 
 from signstream.data.datasets import Clip, open_data
 from signstream.inference import stream
-from signstream.inference.rle import expand
 from signstream.inference.tokenizer import Tokenizer
+from signstream.tokens.rle import expand
 from test_export import ROOT, Made, made
 
 OWN = ("ms", "behind_frames")  # what a row says beside its tokens

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks import synthetic_realism as realism
-from signstream.data.lexicon import HANDSHAPES, MOTIONS, ORIENTATIONS, PLACES, Grammar, handshape_angles, lexicon, mouthing, too_alike
-from signstream.data.signer import FOREARM, PALM, PHALANGES, UPPER_ARM, draw_signer, hand_axes, hand_points, perform, solve_arm
-from signstream.data.synthetic import SPLITS, main, make_clip, make_dataset
+from signstream.data.synthetic.__main__ import main
+from signstream.data.synthetic.dataset import SPLITS, make_clip, make_dataset
+from signstream.data.synthetic.lexicon import HANDSHAPES, MOTIONS, ORIENTATIONS, PLACES, Grammar, handshape_angles, lexicon, mouthing, too_alike
+from signstream.data.synthetic.signer import FOREARM, PALM, PHALANGES, UPPER_ARM, draw_signer, hand_axes, hand_points, perform, solve_arm
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, NOSE, RIGHT_HAND, RIGHT_SHOULDER, RIGHT_WRIST
 
 CLIPS, SIGNERS, VISIBLE = 80, 6, 0.3
@@ -308,7 +309,7 @@ def test_nothing_is_overwritten_or_half_written(tmp_path, capsys, monkeypatch):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; import signstream.data.synthetic; sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib')))"
+    code = "import sys; import signstream.data.synthetic.__main__; sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
 
 

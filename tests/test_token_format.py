@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from signstream.inference.token_format import (
+from signstream.tokens.format import (
     LETTERS,
     TokenSequence,
     from_templates,

@@ -11,10 +11,10 @@ from signstream.config import load_config
 from signstream.data.collate import make_chunks, pack
 from signstream.data.datasets import open_data
 from signstream.data.frontend import prepare
-from signstream.inference.token_format import TokenSequence
 from signstream.inference.tokenizer import Tokenizer, distance
+from signstream.tasks.rvq.validation import validate
+from signstream.tokens.format import TokenSequence
 from signstream.training import checkpoint
-from signstream.training.validation import validate
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "realsign"
 

@@ -7,23 +7,10 @@ import torch
 from clips import moving_clip, with_gaps
 from signstream.config import Augment, Data
 from signstream.data.frontend import prepare
-from signstream.data.transforms import (
-    SigningSpace,
-    assemble,
-    cut,
-    deform,
-    fit_signing_space,
-    hide_joints,
-    join_chunks,
-    local_view,
-    mirror,
-    num_chunks,
-    part_centre,
-    plan_chunks,
-    to_pixels,
-)
+from signstream.data.transforms import cut, deform, hide_joints, num_chunks, plan_chunks
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import build
+from signstream.space import SigningSpace, assemble, fit_signing_space, join_chunks, local_view, mirror, part_centre, to_pixels
 
 STILL = Augment(mirror=False, time_warp=False, affine=0, dropout_prob=0, random_phase=False)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from signstream.config import Config
-from signstream.inference import verdict as module
-from signstream.inference.verdict import LIMITS, can_show, verdict
+from signstream.inference.report import verdict as module
+from signstream.inference.report.verdict import LIMITS, can_show, verdict
 
 
 @pytest.fixture

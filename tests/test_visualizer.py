@@ -11,17 +11,17 @@ from PIL import Image
 
 from clips import moving_clip
 from helpers import begin_loop, tiny_options
-from signstream.data.transforms import to_pixels
 from signstream.inference import visualizer
-from signstream.inference.token_format import TokenSequence
 from signstream.inference.visualizer import TokenPanel, animate, compare, main, pictures, save
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND
+from signstream.space import to_pixels
+from signstream.tasks.rvq.pictures import reconstruction_animation, reconstruction_sheet
+from signstream.tasks.rvq.validation import validate
+from signstream.tokens.format import TokenSequence
 from signstream.training.checkpoint import RunFolder
 from signstream.training.distributed import Ranks
-from signstream.training.pictures import reconstruction_animation, reconstruction_sheet
 from signstream.training.train_rvq import Run
 from signstream.training.utils_tb import open_journal
-from signstream.training.validation import validate
 from test_export import made
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ def test_a_fast_clip_leaves_frames_out_and_keeps_its_time(tmp_path):
 
 
 def test_the_panel_says_what_each_part_says_and_marks_what_holds(clip):
-    from signstream.draw import new_figure
+    from signstream.pictures.figure import new_figure
 
     panel, colours, lines = TokenPanel(new_figure(6, 3), said(), 1.0, 5.8, 1.0), [], []
     for t in (0, 12, FRAMES - 1):
@@ -100,7 +100,7 @@ def test_the_panel_says_what_each_part_says_and_marks_what_holds(clip):
 
 
 def test_the_most_that_three_levels_say_fits_and_more_is_cut():
-    from signstream.draw import new_figure
+    from signstream.pictures.figure import new_figure
 
     for levels, cut in ((3, False), (8, True)):
         codes = torch.full((2, 1, levels), 1023)

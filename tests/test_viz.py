@@ -13,9 +13,9 @@ from matplotlib.collections import PatchCollection
 from PIL import Image
 
 from page_data import make_report
-from signstream.draw import figure_pixels
-from signstream.inference.token_format import TokenSequence, write_line
 from signstream.inference.viz import PLOTS, drawn, find_tokens, held_chunks, ink, main, missing, token_timeline
+from signstream.pictures.figure import figure_pixels
+from signstream.tokens.format import TokenSequence, write_line
 
 
 def sequence(name: str = "clip", chunks: int = 6, held: int | None = 3) -> TokenSequence:

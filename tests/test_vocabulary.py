@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from signstream.inference.vocabulary import LONGEST_RUN, SPECIALS, Vocabulary, to_llm
+from signstream.tokens.vocabulary import LONGEST_RUN, SPECIALS, Vocabulary, to_llm
 from test_rle import cases
 
 WORDS = Vocabulary(("F", "LH"), (2, 1), 64, offset=1000)

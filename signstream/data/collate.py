@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from signstream import space
 from signstream.config import Data
 from signstream.data import transforms
 from signstream.skeleton import Part, Skeleton
@@ -68,7 +69,7 @@ class ChunkBatch(_Movable):
 
     def local(self, part: str | Part) -> View:
         part = self.skeleton.part(part) if isinstance(part, str) else part
-        view = transforms.local_view(self.xy, self.weight, part, self.centred)
+        view = space.local_view(self.xy, self.weight, part, self.centred)
         return View(view, self.weight[..., part.joints], self.seen[..., part.joints])
 
     def split(self, values: Tensor) -> dict[int, Tensor]:
@@ -95,7 +96,7 @@ def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = 
     place, joints = cut[:, :, 0], cut[:, :, 1:]
     if rng is not None and data.augment.mirror and len(plan.clip):
         chosen = torch.from_numpy((rng.random(len(batch.lengths)) < 0.5)[plan.clip].nonzero()[0]).to(joints.device)
-        joints = joints.index_copy(0, chosen, transforms.mirror(joints[chosen], skeleton))
+        joints = joints.index_copy(0, chosen, space.mirror(joints[chosen], skeleton))
     if rng is not None and data.augment.affine and len(plan.clip):
         maps = np.eye(2) + rng.normal(0, data.augment.affine, (len(batch.lengths), 2, 2))
         joints = transforms.deform(joints, torch.from_numpy(maps[plan.clip].astype(np.float32)).to(joints.device))

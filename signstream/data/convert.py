@@ -94,7 +94,7 @@ def read_clips(source: PoseData, splits: dict[str, list[Any]]) -> Iterator[Read]
 def write_csl_daily(root: Path, split: str, clip: Clip) -> None:
     import numpy as np
 
-    from signstream.data.pose_files import read_npy
+    from signstream.io.pose_files import read_npy
 
     rows = clip.poses
     if clip.size is not None:
@@ -169,7 +169,7 @@ def table(done: list[Read], splits: dict[str, list[Any]], lacks: list[tuple[int,
 
 def convert(source: PoseData, layout: str, out: Path, asked: list[str] | None) -> int:
     from signstream.data.dot_pose import DotPose, check_skeleton, open_library
-    from signstream.data.synthetic import written_whole
+    from signstream.data.synthetic.dataset import written_whole
 
     splits = choose_splits(source, asked)
     if layout == "pose":

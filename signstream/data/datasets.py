@@ -20,7 +20,7 @@ import numpy as np
 from signstream import registry, skeleton
 from signstream.config import Data
 from signstream.data.frontend import FARTHEST
-from signstream.data.pose_files import npy_frames, npz_frames, read_npy, read_npz
+from signstream.io.pose_files import npy_frames, npz_frames, read_npy, read_npz
 from signstream.io.readme_parser import README_NAME, check_readme, parse_readme
 from signstream.skeleton import Skeleton
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from signstream.config import Data
-from signstream.skeleton import Anchor, Skeleton
+from signstream.skeleton import Skeleton
+from signstream.space import box_middle, find_centre
 
 FARTHEST = 1e6  # pixels; beyond it a coordinate is no measurement
 SAME_RATE = 0.01  # frame rates this close are taken as equal: 29.97 is 30
@@ -85,27 +86,6 @@ def low_pass(frames: Tensor, half: int) -> Tensor:
     out = frames.clone()
     out[half : half + inner, :, :2] = torch.where(complete, total, frames[half : half + inner, :, :2])
     return out
-
-
-def find_centre(xy: Tensor, seen: Tensor, anchors: Sequence[Anchor], unit: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
-    """The first anchor whose joints are all seen. xy [..., J, 2], seen [..., J] -> centre [..., 2], found [..., 1]."""
-    centre, found = torch.zeros_like(xy[..., 0, :]), torch.zeros_like(seen[..., :1])
-    for anchor in anchors:
-        here, middle = torch.ones_like(found), torch.zeros_like(centre)
-        for joint in anchor.joints:
-            here = here & seen[..., joint, None]
-            middle = middle + xy[..., joint, :]
-        shift = xy.new_tensor(anchor.offset) * unit
-        centre = torch.where(here & ~found, middle / len(anchor.joints) + shift, centre)
-        found = found | here
-    return centre, found
-
-
-def box_middle(xy: Tensor, seen: Tensor) -> Tensor:
-    """The middle of the box round the joints that are seen: the centre of last resort. [..., J, 2] -> [..., 2]; 0 where none is."""
-    low = torch.where(seen[..., None], xy, torch.inf).amin(-2)
-    high = torch.where(seen[..., None], xy, -torch.inf).amax(-2)
-    return torch.where(seen.any(-1, keepdim=True), (low + high) / 2, 0.0)
 
 
 class RunningMedian:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from signstream.data.datasets import PoseData
-    from signstream.draw import Lettering, PoseArtist
     from signstream.io.pose_cache import CachedClip, PoseCache
+    from signstream.pictures.figure import Lettering, PoseArtist
     from signstream.skeleton import Part, Skeleton
 
 SHEET, ANIMATION, STATISTICS = "contact_sheet.png", "animation.gif", "statistics.png"
@@ -61,7 +61,7 @@ class PartNumbers:
 
     @property
     def colour(self) -> str:
-        from signstream.draw import COLOURS
+        from signstream.pictures.figure import COLOURS
 
         return COLOURS[self.part.name]
 
@@ -112,7 +112,7 @@ def read_clip(source: PoseData, about: CachedClip) -> tuple[np.ndarray, np.ndarr
 def show(source: PoseData, cache: PoseCache, index: int) -> Shown:
     import torch
 
-    from signstream.data.transforms import to_pixels
+    from signstream.space import to_pixels
 
     about, frames = cache.clips[index], torch.from_numpy(cache.frames(index).copy())
     place, xy, weight = frames[:, 0], frames[:, 1:, :2], frames[:, 1:, 2:]
@@ -190,7 +190,7 @@ def table(numbers: Numbers) -> str:
 
 def common_aspect(clips: Sequence[Shown]) -> float:
     """Width over height of every panel: what suits the clips' middle one, within reason."""
-    from signstream.draw import frame_limits
+    from signstream.pictures.figure import frame_limits
 
     aspects = sorted(frame_limits(clip.raw).aspect for clip in clips)
     return min(max(aspects[len(aspects) // 2], 0.85), 1.25)
@@ -203,7 +203,7 @@ def about_line(about: CachedClip) -> str:
 
 def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, title: str) -> Figure:
     """A row a clip, COLUMNS frames of it; one crop for a row, all panels of one size."""
-    from signstream.draw import GREY, axes_at, draw_pose, frame_limits, heading, last_seen, new_figure, part_legend, seen_bars, show_limits
+    from signstream.pictures.figure import GREY, axes_at, draw_pose, frame_limits, heading, last_seen, new_figure, part_legend, seen_bars, show_limits
 
     edge, gap, head, above, below = 0.08, 0.04, 0.34, 0.24, 0.15
     width = (WIDTH - 2 * edge - (COLUMNS - 1) * gap) / COLUMNS
@@ -229,7 +229,7 @@ def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering
 
 def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, data: Data, path: Path) -> int:
     """Writes the GIF: each clip as its file holds it, beside what the front end makes of it, in real time. Returns how many frames it has."""
-    from signstream.draw import figure_pixels, heading, last_seen, new_figure, part_legend, real_time, save_animation
+    from signstream.pictures.figure import figure_pixels, heading, last_seen, new_figure, part_legend, real_time, save_animation
 
     fps = min(max(clip.about.fps for clip in clips), 50.0)  # browsers show no GIF faster
     count = min(max(2, round(fps * max(len(clip.raw) / clip.about.fps for clip in clips))), MOST_FRAMES)
@@ -259,7 +259,7 @@ def compared(figure: Figure, clip: Shown, skeleton: Skeleton, data: Data, lefts:
     """Two panels of one crop, for the file's poses and for the front end's."""
     import numpy as np
 
-    from signstream.draw import PoseArtist, axes_at, frame_limits, show_limits
+    from signstream.pictures.figure import PoseArtist, axes_at, frame_limits, show_limits
 
     limits, artists = frame_limits(np.concatenate((clip.raw, clip.ready)), width / height, size=clip.about.size), []
     label = f"front end: {data.fps:.4g} fps" + (", gaps closed" if data.max_gap else "") + (", low-pass" if data.smooth else "")
@@ -273,7 +273,7 @@ def compared(figure: Figure, clip: Shown, skeleton: Skeleton, data: Data, lefts:
 
 def statistics(numbers: Numbers, skeleton: Skeleton, letters: Lettering, title: str) -> Figure:
     """Six small plots: lengths, unit, missing; gaps, scores, speeds."""
-    from signstream.draw import heading, new_figure, part_legend, separate_parts
+    from signstream.pictures.figure import heading, new_figure, part_legend, separate_parts
 
     figure = new_figure(WIDTH, 5.4)
     axes = figure.subplots(2, 3)
@@ -349,8 +349,8 @@ def speed_histograms(axes: Axes, parts: Sequence[PartNumbers]) -> None:
 
 def visualize(config: Config, out: Path, split: str, names: Sequence[str], clips: int, sample: int, seed: int) -> None:
     from signstream.data.datasets import open_data
-    from signstream.draw import Lettering, save_figure
     from signstream.io.pose_cache import PoseCache
+    from signstream.pictures.figure import Lettering, save_figure
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: the name of a folder is expected")

@@ -190,7 +190,7 @@ def encode(tokenizer: Tokenizer, poses: Tensor) -> tuple[Tensor, Tensor]:
     """What PyTorch makes of prepared frames: latents [P, N, Z], and every code [N, P, Q]."""
     import torch
 
-    from signstream.training.losses import valid_chunks
+    from signstream.tasks.rvq.losses import valid_chunks
 
     inputs, targets = tokenizer.views.of(chunks_of(tokenizer, poses))
     latents, codes = tokenizer.model.read(inputs)

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     from signstream.config import Data
     from signstream.data.datasets import PoseData
-    from signstream.inference.token_format import TokenSequence
     from signstream.inference.tokenizer import Tokenizer
+    from signstream.tokens.format import TokenSequence
 
 
 def read_tokens(path: Path, tokenizer: Tokenizer) -> list[TokenSequence]:
     """All clips of a file, checked: nothing is decoded from a file that is wrong anywhere."""
     from signstream.data.datasets import usable_names
-    from signstream.inference.token_format import read_jsonl
+    from signstream.tokens.format import read_jsonl
 
     clips = [widen(tokens, tokenizer) for tokens in read_jsonl(path)]
     for name, fault in usable_names([tokens.name for tokens in clips])[1]:

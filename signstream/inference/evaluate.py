@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signstream.config import Config, parse_with_config, to_dict
-from signstream.inference.verdict import DEFINITIONS, verdict
+from signstream.inference.report.verdict import DEFINITIONS, verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from signstream.inference.measure import Found
+    from signstream.inference.report.measure import Found
     from signstream.inference.tokenizer import Tokenizer
     from signstream.io.pose_cache import PoseCache
     from signstream.skeleton import Skeleton
@@ -41,7 +41,7 @@ def evaluate(tokenizer: Tokenizer, config: Config, cache: PoseCache, split: str 
     step, epoch), `journal` its metrics.jsonl."""
     from copy import copy
 
-    from signstream.inference.measure import latency, measure
+    from signstream.inference.report.measure import latency, measure
     from signstream.training.distributed import Ranks
     from signstream.training.utils_tb import memory_used
 
@@ -235,8 +235,8 @@ def write(out: Path, page: str, report: dict[str, Any] | None = None) -> Path:
 
 
 def run_checkpoint(args: argparse.Namespace) -> None:
-    from signstream.inference.page import render
-    from signstream.inference.player_data import make_player
+    from signstream.inference.report.page import render
+    from signstream.inference.report.player_data import make_player
     from signstream.inference.session import open_session
     from signstream.io.pose_cache import PoseCache
     from signstream.training import checkpoint as files
@@ -261,7 +261,7 @@ def run_checkpoint(args: argparse.Namespace) -> None:
 
 
 def run_compare(runs: Sequence[str], out: Path | None) -> None:
-    from signstream.inference.page import render_compare
+    from signstream.inference.report.page import render_compare
 
     if out is None:
         raise ValueError("--compare needs --out DIR, where the page goes")

@@ -66,7 +66,7 @@ def make_network(tokenizer: Tokenizer, kind: str) -> nn.Module:
     from torch import nn
 
     from signstream.models.rvq.quantizer import ResidualQuantizer
-    from signstream.training.losses import valid_chunks
+    from signstream.tasks.rvq.losses import valid_chunks
 
     class Nearest(nn.Module):
         """ResidualQuantizer.encode with a codebook a part and level, so that a file holds each once, for the product and for the look-up."""
@@ -136,10 +136,10 @@ def chunks_of(tokenizer: Tokenizer, poses: Tensor) -> ChunkBatch:
 
 
 def join(view: Tensor, sent: Tensor) -> Tensor:
-    """data.transforms.join_chunks without writing into a tensor: view [N, L, J, 2], sent [N]."""
+    """data.space.join_chunks without writing into a tensor: view [N, L, J, 2], sent [N]."""
     import torch
 
-    from signstream.data.transforms import SEAM
+    from signstream.space import SEAM
 
     size = view.shape[1]
     seam = min(SEAM, size // 2)
@@ -156,7 +156,7 @@ def join(view: Tensor, sent: Tensor) -> Tensor:
 
 
 def put_together(views: dict[str, Tensor], sent: dict[str, Tensor], tokenizer: Tokenizer) -> Tensor:
-    """data.transforms.assemble without writing into a tensor: views {part: [N, L, J_p, 2]}, sent {part: [N]} -> [N, L, J, 3]."""
+    """data.space.assemble without writing into a tensor: views {part: [N, L, J_p, 2]}, sent {part: [N]} -> [N, L, J, 3]."""
     import torch
 
     skeleton, space = tokenizer.skeleton, tokenizer.views.space

@@ -28,10 +28,10 @@ from signstream.config import parse_with_config
 from signstream.inference.session import Session, open_session
 
 if TYPE_CHECKING:
-    from signstream.inference.token_format import TokenSequence
     from signstream.inference.tokenizer import Tokenizer
-    from signstream.inference.vocabulary import Vocabulary
     from signstream.io.pose_cache import PoseCache
+    from signstream.tokens.format import TokenSequence
+    from signstream.tokens.vocabulary import Vocabulary
 
 BATCH_FRAMES = 4096  # encoded at once
 
@@ -47,14 +47,14 @@ class Form(NamedTuple):
 
     def row(self, index: int, tokens: TokenSequence, text: str) -> bytes:
         """One row of a part file: the clip's index in the cache, its counts, its line, and its line for a language model."""
-        from signstream.inference.token_format import write_line
+        from signstream.tokens.format import write_line
 
         tokens = narrow(tokens, self.parts)
         fields = str(index), json.dumps(counts(tokens, self.rle)), write_line(tokens, self.layout, self.rle).rstrip("\n"), self.llm(tokens, text)
         return ("\t".join(fields) + "\n").encode("utf-8", "backslashreplace")  # JSON holds no tab; half a character becomes \ud800, as JSON writes it
 
     def llm(self, tokens: TokenSequence, text: str) -> str:
-        from signstream.inference.vocabulary import to_llm
+        from signstream.tokens.vocabulary import to_llm
 
         if self.vocabulary is None:
             return ""
@@ -222,7 +222,7 @@ def export(args: argparse.Namespace, session: Session) -> int:
 
 def header(args: argparse.Namespace, form: Form, session: Session, data: str) -> dict[str, Any]:
     """All that decides the bytes of a clip's row."""
-    from signstream.inference.token_format import FORMAT
+    from signstream.tokens.format import FORMAT
 
     own = session.tokenizer
     return {"format": FORMAT, "tokenizer": own.digest, "codes_per_chunk": own.codes_per_chunk, "hold": own.hold, "parts": form.parts,
@@ -232,7 +232,7 @@ def header(args: argparse.Namespace, form: Form, session: Session, data: str) ->
 
 def merge(args: argparse.Namespace, form: Form, parts: Parts, places: list[tuple[Path, int]], codebook_size: int) -> str:
     """Part files -> the outputs, each whole or not there; what they hold, in a line."""
-    from signstream.inference.token_format import write_list
+    from signstream.tokens.format import write_list
     from signstream.training.checkpoint import write_whole
 
     if not places:

@@ -68,7 +68,7 @@ def npy_frames(path: Path, joints: int) -> Iterator[np.ndarray]:
     """Frame by frame from the disk; what is no array of poses is an error before the first."""
     import numpy as np
 
-    from signstream.data import pose_files
+    from signstream.io import pose_files
 
     try:
         if pose_files.npy_frames(path) is None:

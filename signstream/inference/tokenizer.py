@@ -26,14 +26,14 @@ from signstream.config import Config, Export, from_dict
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
-from signstream.data.transforms import SigningSpace, assemble, join_chunks, to_pixels
-from signstream.inference.token_format import TokenSequence
-from signstream.inference.vocabulary import Vocabulary
 from signstream.models.rvq.budget import Budget, levels_sent, worth
+from signstream.space import SigningSpace, assemble, join_chunks, to_pixels
+from signstream.tasks.rvq.losses import Losses, valid_chunks
+from signstream.tasks.rvq.views import Target, Views, build_model
+from signstream.tokens.format import TokenSequence
+from signstream.tokens.vocabulary import Vocabulary
 from signstream.training import checkpoint
 from signstream.training.distributed import pick_device
-from signstream.training.losses import Losses, valid_chunks
-from signstream.views import Target, Views, build_model
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-    from signstream.inference.token_format import TokenSequence
     from signstream.inference.tokenizer import Tokenizer
     from signstream.io.pose_cache import PoseCache
     from signstream.skeleton import Skeleton
+    from signstream.tokens.format import TokenSequence
 
 SUFFIXES = (".gif", ".mp4")
 QUIET = "#8a9097"  # of a line that says nothing new
@@ -43,9 +43,9 @@ class TokenPanel:
     """Under the pictures: what each part says in the current chunk, and the clip's ribbons with a mark that moves."""
 
     def __init__(self, figure: Figure, tokens: TokenSequence, top: float, width: float, seconds: float) -> None:
-        from signstream.draw import axes_at
-        from signstream.inference.token_format import part_letters
         from signstream.inference.viz import draw_ribbons, held_chunks
+        from signstream.pictures.figure import axes_at
+        from signstream.tokens.format import part_letters
 
         self.tokens, self.held, self.letters = tokens, held_chunks(tokens), part_letters(tokens.parts)
         w, h = figure.get_size_inches()
@@ -80,7 +80,7 @@ def pictures(original: np.ndarray, again: np.ndarray, skeleton: Skeleton, fps: f
     """[H, W, 3] uint8 for each frame: original and again [T, J, 3] side by side in one crop, a panel `width` inches wide, and the tokens below."""
     import numpy as np
 
-    from signstream.draw import GREY, Lettering, PoseArtist, axes_at, frame_limits, heading, new_figure, show_limits
+    from signstream.pictures.figure import GREY, Lettering, PoseArtist, axes_at, frame_limits, heading, new_figure, show_limits
 
     again = again.copy()
     again[..., 2] *= original[..., 2] > 0
@@ -128,7 +128,7 @@ def animate(original: np.ndarray, again: np.ndarray, skeleton: Skeleton, path: P
 
 def save(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
     """A GIF shows FASTEST frames a second at most: of a faster clip it leaves some out and keeps real time."""
-    from signstream.draw import real_time, save_animation
+    from signstream.pictures.figure import real_time, save_animation
 
     if path.suffix.lower() == ".mp4":
         save_video(frames, path, fps)
@@ -183,7 +183,7 @@ def compare(tokenizer: Tokenizer, cache: PoseCache, index: int) -> Compared:
     """A clip of the cache beside what its tokens, as they are written, decode to in its place."""
     import torch
 
-    from signstream.data.transforms import to_pixels
+    from signstream.space import to_pixels
 
     prepared = cache.frames(index).copy()
     tokens, = tokenizer.encode_prepared([prepared], [cache.clips[index].name])

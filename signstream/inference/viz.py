@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from signstream.inference.token_format import TokenSequence
+    from signstream.tokens.format import TokenSequence
 
 HEAD = 0.36  # inches above every plot, for its heading
 NUMBERED = 0.28  # inches that a chunk must be wide for its codes to be written into the ribbon
@@ -40,7 +40,7 @@ def has_numbers(section: Any) -> bool:
 
 def blank(width: float, height: float, columns: int = 1, one_scale: bool = False) -> tuple[Figure, np.ndarray]:
     """A figure with room for a heading, and a row of axes; `one_scale`: of one y axis."""
-    from signstream.draw import new_figure
+    from signstream.pictures.figure import new_figure
 
     figure = new_figure(width, height)
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - HEAD / height))
@@ -49,7 +49,7 @@ def blank(width: float, height: float, columns: int = 1, one_scale: bool = False
 
 def look(part: str) -> dict[str, Any]:
     """How a part's line is drawn; body and full body share a colour."""
-    from signstream.draw import COLOURS
+    from signstream.pictures.figure import COLOURS
 
     return {"color": COLOURS.get(part, "black"), "linestyle": "--" if part == "full_body" else "-", "label": part.replace("_", " ")}
 
@@ -126,7 +126,7 @@ def error_per_joint(report: dict) -> Figure:
     import numpy as np
     from matplotlib.collections import LineCollection
 
-    from signstream.inference.page import error_figure
+    from signstream.inference.report.page import error_figure
 
     figure, (axes,) = blank(6.4, 6.0)
     place, errors = error_figure(), np.array(values(report["per_joint"]))
@@ -220,8 +220,8 @@ def draw_ribbons(axes: Axes, tokens: TokenSequence, numbers: bool = False) -> No
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
 
-    from signstream.draw import COLOURS
-    from signstream.inference.token_format import NAMES
+    from signstream.pictures.figure import COLOURS
+    from signstream.tokens.format import NAMES
 
     codes, held, step = tokens.codes.numpy(), held_chunks(tokens), tokens.chunk_len / tokens.fps
     cells, shades = [], []
@@ -252,7 +252,7 @@ def token_timeline(tokens: TokenSequence) -> Figure:
 
 
 def find_tokens(path: Path, clip: str | None) -> TokenSequence:
-    from signstream.inference.token_format import read_jsonl
+    from signstream.tokens.format import read_jsonl
 
     names = []
     for tokens in read_jsonl(path):
@@ -287,8 +287,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"--out {args.out} is a file: the name of a folder is expected")
     if args.clip is not None and args.tokens is None:
         raise ValueError("--clip needs --tokens FILE, where the clip's tokens are")
-    from signstream.draw import Lettering, heading, save_figure
     from signstream.inference.evaluate import find_report
+    from signstream.pictures.figure import Lettering, heading, save_figure
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would tell of every font that has no bold
     report, letters = find_report(args.report), Lettering()

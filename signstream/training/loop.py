@@ -17,16 +17,16 @@ from torch import Tensor
 
 from signstream.config import Config, Data, to_dict
 from signstream.data.collate import ClipBatch, make_chunks, pack
-from signstream.data.transforms import SigningSpace, fit_signing_space
 from signstream.io.dataloader_utils import ClipLoader, step_seed
 from signstream.io.pose_cache import PoseCache
 from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
+from signstream.space import SigningSpace, fit_signing_space
+from signstream.tasks.rvq.losses import Losses, terms_of, valid_chunks, watched
+from signstream.tasks.rvq.views import Views, build_model
 from signstream.training import optim
 from signstream.training.distributed import Ranks
-from signstream.training.losses import Losses, terms_of, valid_chunks, watched
-from signstream.views import Views, build_model
 
 SPIKE, SPIKES_TO_END, MEMORY = 10.0, 20, 200  # a loss ten times the median of 200 steps, twenty times in a row, is divergence
 FIT_CHUNKS = 8192  # chunks that the means, the PCA and the codebooks are fitted on, at least

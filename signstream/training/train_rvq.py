@@ -102,7 +102,7 @@ class Run:
         self._save()
 
     def _validate(self, epoch: int, health: bool) -> bool:
-        from signstream.training.validation import validate
+        from signstream.tasks.rvq.validation import validate
 
         loop, found = self.loop, validate(self.loop, health)
         numbers, loop.budget = found.numbers, found.budget
@@ -143,8 +143,8 @@ class Run:
     def _picture(self, picture) -> None:
         import torch
 
-        from signstream.draw import figure_pixels, save_figure
-        from signstream.training.pictures import reconstruction_animation, reconstruction_sheet
+        from signstream.pictures.figure import figure_pixels, save_figure
+        from signstream.tasks.rvq.pictures import reconstruction_animation, reconstruction_sheet
 
         skeleton, path = self.loop.cache.skeleton, self.folder.samples / f"reconstruction_{self.loop.step:07d}.png"
         figure = reconstruction_sheet(*picture, skeleton)

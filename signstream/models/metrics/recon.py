@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from signstream.data.transforms import local_view, part_centre
 from signstream.skeleton import LEFT_SHOULDER, NUM_JOINTS, RIGHT_SHOULDER, Pair, Part, Skeleton
+from signstream.space import local_view, part_centre
 
 PCK = (0.05, 0.1, 0.2)  # shoulder widths
 MIN_SHOULDERS = 1.0  # pixels; narrower is no measure

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from signstream.data.frontend import box_middle
 from signstream.models.metrics.recon import Sums
+from signstream.space import box_middle
 
 JITTER, SHIFT, LARGER, HIDDEN = CHANGES = ("jitter of 1 px", "shift by a frame", "2 % larger", "5 % of joints hidden")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from signstream.data.lexicon import MOTIONS, ORIENTATIONS, PLACES, Motion, Sentence, Sign, handshape_angles, mouthing
+from signstream.data.synthetic.lexicon import MOTIONS, ORIENTATIONS, PLACES, Motion, Sentence, Sign, handshape_angles, mouthing
 from signstream.skeleton import COCO_WHOLEBODY, FACE, FEET, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
 EYE = 0.093  # eye width in shoulder widths

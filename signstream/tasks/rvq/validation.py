@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from signstream.data.collate import ChunkBatch
-from signstream.data.transforms import assemble, to_pixels
-from signstream.inference.token_format import templates
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
 from signstream.models.metrics.temporal import Smoothness
 from signstream.models.rvq.budget import Budget, worth
+from signstream.space import assemble, to_pixels
+from signstream.tasks.rvq.losses import TERMS, valid_chunks
+from signstream.tokens.format import templates
 from signstream.training.loop import Loop
-from signstream.training.losses import TERMS, valid_chunks
 
 COLLAPSED = {"used": 0.1, "entropy": 0.4}  # shares: fewer codes used, or used less evenly, is a warning
 

@@ -8,17 +8,15 @@ clips are written as frames_512x512/<name>.npy [T, 134, 3]. The same arguments g
 """
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from signstream.data.lexicon import Grammar, Sentence, Sign, lexicon
-from signstream.data.signer import Signer, draw_signer, perform, wander
+from signstream.data.synthetic.lexicon import Grammar, Sentence, Sign, lexicon
+from signstream.data.synthetic.signer import Signer, draw_signer, perform, wander
 from signstream.skeleton import FACE, LEFT_HAND, LEFT_WRIST, NUM_JOINTS, RIGHT_HAND, RIGHT_WRIST
 
 SIZE = 512
@@ -331,39 +329,3 @@ def make_dataset(out: str | Path, clips: int, seed: int = 0, signers: int = 10, 
         readme = README.format(clips=clips, seed=seed, signers=signers, glosses=len(signs), fps=fps)
         (root / "CSL-Daily_README.md").write_text(readme, encoding="utf-8")
     return out
-
-
-def _complain(problem: str) -> int:
-    print(f"error: {problem}", file=sys.stderr)
-    return 2
-
-
-def main(argv: list[str] | None = None) -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m signstream.data.synthetic", description=__doc__, formatter_class=raw)
-    parser.add_argument("--out", required=True, type=Path, help="folder to make; must not exist or be empty")
-    parser.add_argument("--clips", type=int, default=600, help="default 600")
-    parser.add_argument("--seed", type=int, default=0, help="the language is the same for every seed; people and sentences are not (default 0)")
-    parser.add_argument("--signers", type=int, default=10, help="people; every fifth is kept for test_unseen_signer (default 10)")
-    parser.add_argument("--glosses", type=int, help="size of the vocabulary (default: the whole language)")
-    parser.add_argument("--fps", type=float, default=30.0, help="frames a second (default 30)")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    parser.add_argument("--workers", type=int, default=cores, help="processes (default: one a core)")
-    args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a killed run leaves nothing half-written
-    try:
-        make_dataset(**vars(args), quiet=False)
-    except ValueError as error:
-        sys.exit(_complain(str(error)))
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        sys.exit(_complain(f"cannot write --out {args.out}: {error.strerror}{where}; choose a folder that can be written, with room for it"))
-    except BrokenExecutor:
-        sys.exit(_complain("a worker process was killed, most likely for want of memory: ask for fewer --workers; nothing was written"))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(f"wrote {args.clips} clips to {args.out}")
-
-
-if __name__ == "__main__":
-    main()

@@ -23,7 +23,7 @@ from signstream.config import Config, Data
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.datasets import PoseData, load_checked, open_data
 from signstream.data.frontend import SAME_RATE, clean, prepare, sample_at
-from signstream.data.transforms import assemble, num_chunks, to_pixels
+from signstream.data.transforms import num_chunks
 from signstream.inference.export_tokens import counts, groups
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import CachedClip, PoseCache
@@ -31,9 +31,10 @@ from signstream.models.metrics.recon import Reconstruction, Sums, shoulder_width
 from signstream.models.metrics.steadiness import Steadiness, changes, seeded_order
 from signstream.models.metrics.temporal import Smoothness
 from signstream.models.rvq.budget import levels_sent, worth
+from signstream.space import assemble, to_pixels
+from signstream.tasks.rvq.losses import valid_chunks
+from signstream.tasks.rvq.views import Target
 from signstream.training.distributed import Ranks
-from signstream.training.losses import valid_chunks
-from signstream.views import Target
 
 STEADY_CLIPS = 200  # of the split, in a seeded order
 MOST_ITEMS = 1000  # clips, and segments, that the probe may be asked about

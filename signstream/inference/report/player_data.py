@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.data.transforms import to_pixels
-from signstream.draw import frame_limits
-from signstream.inference.measure import read
+from signstream.inference.report.measure import read
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.steadiness import seeded_order
+from signstream.pictures.figure import frame_limits
+from signstream.space import to_pixels
 
 SPAN, MISSING = 32000, -32768
 MOST_FRAMES = 1500  # of all clips together: the page stays under 5 MB

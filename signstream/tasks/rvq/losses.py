@@ -19,8 +19,8 @@ from signstream.config import Config
 from signstream.data.collate import ChunkBatch
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import Skeleton
-from signstream.training.perceptual import Perceptual
-from signstream.views import Target
+from signstream.tasks.rvq.perceptual import Perceptual
+from signstream.tasks.rvq.views import Target
 
 TERMS = ("rec", "commit", "temporal", "usage")
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from signstream.config import Config
 from signstream.data.collate import ChunkBatch
-from signstream.data.transforms import SigningSpace
 from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.models.stgcn import graph_of
 from signstream.skeleton import Part, Skeleton
+from signstream.space import SigningSpace
 
 
 class Target(NamedTuple):

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 import yaml
 
-from signstream import aliases, registry
+from signstream import registry
+from signstream.config import aliases
 
 Ranges = dict[str, tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
@@ -379,19 +380,3 @@ def _check_across(config: Config) -> None:
             raise ValueError(f"imports holds {module!r}: the name of a module is expected, my_signs for a file my_signs.py")
     if not config.experiment_name or "/" in config.experiment_name or config.experiment_name in (".", ".."):
         raise ValueError(f"experiment_name is {config.experiment_name!r}: it names a folder, so letters, digits, - and _ are expected")
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.config", description="Print a config as the programs see it.")
-    parser.add_argument("file", nargs="?", default="configs/default.yaml", help="a YAML file (default: %(default)s)")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    args = parser.parse_args(argv)
-    config = load_config(args.file, args.overrides)
-    print(dump(config), end="")
-    print(f"# data.lookahead: {config.data.lookahead} frames, {config.data.lookahead / config.data.fps:.2f} s (max_gap + smooth)")
-
-
-if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)

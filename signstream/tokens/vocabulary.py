@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from signstream.inference.rle import Row, check_codes, compress, expand, shown
-from signstream.inference.token_format import check_parts, part_letters
+from signstream.tokens.format import check_parts, part_letters
+from signstream.tokens.rle import Row, check_codes, compress, expand, shown
 
 LONGEST_RUN = 32  # chunks; a longer run is written as several, each where the one before ends
 SPECIALS = ("<SIGN>", "</SIGN>", "<SEP>", "<COMMIT>", "<NONE>", *(f"<NC:{k}>" for k in range(1, LONGEST_RUN + 1)))

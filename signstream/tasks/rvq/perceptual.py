@@ -26,7 +26,7 @@ from signstream.skeleton import Skeleton
 if TYPE_CHECKING:
     from signstream.data.collate import ChunkBatch
     from signstream.models.rvq.rvq_model import Output
-    from signstream.views import Target
+    from signstream.tasks.rvq.views import Target
 
 
 class Perceptual:

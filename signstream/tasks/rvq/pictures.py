@@ -20,7 +20,7 @@ MOST_FRAMES = 90  # of the GIF
 
 def reconstruction_sheet(name: str, original: Tensor, again: Tensor, skeleton: Skeleton) -> Figure:
     """Two rows of one crop."""
-    from signstream.draw import Lettering, axes_at, draw_pose, frame_limits, heading, new_figure, show_limits
+    from signstream.pictures.figure import Lettering, axes_at, draw_pose, frame_limits, heading, new_figure, show_limits
 
     original, again = original.numpy(), again.numpy().copy()
     limits = frame_limits(original, aspect=1.0)

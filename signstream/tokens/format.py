@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import Tensor
 
-from signstream.inference.rle import Row, check_codes, compress, expand, shown
 from signstream.skeleton import TAGS
+from signstream.tokens.rle import Row, check_codes, compress, expand, shown
 
 FORMAT = 1
 LONGEST = 1 << 20  # frames, 9.7 hours at 30 a second: a few bytes of text can ask for no more memory than that
