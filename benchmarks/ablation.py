@@ -5,6 +5,7 @@
 The model is quickstart's. Validation split: error in shoulder widths, all parts weighted as in the loss, from all codes and from the first of each
 part alone; of the codebook with the least entropy the share of codes in use and the perplexity. Mean over seeds, and the largest distance from it.
 """
+
 import argparse
 import tempfile
 import time
@@ -50,8 +51,12 @@ def run_loop(config: Config, cache: PoseCache) -> Loop:
 def run(config: Config, cache: PoseCache) -> dict[str, float]:
     loop = run_loop(config, cache)
     numbers = validate(loop, health=True).numbers
-    return {"error": numbers["recon/weighted/local"], "first code": first_code(loop), "used": numbers["codes/worst/used"],
-            "perplexity": numbers["codes/worst/perplexity"]}
+    return {
+        "error": numbers["recon/weighted/local"],
+        "first code": first_code(loop),
+        "used": numbers["codes/worst/used"],
+        "perplexity": numbers["codes/worst/perplexity"],
+    }
 
 
 @torch.no_grad()
@@ -64,7 +69,13 @@ def first_code(loop: Loop) -> float:
         batch, inputs, _ = loop.chunks(batch_of_clips, train=False)
         restored = loop.views.restore(model.detokenise(model.tokenise(inputs)[..., :1]))
         local = {part.name: batch.local(part) for part in skeleton.parts}
-        recon.add({n: v.xy for n, v in local.items()}, restored, {n: v.weight for n, v in local.items()}, batch.place, batch.clip)
+        recon.add(
+            {n: v.xy for n, v in local.items()},
+            restored,
+            {n: v.weight for n, v in local.items()},
+            batch.place,
+            batch.clip,
+        )
     return recon.result()["weighted/local"]
 
 
@@ -85,8 +96,17 @@ def main() -> None:
                 continue
             found, began = [], time.perf_counter()
             for number in range(args.seeds):
-                config = load_config("configs/quickstart.yaml", [f"data.root={root}", f"data.cache={scratch}/cache", f"train.epochs={args.epochs}",
-                                                                 f"train.seed={number}", *options, *args.overrides])
+                config = load_config(
+                    "configs/quickstart.yaml",
+                    [
+                        f"data.root={root}",
+                        f"data.cache={scratch}/cache",
+                        f"train.epochs={args.epochs}",
+                        f"train.seed={number}",
+                        *options,
+                        *args.overrides,
+                    ],
+                )
                 found.append(run(config, PoseCache.open(config.data, quiet=True)))
             cells = []
             for key in names:

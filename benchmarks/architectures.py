@@ -6,6 +6,7 @@ All send three codes of 512 a part for every 8 frames; stgcn sees 8 such chunks 
 and on the real test split: the error in shoulder widths from all codes, each part from its own centre, all parts weighted as in the loss, and the
 hands'. Mean over seeds, and the largest distance from it. Encoding: frames a second through encoder and quantiser. One thread.
 """
+
 import argparse
 import json
 import tempfile
@@ -51,8 +52,14 @@ def measured(options: list[str]) -> dict[str, float]:
     numbers = validate(loop, health=True).numbers
     hands = [numbers[f"recon/{hand}/local"] for hand in ("left_hand", "right_hand")]
     size = sum(weight.numel() for half in (loop.model.encoder, loop.model.decoder) for weight in half.parameters())
-    return {"parameters": size / 1e6, "error": numbers["recon/weighted/local"], "hands": sum(hands) / 2, "used": numbers["codes/worst/used"],
-            "training": seconds, "encoding": encoding_speed(loop)}
+    return {
+        "parameters": size / 1e6,
+        "error": numbers["recon/weighted/local"],
+        "hands": sum(hands) / 2,
+        "used": numbers["codes/worst/used"],
+        "training": seconds,
+        "encoding": encoding_speed(loop),
+    }
 
 
 def cell(values: list[float], form: str) -> str:
@@ -74,18 +81,34 @@ def main() -> None:
         sets = {"synthetic, val": [f"data.root={make_dataset(scratch / 'data', args.clips, seed=0)}"]}
         if args.data.is_dir():
             splits = json.loads((args.data / "split_files.json").read_text(encoding="utf-8"))
-            (scratch / "test.json").write_text(json.dumps({"train": splits["train"], "val": splits["test"]}), encoding="utf-8")
+            (scratch / "test.json").write_text(
+                json.dumps({"train": splits["train"], "val": splits["test"]}), encoding="utf-8"
+            )
             sets["real, test"] = [f"data.root={args.data}", f"data.split_file={scratch / 'test.json'}"]
         for name, root in sets.items():
-            print(f"| {name} | parameters | error | hands | codes used, worst | training s | encoding frames/s |\n|---|---|---|---|---|---|---|")
+            print(
+                f"| {name} | parameters | error | hands | codes used, worst | training s | encoding frames/s |\n|---|---|---|---|---|---|---|"
+            )
             for arch, options in ARCHITECTURES.items():
                 if args.only not in (None, arch):
                     continue
-                shared = [*OPTIONS, *root, f"data.cache={scratch / 'cache'}", f"train.epochs={args.epochs}", *options, *args.overrides]
+                shared = [
+                    *OPTIONS,
+                    *root,
+                    f"data.cache={scratch / 'cache'}",
+                    f"train.epochs={args.epochs}",
+                    *options,
+                    *args.overrides,
+                ]
                 found = [measured([*shared, f"train.seed={number}"]) for number in range(args.seeds)]
                 column = {key: [numbers[key] for numbers in found] for key in found[0]}
-                cells = [cell(column["error"], ".4f"), cell(column["hands"], ".4f"), cell(column["used"], ".0%"), cell(column["training"], ".0f"),
-                         cell(column["encoding"], ",.0f")]
+                cells = [
+                    cell(column["error"], ".4f"),
+                    cell(column["hands"], ".4f"),
+                    cell(column["used"], ".0%"),
+                    cell(column["training"], ".0f"),
+                    cell(column["encoding"], ",.0f"),
+                ]
                 print(f"| {arch} | {column['parameters'][0]:.2f} M | {' | '.join(cells)} |", flush=True)
 
 

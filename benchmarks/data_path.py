@@ -8,6 +8,7 @@ opens the raw .npy of one clip and does all of its processing there, once an epo
   same processing: this repository's own front end and chunking, clip by clip
   plain numpy:     less than that (gaps of any length are closed, one unit a clip, no stand-ins for a missing centre), whole arrays at a time
 """
+
 import argparse
 import contextlib
 import os
@@ -106,7 +107,9 @@ def join_batch(items: list[list[torch.Tensor]]) -> list[torch.Tensor]:
 
 
 def pad_batch(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {name: torch.nn.utils.rnn.pad_sequence([item[name] for item in items], batch_first=True) for name in items[0]}
+    return {
+        name: torch.nn.utils.rnn.pad_sequence([item[name] for item in items], batch_first=True) for name in items[0]
+    }
 
 
 def seconds(work) -> float:
@@ -146,7 +149,9 @@ def main() -> None:
             from signstream.data.synthetic.dataset import make_dataset
 
             args.data = str(scratch / "signer")
-            made = seconds(lambda: make_dataset(args.data, clips=args.clips, seed=0, workers=len(os.sched_getaffinity(0))))
+            made = seconds(
+                lambda: make_dataset(args.data, clips=args.clips, seed=0, workers=len(os.sched_getaffinity(0)))
+            )
         data = load_config(None, [f"data.root={args.data}", f"data.cache={scratch / 'cache'}"]).data
         built = seconds(lambda: PoseCache.open(data, quiet=True))
         cache, source = PoseCache.open(data, quiet=True), CSLDaily(data)
@@ -154,9 +159,15 @@ def main() -> None:
         frames = sum(cache.clips[i].length for i in cache.split("train"))
         sides = {"raw .npy, read alone": lambda: read_raw(source, names)}
         for workers in (0, 2):
-            sides[f"per item, same processing, {workers} workers"] = lambda w=workers: per_item(SameProcessing(source, names, data), join_batch, w)
-            sides[f"per item, plain numpy, {workers} workers"] = lambda w=workers: per_item(PlainNumpy(source, names, data), pad_batch, w)
-            sides[f"cached chunks on {device}, {workers} workers"] = lambda w=workers: cached(cache, replace(data, workers=w), device)
+            sides[f"per item, same processing, {workers} workers"] = lambda w=workers: per_item(
+                SameProcessing(source, names, data), join_batch, w
+            )
+            sides[f"per item, plain numpy, {workers} workers"] = lambda w=workers: per_item(
+                PlainNumpy(source, names, data), pad_batch, w
+            )
+            sides[f"cached chunks on {device}, {workers} workers"] = lambda w=workers: cached(
+                cache, replace(data, workers=w), device
+            )
         times = {name: [] for name in sides}
         for _ in range(args.repeats):
             for name, work in sides.items():
@@ -171,7 +182,10 @@ def main() -> None:
         for workers in (0, 2):
             ratio = rate[f"cached chunks on {device}, {workers} workers"] / rate[f"per item, {kind}, {workers} workers"]
             print(f"cached / per item, {kind}, {workers} workers: {ratio:.1f} x")
-        best = [max(rate[f"{side}, {workers} workers"] for workers in (0, 2)) for side in (f"cached chunks on {device}", f"per item, {kind}")]
+        best = [
+            max(rate[f"{side}, {workers} workers"] for workers in (0, 2))
+            for side in (f"cached chunks on {device}", f"per item, {kind}")
+        ]
         print(f"cached / per item, {kind}, each with the workers that suit it: {best[0] / best[1]:.1f} x")
 
 

@@ -6,6 +6,7 @@ Each process has one thread and a share of the clips, as export_tokens under tor
 the config's codes_per_chunk, with holding. "forward": the passes that these need, alone: one encoding, and for the budget a decoding from every
 number of levels. Medians over turns; times real time at the config's frame rate.
 """
+
 import argparse
 import multiprocessing
 import statistics
@@ -29,7 +30,9 @@ def export(tokenizer: Tokenizer, cache: PoseCache, clips: list[int], out: Path) 
     form = Form(tokenizer.parts, "chunk", tokenizer.hold > 0)
     with out.open("wb") as file:
         for group in groups(cache, clips):
-            for i, tokens in zip(group, tokenizer.encode_prepared([cache.frames(i) for i in group], [cache.clips[i].name for i in group])):
+            for i, tokens in zip(
+                group, tokenizer.encode_prepared([cache.frames(i) for i in group], [cache.clips[i].name for i in group])
+            ):
                 file.write(form.row(i, tokens, ""))
 
 
@@ -47,8 +50,12 @@ def work(state: Path, pairs: int, number: int, processes: int, out: Path, barrie
     cache = PoseCache.open(tokenizer.config.data, quiet=True)
     clips = cache.split("train")[number::processes]
     budget = tokenizer.codes_per_chunk, tokenizer.hold
-    inputs = [tokenizer.views.of(make_chunks(pack([cache.frames(i) for i in group], group), cache.skeleton, tokenizer.config.data))[0]
-              for group in groups(cache, clips)]
+    inputs = [
+        tokenizer.views.of(
+            make_chunks(pack([cache.frames(i) for i in group], group), cache.skeleton, tokenizer.config.data)
+        )[0]
+        for group in groups(cache, clips)
+    ]
     for turn in range(pairs + 1):  # the first warms up
         for name, (rate, hold) in (("all codes", ("full", 0.0)), ("budget", budget)):
             tokenizer.codes_per_chunk, tokenizer.hold = rate, hold
@@ -74,13 +81,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         tokenizer, cache = untrained(args.config, args.overrides, scratch, args.clips)
-        checkpoint.save({"step": 0, "config": to_dict(tokenizer.config), "model": tokenizer.model.state_dict(),
-                         "space": tokenizer.views.space.state_dict(), "budget": tokenizer.budget.state_dict()}, scratch / "state.pt")
+        checkpoint.save(
+            {
+                "step": 0,
+                "config": to_dict(tokenizer.config),
+                "model": tokenizer.model.state_dict(),
+                "space": tokenizer.views.space.state_dict(),
+                "budget": tokenizer.budget.state_dict(),
+            },
+            scratch / "state.pt",
+        )
         frames, fps = sum(cache.clips[i].length for i in cache.split("train")), tokenizer.config.data.fps
         context = multiprocessing.get_context("spawn")
         barrier, times = context.Barrier(args.processes), context.Queue()
-        jobs = [context.Process(target=work, args=(scratch / "state.pt", args.pairs, n, args.processes, scratch / f"{n}.rows", barrier, times))
-                for n in range(args.processes)]
+        jobs = [
+            context.Process(
+                target=work,
+                args=(scratch / "state.pt", args.pairs, n, args.processes, scratch / f"{n}.rows", barrier, times),
+            )
+            for n in range(args.processes)
+        ]
         for job in jobs:
             job.start()
         found: dict[str, list[float]] = {}

@@ -5,6 +5,7 @@
 A model of the config's size with codebooks made from its own latents; its weights are not trained, which costs the same. It is fed frame by frame.
 Printed: milliseconds of the pushes that finish a chunk and of the others (half of them, 95 and 99 of 100 are faster), and the lookahead.
 """
+
 import argparse
 import tempfile
 import time
@@ -56,8 +57,10 @@ def main() -> None:
         half, most, nearly = np.quantile(spent, (0.5, 0.95, 0.99))
         print(f"{name:16} p50 {half:7.2f} ms   p95 {most:7.2f} ms   p99 {nearly:7.2f} ms   ({len(spent)} of them)")
     data = tokenizer.config.data
-    print(f"a chunk lasts {1e3 * data.chunk_len / data.fps:.0f} ms; the lookahead is {data.lookahead} frames; "
-          f"codes a chunk: {tokenizer.codes_per_chunk}")
+    print(
+        f"a chunk lasts {1e3 * data.chunk_len / data.fps:.0f} ms; the lookahead is {data.lookahead} frames; "
+        f"codes a chunk: {tokenizer.codes_per_chunk}"
+    )
 
 
 if __name__ == "__main__":

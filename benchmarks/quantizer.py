@@ -6,6 +6,7 @@
 exact search has to do. A training step is forward, backward and the update of the codebooks. Sides take turns; ratios are medians over pairs.
 The library is measured where it is installed.
 """
+
 import argparse
 import statistics
 import time
@@ -30,7 +31,9 @@ def ours(latents: torch.Tensor, codes: int) -> ResidualQuantizer:
 
 
 def train_ours(quantizer: ResidualQuantizer, latents: torch.Tensor) -> None:
-    out = quantizer.train()(latents.requires_grad_(), watched=torch.arange(latents.shape[1]) % 8 == 0)  # as the losses choose them
+    out = quantizer.train()(
+        latents.requires_grad_(), watched=torch.arange(latents.shape[1]) % 8 == 0
+    )  # as the losses choose them
     (out.quantized.sum() + out.commit.mean() + out.usage.sum()).backward()
     quantizer.update(out.statistics)
 
@@ -38,8 +41,18 @@ def train_ours(quantizer: ResidualQuantizer, latents: torch.Tensor) -> None:
 def theirs(latents: torch.Tensor, codes: int) -> list:
     from vector_quantize_pytorch import ResidualVQ
 
-    made = [ResidualVQ(dim=DIM, num_quantizers=LEVELS, codebook_size=codes, decay=0.99, kmeans_init=True, kmeans_iters=2, threshold_ema_dead_code=1)
-            for _ in range(PARTS)]
+    made = [
+        ResidualVQ(
+            dim=DIM,
+            num_quantizers=LEVELS,
+            codebook_size=codes,
+            decay=0.99,
+            kmeans_init=True,
+            kmeans_iters=2,
+            threshold_ema_dead_code=1,
+        )
+        for _ in range(PARTS)
+    ]
     for part, quantizer in enumerate(made):
         quantizer.train()(latents[part, None].detach())
     return made
@@ -86,6 +99,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         import vector_quantize_pytorch  # noqa: F401
+
         library = True
     except ImportError:
         library = False
@@ -102,10 +116,23 @@ def main() -> None:
                     times[name].append(seconds(work))
 
             def ratio(a: str, b: str, times=times) -> str:
-                return f"{statistics.median(x / y for x, y in zip(times[a], times[b])):16.2f} x" if a in times else f"{'-':>18}"
+                return (
+                    f"{statistics.median(x / y for x, y in zip(times[a], times[b])):16.2f} x"
+                    if a in times
+                    else f"{'-':>18}"
+                )
 
-            pairs = (("ours, eval", "products"), ("ours, train", "products"), ("library, eval", "ours, eval"), ("library, train", "ours, train"))
-            print(f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}" + "".join(ratio(*pair) for pair in pairs), flush=True)
+            pairs = (
+                ("ours, eval", "products"),
+                ("ours, train", "products"),
+                ("library, eval", "ours, eval"),
+                ("library, train", "ours, train"),
+            )
+            print(
+                f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}"
+                + "".join(ratio(*pair) for pair in pairs),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

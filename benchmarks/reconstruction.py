@@ -10,6 +10,7 @@ out. Each clip's place and one unit length come from the original for both. --wi
 and scores those: strangers. Prints errors in shoulder widths (local: each part from its own centre), ratios, bits a second, and how many codes are in
 use. --keep saves the trained model; where the file is there already, it is scored without training.
 """
+
 import argparse
 import json
 import math
@@ -41,13 +42,27 @@ from signstream.training.distributed import Ranks, start
 from signstream.training.loop import Loop
 
 PARTS = ("face", "left_hand", "right_hand", "body")
-CODES = 13.6  # of 8 bits, a chunk on average: the reference's 12 of 10 bits less what it takes to say how many there are
+CODES = (
+    13.6  # of 8 bits, a chunk on average: the reference's 12 of 10 bits less what it takes to say how many there are
+)
 OPTIONS = [
-    "data.body_parts={face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}", "data.fps=25", "data.smooth=0",
-    "data.augment.affine=0.1", "data.augment.calm=0.25",
-    "model.arch=mlp", "model.encoder_latent_dim=512", "model.latent_dim=64",
-    "model.rvq.codebook_size=256", "model.rvq.levels=8", "model.rvq.level_dropout=0.5", "model.rvq.temporal_loss_alpha=0", "model.rvq.usage_reg=0.05",
-    "train.amp=fp32", "train.lr=0.001", "train.clips_per_step=64", "train.warmup_steps=400",
+    "data.body_parts={face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17]}",
+    "data.fps=25",
+    "data.smooth=0",
+    "data.augment.affine=0.1",
+    "data.augment.calm=0.25",
+    "model.arch=mlp",
+    "model.encoder_latent_dim=512",
+    "model.latent_dim=64",
+    "model.rvq.codebook_size=256",
+    "model.rvq.levels=8",
+    "model.rvq.level_dropout=0.5",
+    "model.rvq.temporal_loss_alpha=0",
+    "model.rvq.usage_reg=0.05",
+    "train.amp=fp32",
+    "train.lr=0.001",
+    "train.clips_per_step=64",
+    "train.warmup_steps=400",
     "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
 WORTH = "train.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought
@@ -61,8 +76,11 @@ def without(root: Path, prefix: str, folder: Path) -> Path:
     folder.mkdir()
     for name in ("frames_512x512", "annotations.json"):
         (folder / name).symlink_to((root / name).resolve())
-    parted = {"train": [n for n in splits["train"] if not n.startswith(prefix)], "val": [n for n in splits["val"] if not n.startswith(prefix)],
-              "test": [n for n in names if n.startswith(prefix)]}
+    parted = {
+        "train": [n for n in splits["train"] if not n.startswith(prefix)],
+        "val": [n for n in splits["val"] if not n.startswith(prefix)],
+        "test": [n for n in names if n.startswith(prefix)],
+    }
     (folder / "split_files.json").write_text(json.dumps(parted), encoding="utf-8")
     return folder
 
@@ -84,7 +102,10 @@ def trained(config: Config, cache: PoseCache, kind: type[Loop] = Loop) -> Loop:
                 loop.train_step(clips)
             if loop.epoch % max(config.train.epochs // 10, 1) == 0:
                 minutes = (time.perf_counter() - began) / 60
-                print(f"  epoch {loop.epoch}: rec {loop.take_window()['rec']:.3f}, {minutes:.1f} minutes on {ranks.threads} threads", flush=True)
+                print(
+                    f"  epoch {loop.epoch}: rec {loop.take_window()['rec']:.3f}, {minutes:.1f} minutes on {ranks.threads} threads",
+                    flush=True,
+                )
         loop.budget = validate(loop, False).budget
         return loop
 
@@ -135,7 +156,9 @@ def reconstruct(loop: Loop, data: Path, out: Path, draw: Draw) -> Path:
     for index in cache.split("test"):
         clip, batch = cache.clips[index], chunks_of(loop, index)
         views = loop.views.restore(draw(batch))
-        poses = assemble({name: batch.split(view)[index] for name, view in views.items()}, cache.skeleton, loop.views.space)
+        poses = assemble(
+            {name: batch.split(view)[index] for name, view in views.items()}, cache.skeleton, loop.views.space
+        )
         original = np.load(data / "frames_512x512" / f"{clip.name}.npy")[:, -133:]
         np.save(out / f"{clip.name}.npy", in_pixels(poses, cache.frames(index), original, clip.fps / config.data.fps))
     return out
@@ -165,7 +188,9 @@ def priced(loop: Loop, split: str) -> Tokenizer:
     tokenizer.losses = Losses(load_config(None, [WORTH], loop.config), loop.parts)
     for clip in loop.cache.split(split):
         inputs, targets = loop.views.of(chunks_of(loop, clip))
-        worths.append(worth(tokenizer.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets)))
+        worths.append(
+            worth(tokenizer.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets))
+        )
         visible.append(valid_chunks(targets).T)
     tokenizer.budget = Budget.fit(torch.cat(worths), loop.model.quantizer.levels, torch.cat(visible))
     tokenizer.hold = 0.0
@@ -187,26 +212,54 @@ def cost(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor], tokens: Path, rle
             for tag, entry in ((tag, row[tag]) for row in rows for tag in tags if tag in row):
                 said[tag][tuple(entry) if entry[:1] == ["NC"] else len(entry)] += 1
             seconds += clip.length / data.fps
-            out.write(json.dumps({"video_name": clip.name, "fps": data.fps, "chunk_len": data.chunk_len, "num_frames": clip.length, "tokens": rows,
-                                  "meta": {"codebook_size": loop.config.model.rvq.codebook_size}}) + "\n")
-    return sum(-count * math.log2(count / found.total()) for found in said.values() for count in found.values()) / seconds
+            out.write(
+                json.dumps(
+                    {
+                        "video_name": clip.name,
+                        "fps": data.fps,
+                        "chunk_len": data.chunk_len,
+                        "num_frames": clip.length,
+                        "tokens": rows,
+                        "meta": {"codebook_size": loop.config.model.rvq.codebook_size},
+                    }
+                )
+                + "\n"
+            )
+    return (
+        sum(-count * math.log2(count / found.total()) for found in said.values() for count in found.values()) / seconds
+    )
 
 
 def scored(bench: Path, data: Path, out: Path, tokens: Path | None = None) -> dict:
-    command = [sys.executable, str(bench / "score_reconstruction.py"), "--reference", str(data), "--split", "test", "--reconstructed", str(out),
-               *(["--tokens", str(tokens)] if tokens else [])]
+    command = [
+        sys.executable,
+        str(bench / "score_reconstruction.py"),
+        "--reference",
+        str(data),
+        "--split",
+        "test",
+        "--reconstructed",
+        str(out),
+        *(["--tokens", str(tokens)] if tokens else []),
+    ]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def table(columns: dict[str, dict]) -> str:
     """Errors of each column; the ratio of the first to the last."""
+
     def values(name: str) -> list[float]:
-        return [column[name] if name in column else column[name.split("/")[0]].get("local", float("nan")) for column in columns.values()]
+        return [
+            column[name] if name in column else column[name.split("/")[0]].get("local", float("nan"))
+            for column in columns.values()
+        ]
 
     lines = [" " * 12 + "".join(f"{name:>15}" for name in (*columns, "first / last"))]
     for name in ("mean_local", "hands_local", *(f"{part}/local" for part in PARTS)):
         row = values(name)
-        lines.append(f"{name.split('/')[0]:12}" + "".join(f"{value:15.4f}" for value in row) + f"{row[0] / row[-1]:15.2f}")
+        lines.append(
+            f"{name.split('/')[0]:12}" + "".join(f"{value:15.4f}" for value in row) + f"{row[0] / row[-1]:15.2f}"
+        )
     return "\n".join(lines)
 
 
@@ -227,7 +280,9 @@ def main() -> None:
     parser.add_argument("--bench", type=Path, default=Path("../shared/bench"))
     parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--without", metavar="PREFIX", help="strangers: train without these clips, score them")
-    parser.add_argument("--alone", type=int, metavar="EPOCHS", help="only the network, without codes, for so many epochs")
+    parser.add_argument(
+        "--alone", type=int, metavar="EPOCHS", help="only the network, without codes, for so many epochs"
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="where to keep the trained model")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     args = parser.parse_intermixed_args()
@@ -240,22 +295,46 @@ def main() -> None:
         cache = PoseCache.open(config.data, quiet=True)
         if args.alone:
             loop = trained(config, cache, Alone)
-            draws = {"network": lambda batch: loop.model.decode(loop.model.encode(loop.views.of(batch)[0])), "PCA": pca(loop)}
-            columns = {name: scored(args.bench, data, reconstruct(loop, data, scratch / name, draw)) for name, draw in draws.items()}
+            draws = {
+                "network": lambda batch: loop.model.decode(loop.model.encode(loop.views.of(batch)[0])),
+                "PCA": pca(loop),
+            }
+            columns = {
+                name: scored(args.bench, data, reconstruct(loop, data, scratch / name, draw))
+                for name, draw in draws.items()
+            }
             print(f"{config.model.latent_dim} numbers a part and chunk, no codes\n{table(columns)}")
             return
-        subprocess.run([sys.executable, str(args.bench / "baseline_pca_rvq.py"), "--data", str(data), "--split", "test",
-                        "--out", str(scratch / "reference")], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                str(args.bench / "baseline_pca_rvq.py"),
+                "--data",
+                str(data),
+                "--split",
+                "test",
+                "--out",
+                str(scratch / "reference"),
+            ],
+            check=True,
+        )
         reference = scored(args.bench, data, scratch / "reference", scratch / "reference" / "tokens.jsonl")
         loop = kept(args.keep, config, cache)
         tokenizer = priced(loop, "test")
         tokenizer.codes_per_chunk = CODES
         codes_of = spoken(loop, tokenizer)
         lengths = cost(loop, codes_of, scratch / "ours.jsonl")
-        ours = scored(args.bench, data, reconstruct(loop, data, scratch / "ours", from_codes(loop, codes_of)), scratch / "ours.jsonl")
+        ours = scored(
+            args.bench,
+            data,
+            reconstruct(loop, data, scratch / "ours", from_codes(loop, codes_of)),
+            scratch / "ours.jsonl",
+        )
         print(table({"ours": ours, "reference": reference}))
         bits, theirs = ours["tokens"]["bits_per_s"], reference["tokens"]["bits_per_s"]
-        print(f"bits/s: ours {bits:.0f}, and {lengths:.0f} for how many there are: {bits + lengths:.0f}; the reference {theirs:.0f}")
+        print(
+            f"bits/s: ours {bits:.0f}, and {lengths:.0f} for how many there are: {bits + lengths:.0f}; the reference {theirs:.0f}"
+        )
         health = use(loop)
         for level in range(config.model.rvq.levels):
             shares = ", ".join(f"{part} {health[f'codes/{part}/{level}/used']:.1%}" for part in PARTS)

@@ -7,6 +7,7 @@ prepared frames, or codes, on one thread and on two, and they take turns. "PyTor
 network that is exported; it needs a C++ compiler. Printed: the median milliseconds of a call with so many chunks, and how many times as fast as
 PyTorch in the same turn it is (median over turns). Compiling takes most of the time: `--skip-compiled` leaves it out.
 """
+
 import argparse
 import statistics
 import tempfile
@@ -30,7 +31,10 @@ Job = Callable[[], object]
 def contenders(tokenizer: Tokenizer, kind: str, file: bytes, inputs: Tensor, compiled: bool) -> dict[str, Job | str]:
     """{name: a call, or the reason why there is none}, on this process's threads."""
     eager = partial(encode if kind == "encoder" else Tokenizer.decode_codes, tokenizer, inputs)
-    found: dict[str, Job | str] = {"PyTorch": eager, "ONNX Runtime": partial(read(file, threads=torch.get_num_threads()).run, inputs)}
+    found: dict[str, Job | str] = {
+        "PyTorch": eager,
+        "ONNX Runtime": partial(read(file, threads=torch.get_num_threads()).run, inputs),
+    }
     if compiled:
         network = torch.compile(make_network(tokenizer, kind), dynamic=False)
         try:
@@ -58,7 +62,9 @@ def turns(jobs: dict[str, Job], rounds: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/default.yaml")
-    parser.add_argument("--chunks", type=int, default=1, help="in a call (default: %(default)s, as a live stream has them)")
+    parser.add_argument(
+        "--chunks", type=int, default=1, help="in a call (default: %(default)s, as a live stream has them)"
+    )
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--skip-compiled", action="store_true", help="without torch.compile")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
@@ -67,7 +73,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = untrained(args.config, args.overrides, Path(scratch), 16)[0]
     windows = -(-args.chunks // tokenizer.config.data.window)
-    print(f"{args.config}: calls with {windows * tokenizer.config.data.window} chunks, medians of {args.rounds} turns; torch {torch.__version__}")
+    print(
+        f"{args.config}: calls with {windows * tokenizer.config.data.window} chunks, medians of {args.rounds} turns; torch {torch.__version__}"
+    )
     for kind, draw in (("encoder", random_poses), ("decoder", random_codes)):
         inputs, file = draw(tokenizer, windows), export(tokenizer, kind, "onnx")
         verdict = check(read(file), tokenizer, [])
@@ -78,7 +86,11 @@ def main() -> None:
                 found = contenders(tokenizer, kind, file, inputs, not args.skip_compiled)
                 spent = turns({name: job for name, job in found.items() if callable(job)}, args.rounds)
             for name, job in found.items():
-                told = job if isinstance(job, str) else f"{statistics.median(spent[name]):8.2f} ms   {gain(spent, name):5.2f} times as fast"
+                told = (
+                    job
+                    if isinstance(job, str)
+                    else f"{statistics.median(spent[name]):8.2f} ms   {gain(spent, name):5.2f} times as fast"
+                )
                 print(f"{kind}, {threads} thread{'s' * (threads > 1)}: {name:12} {told}", flush=True)
 
 

@@ -10,6 +10,7 @@ Lengths are in shoulder widths of the clip (its median), times in seconds by eac
 gaps, not for speeds. A joint below score 0.3 is missing. Each part's motion is relative to its centre joint, the wrists' to the nose. The
 reference error is that of PCA and residual k-means, fitted on a set's train split and scored on its test split by the two programs in --bench.
 """
+
 import argparse
 import json
 import subprocess
@@ -20,7 +21,18 @@ from pathlib import Path
 import numpy as np
 
 from signstream.data.synthetic.dataset import make_dataset
-from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, NOSE, NOSE_TIP, RIGHT_HAND, RIGHT_SHOULDER, RIGHT_WRIST
+from signstream.skeleton import (
+    COCO_WHOLEBODY,
+    FACE,
+    LEFT_HAND,
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    NOSE,
+    NOSE_TIP,
+    RIGHT_HAND,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+)
 
 VISIBLE = 0.3
 BODY_TOP = 11  # nose to wrists: hips and legs stand still or are out of the picture
@@ -40,10 +52,16 @@ def read_clips(root: Path, split: str, kind: str | None) -> list[tuple[np.ndarra
     if not (root / "split_files.json").is_file():
         raise ValueError(f"{root} has no split_files.json: a data set in CSL-Daily's layout is needed")
     notes = json.loads((root / "annotations.json").read_text(encoding="utf-8"))
-    names = [n for n in json.loads((root / "split_files.json").read_text(encoding="utf-8"))[split] if kind is None or notes[n].get("kind") == kind]
+    names = [
+        n
+        for n in json.loads((root / "split_files.json").read_text(encoding="utf-8"))[split]
+        if kind is None or notes[n].get("kind") == kind
+    ]
     if not names:
         raise ValueError(f"{root}: split {split!r} has no clip of kind {kind!r}")
-    return [(np.load(root / "frames_512x512" / f"{n}.npy", allow_pickle=False)[:, 1:], notes[n].get("fps")) for n in names]
+    return [
+        (np.load(root / "frames_512x512" / f"{n}.npy", allow_pickle=False)[:, 1:], notes[n].get("fps")) for n in names
+    ]
 
 
 def shoulder_width(pose: np.ndarray) -> float:
@@ -72,6 +90,7 @@ def motion_of(pose: np.ndarray, unit: float, fps: float, joints, centre: int) ->
 
 def lengths_of(pose: np.ndarray, unit: float) -> dict[str, np.ndarray]:
     """Lengths over the shoulder width, one a frame: eye, palm (wrist to middle knuckle), whole hand (wrist to the middle finger's tip)."""
+
     def apart(a: int, b: int) -> np.ndarray:
         seen = (pose[:, [a, b], 2] > VISIBLE).all(1)
         return np.linalg.norm(pose[seen, a, :2] - pose[seen, b, :2], axis=-1) / unit
@@ -98,7 +117,7 @@ def measure(clips: list) -> dict[str, float]:
         for name, values in lengths_of(pose, unit).items():
             pool.setdefault(name, []).append(values)
         for name, start in (("left hand", LEFT_HAND), ("right hand", RIGHT_HAND)):
-            gone = (pose[:, start:start + 21, 2] <= VISIBLE).all(1)
+            gone = (pose[:, start : start + 21, 2] <= VISIBLE).all(1)
             hand_frames[name].append(gone)
             pool.setdefault(f"{name}: gap, seconds", []).append(gaps_of(gone) / (fps or 25.0))
         for name, joints in (("body", range(BODY_TOP)), ("face", range(FACE, LEFT_HAND))):
@@ -121,11 +140,24 @@ def reference_error(root: Path, bench: Path, split: str) -> dict[str, float]:
     """PCA and residual k-means from `root`'s train split to `split`: part -> error in shoulder widths."""
     with tempfile.TemporaryDirectory() as out:
         fit = [sys.executable, str(bench / "baseline_pca_rvq.py"), "--data", str(root), "--split", split, "--out", out]
-        score = [sys.executable, str(bench / "score_reconstruction.py"), "--reference", str(root), "--split", split, "--reconstructed", out]
+        score = [
+            sys.executable,
+            str(bench / "score_reconstruction.py"),
+            "--reference",
+            str(root),
+            "--split",
+            split,
+            "--reconstructed",
+            out,
+        ]
         subprocess.run(fit, check=True)
         report = json.loads(subprocess.run(score, check=True, capture_output=True, text=True).stdout)
     parts = {f"reference error: {p}": report[p]["local"] for p in ("body", "face", "left_hand", "right_hand")}
-    return {**parts, "reference error: hands_local": report["hands_local"], "reference error: mean_local": report["mean_local"]}
+    return {
+        **parts,
+        "reference error: hands_local": report["hands_local"],
+        "reference error: mean_local": report["mean_local"],
+    }
 
 
 def verdict(synthetic: float, real: float) -> tuple[str, str]:
@@ -162,10 +194,21 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, default=Path("../shared/data/realsign"))
     parser.add_argument("--synthetic", type=Path, help="a synthetic data set (default: make one in a temporary folder)")
-    parser.add_argument("--bench", type=Path, default=Path("../shared/bench"), help="folder with the reference and its scorer")
-    parser.add_argument("--kind", default="continuous", help="the second table compares with real clips of this kind alone; none: no second table")
+    parser.add_argument(
+        "--bench", type=Path, default=Path("../shared/bench"), help="folder with the reference and its scorer"
+    )
+    parser.add_argument(
+        "--kind",
+        default="continuous",
+        help="the second table compares with real clips of this kind alone; none: no second table",
+    )
     parser.add_argument("--split", default="train", help="split that the statistics are taken from")
-    parser.add_argument("--clips", type=int, default=340, help="clips to make: 340 give about as many frames to train on as the real set")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=340,
+        help="clips to make: 340 give about as many frames to train on as the real set",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-reference", action="store_true", help="leave out the reference error (minutes)")
     args = parser.parse_args(argv)

@@ -6,6 +6,7 @@ The plain version calls nn.TransformerEncoder part by part and has one ResidualV
 loss, backward, clipping, AdamW and the codebooks' update. Printed: milliseconds, the ratio pair by pair, and what the step's matrix products
 alone would take at the rate of a large product measured in the same run. On a GPU bf16 is printed beside fp32.
 """
+
 import argparse
 import statistics
 import time
@@ -22,12 +23,16 @@ from signstream.tasks.rvq.views import part_graph, part_shapes
 class Plain(nn.Module):
     """The same model as one would write it first."""
 
-    def __init__(self, joints: list[int], frames: int, width: int, layers: int, latent: int, levels: int, codes: int) -> None:
+    def __init__(
+        self, joints: list[int], frames: int, width: int, layers: int, latent: int, levels: int, codes: int
+    ) -> None:
         super().__init__()
         from vector_quantize_pytorch import ResidualVQ
 
         def trunk() -> nn.Module:
-            layer = nn.TransformerEncoderLayer(width, width // 32, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+            layer = nn.TransformerEncoderLayer(
+                width, width // 32, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
             return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
         self.frames, self.joints, self.width = frames, joints, width
@@ -38,7 +43,9 @@ class Plain(nn.Module):
         self.part_type = nn.Parameter(torch.zeros(2, len(joints), width))
         self.frame = nn.Parameter(torch.zeros(2, frames, width))
         options = {"decay": 0.99, "kmeans_init": True, "kmeans_iters": 2, "threshold_ema_dead_code": 1}
-        self.quantizers = nn.ModuleList(ResidualVQ(dim=latent, num_quantizers=levels, codebook_size=codes, **options) for _ in joints)
+        self.quantizers = nn.ModuleList(
+            ResidualVQ(dim=latent, num_quantizers=levels, codebook_size=codes, **options) for _ in joints
+        )
 
     def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
         loss = torch.zeros(())
@@ -58,7 +65,9 @@ def step_plain(model: Plain, optimizer: torch.optim.Optimizer, views: list[torch
     optimizer.zero_grad(set_to_none=True)
 
 
-def step_ours(model: RVQModel, optimizer: torch.optim.Optimizer, views: list[torch.Tensor], dtype: torch.dtype | None = None) -> None:
+def step_ours(
+    model: RVQModel, optimizer: torch.optim.Optimizer, views: list[torch.Tensor], dtype: torch.dtype | None = None
+) -> None:
     with torch.autocast(views[0].device.type, dtype=dtype, enabled=dtype is not None):
         out = model(views, watched=torch.arange(len(views[0]), device=views[0].device) % 8 == 0)
     loss = sum(nn.functional.huber_loss(y.float(), v[..., :2], delta=0.1) for y, v in zip(out.views, views))
@@ -112,16 +121,40 @@ def main() -> None:
     config = load_config("configs/default.yaml", [f"model.arch={args.arch}"])
     model_config, frames = config.model, config.data.chunk_len
     shapes = part_shapes(COCO_WHOLEBODY, share_hands=True)
-    views = [torch.cat((torch.randn(args.chunks, frames, s.joints, 2), torch.ones(args.chunks, frames, s.joints, 1)), -1).to(device) for s in shapes]
-    ours = RVQModel(shapes, [3] * len(shapes), frames, model_config, graphs=[part_graph(part) for part in COCO_WHOLEBODY.parts]).to(device).train()
-    ours.quantizer.initialise(ours.encode(views).detach(), torch.ones(len(shapes), args.chunks, dtype=torch.bool, device=device), iterations=2)
+    views = [
+        torch.cat((torch.randn(args.chunks, frames, s.joints, 2), torch.ones(args.chunks, frames, s.joints, 1)), -1).to(
+            device
+        )
+        for s in shapes
+    ]
+    ours = (
+        RVQModel(
+            shapes, [3] * len(shapes), frames, model_config, graphs=[part_graph(part) for part in COCO_WHOLEBODY.parts]
+        )
+        .to(device)
+        .train()
+    )
+    ours.quantizer.initialise(
+        ours.encode(views).detach(), torch.ones(len(shapes), args.chunks, dtype=torch.bool, device=device), iterations=2
+    )
     optimizer = torch.optim.AdamW(ours.parameters())
     sides = {"ours": lambda: step_ours(ours, optimizer, views)}
     if device == "cuda":
         sides["ours, bf16"] = lambda: step_ours(ours, optimizer, views, torch.bfloat16)
     try:
-        plain = Plain([s.joints for s in shapes], frames, model_config.encoder_latent_dim, model_config.encoder_layer, model_config.latent_dim, 3,
-                      model_config.rvq.codebook_size).to(device).train()
+        plain = (
+            Plain(
+                [s.joints for s in shapes],
+                frames,
+                model_config.encoder_latent_dim,
+                model_config.encoder_layer,
+                model_config.latent_dim,
+                3,
+                model_config.rvq.codebook_size,
+            )
+            .to(device)
+            .train()
+        )
         plain_optimizer = torch.optim.AdamW(plain.parameters())
         sides["plain"] = lambda: step_plain(plain, plain_optimizer, views)
     except ImportError:
@@ -137,7 +170,9 @@ def main() -> None:
     if "plain" in times:
         print(f"plain / ours {statistics.median(p / o for p, o in zip(times['plain'], times['ours'])):9.2f} x")
     bare = products(ours, views) / gemm_rate(device)
-    print(f"products     {bare * 1e3:9.1f} ms at the rate of a large product; a step is {statistics.median(times['ours']) / bare:.2f} times that")
+    print(
+        f"products     {bare * 1e3:9.1f} ms at the rate of a large product; a step is {statistics.median(times['ours']) / bare:.2f} times that"
+    )
 
 
 if __name__ == "__main__":

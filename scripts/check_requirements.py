@@ -1,7 +1,8 @@
 """Says in a line why this Python does not meet requirements.txt, and exits with 1; silent and 0 if it does.
 
-    python scripts/check_requirements.py requirements.txt
+python scripts/check_requirements.py requirements.txt
 """
+
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version

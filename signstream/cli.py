@@ -2,6 +2,7 @@
 
 SIGNSTREAM_DEBUG=1 shows the traceback all the same.
 """
+
 from __future__ import annotations
 
 import os
@@ -14,7 +15,9 @@ def run(main: Callable[[], int | None]) -> None:
         code = main()
         sys.stdout.flush()
     except (ValueError, OSError) as error:
-        if os.environ.get("SIGNSTREAM_DEBUG") or isinstance(error, UnicodeError):  # what cannot be printed is our mistake
+        if os.environ.get("SIGNSTREAM_DEBUG") or isinstance(
+            error, UnicodeError
+        ):  # what cannot be printed is our mistake
             raise
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left (`| head`): not our error

@@ -12,6 +12,7 @@
 The config keeps what was imported, so a checkpoint can say what it needs. But a module runs only when the user names it, with `--import` or under
 `imports` in a config file: never because a checkpoint says so, since that may be anybody's. Imports nothing of ours.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -31,7 +32,10 @@ LOSSES: dict[str, Any] = {}
 TABLES = {"layout": LAYOUTS, "arch": ARCHS, "loss": LOSSES}
 KEYS = {"layout": "data.layout", "arch": "model.arch", "loss": "train.losses"}
 BUILT_IN = {"layout": ("csl_daily", "npz"), "arch": ("transformer", "mlp", "stgcn"), "loss": ()}
-TAKEN = {**BUILT_IN, "loss": ("loss", "rec", "commit", "temporal", "usage", "perceptual", "lr", "gradient_norm", "revived")}
+TAKEN = {
+    **BUILT_IN,
+    "loss": ("loss", "rec", "commit", "temporal", "usage", "perceptual", "lr", "gradient_norm", "revived"),
+}
 
 
 def register(kind: str, name: str) -> Callable[[Kind], Kind]:
@@ -46,7 +50,9 @@ def register(kind: str, name: str) -> Callable[[Kind], Kind]:
     def add(made: Kind) -> Kind:
         old = TABLES[kind].get(name)
         if old is not None and (old.__module__, old.__qualname__) != (made.__module__, made.__qualname__):
-            raise ValueError(f"register: the {kind} {name!r} is {old.__module__}.{old.__qualname__} already: choose another name")
+            raise ValueError(
+                f"register: the {kind} {name!r} is {old.__module__}.{old.__qualname__} already: choose another name"
+            )
         TABLES[kind][name] = made
         return made
 
@@ -61,11 +67,15 @@ def import_module(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # the module is the user's, so running it may fail in any way
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise ValueError(f"--import {name}: there is no module {error.name} in the current folder {os.getcwd()} or on PYTHONPATH") from None
+            raise ValueError(
+                f"--import {name}: there is no module {error.name} in the current folder {os.getcwd()} or on PYTHONPATH"
+            ) from None
         last = traceback.extract_tb(error.__traceback__)[-1]
         file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (last.filename, last.lineno)
         what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        raise ValueError(f"--import {name}: {what} ({file}, line {line}); SIGNSTREAM_DEBUG=1 shows how it came there") from error
+        raise ValueError(
+            f"--import {name}: {what} ({file}, line {line}); SIGNSTREAM_DEBUG=1 shows how it came there"
+        ) from error
 
 
 def find(kind: str, name: str) -> Any:
@@ -84,8 +94,10 @@ def check(config: Config, kinds: Sequence[str] = tuple(TABLES)) -> None:
         if not absent:
             find(kind, name)
         way_out = "" if kind == "arch" else f", or another {KEYS[kind]}"
-        raise ValueError(f"{KEYS[kind]} names {name!r}, made with {' '.join(f'--import {module}' for module in absent)}: "
-                         f"give that{way_out} (in Python, import it first); nothing is imported only because a checkpoint names it")
+        raise ValueError(
+            f"{KEYS[kind]} names {name!r}, made with {' '.join(f'--import {module}' for module in absent)}: "
+            f"give that{way_out} (in Python, import it first); nothing is imported only because a checkpoint names it"
+        )
 
 
 def _names(config: Config) -> Iterator[tuple[str, str]]:

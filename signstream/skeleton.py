@@ -3,6 +3,7 @@
 Joints count from 0 here; a config's `body_parts` counts from 1, both ends in, as the data sets do.
 "Left" is the signer's own left. Imports nothing, so every other file may import it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,9 @@ class Skeleton:
     parts: tuple[Part, ...]
     origin: tuple[Anchor, ...]
     unit_pairs: tuple[Pair, ...]  # the unit length is the mean distance of these
-    spare_units: tuple[tuple[Pair, float], ...] = ()  # where no unit pair was seen yet: the distance of a pair over a constant
+    spare_units: tuple[
+        tuple[Pair, float], ...
+    ] = ()  # where no unit pair was seen yet: the distance of a pair over a constant
     flip: tuple[int, ...] | None = None  # joint -> its mirror image; None: cannot be mirrored
 
     def part(self, name: str) -> Part:
@@ -68,7 +71,19 @@ class Skeleton:
 
 
 TAGS = {"face": "F", "left_hand": "LH", "right_hand": "RH", "body": "B", "full_body": "FB"}
-NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR, RIGHT_EAR, LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST = range(11)
+(
+    NOSE,
+    LEFT_EYE,
+    RIGHT_EYE,
+    LEFT_EAR,
+    RIGHT_EAR,
+    LEFT_SHOULDER,
+    RIGHT_SHOULDER,
+    LEFT_ELBOW,
+    RIGHT_ELBOW,
+    LEFT_WRIST,
+    RIGHT_WRIST,
+) = range(11)
 FEET, FACE, LEFT_HAND, RIGHT_HAND, NUM_JOINTS = 17, 23, 91, 112, 133
 CHIN, NOSE_TIP = FACE + 8, FACE + 30
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (FACE + 36, FACE + 39), (FACE + 42, FACE + 45)
@@ -83,24 +98,45 @@ def _ring(*joints: int) -> tuple[Pair, ...]:
 
 
 BODY_BONES = (
-    *_chain(NOSE, LEFT_EYE, LEFT_EAR), *_chain(NOSE, RIGHT_EYE, RIGHT_EAR), (NOSE, LEFT_SHOULDER), (NOSE, RIGHT_SHOULDER),
-    (LEFT_SHOULDER, RIGHT_SHOULDER), *_chain(5, 7, 9), *_chain(6, 8, 10), (5, 11), (6, 12), (11, 12), *_chain(11, 13, 15), *_chain(12, 14, 16),
+    *_chain(NOSE, LEFT_EYE, LEFT_EAR),
+    *_chain(NOSE, RIGHT_EYE, RIGHT_EAR),
+    (NOSE, LEFT_SHOULDER),
+    (NOSE, RIGHT_SHOULDER),
+    (LEFT_SHOULDER, RIGHT_SHOULDER),
+    *_chain(5, 7, 9),
+    *_chain(6, 8, 10),
+    (5, 11),
+    (6, 12),
+    (11, 12),
+    *_chain(11, 13, 15),
+    *_chain(12, 14, 16),
 )
 FEET_BONES = ((15, 17), (15, 18), (15, 19), (16, 20), (16, 21), (16, 22))
 FACE_BONES = tuple(
     (FACE + a, FACE + b)
     for a, b in (
-        *_chain(*range(17)), *_chain(*range(17, 22)), *_chain(*range(22, 27)), *_chain(*range(27, 31)), *_chain(*range(31, 36)), (30, 33),
-        *_ring(*range(36, 42)), *_ring(*range(42, 48)), *_ring(*range(48, 60)), *_ring(*range(60, 68)),
+        *_chain(*range(17)),
+        *_chain(*range(17, 22)),
+        *_chain(*range(22, 27)),
+        *_chain(*range(27, 31)),
+        *_chain(*range(31, 36)),
+        (30, 33),
+        *_ring(*range(36, 42)),
+        *_ring(*range(42, 48)),
+        *_ring(*range(48, 60)),
+        *_ring(*range(60, 68)),
     )
 )
 FACE_LINKS = tuple(
-    (FACE + a, FACE + b) for a, b in ((0, 17), (16, 26), (21, 27), (22, 27), (39, 27), (42, 27), (33, 51), (57, 8), (62, 51), (66, 57))
+    (FACE + a, FACE + b)
+    for a, b in ((0, 17), (16, 26), (21, 27), (22, 27), (39, 27), (42, 27), (33, 51), (57, 8), (62, 51), (66, 57))
 )
 
 
 def _hand_bones(root: int) -> tuple[Pair, ...]:
-    return tuple(bone for finger in range(5) for bone in _chain(root, *range(root + 1 + 4 * finger, root + 5 + 4 * finger)))
+    return tuple(
+        bone for finger in range(5) for bone in _chain(root, *range(root + 1 + 4 * finger, root + 5 + 4 * finger))
+    )
 
 
 def _coco_flip() -> tuple[int, ...]:
@@ -125,11 +161,17 @@ def _coco_flip() -> tuple[int, ...]:
 
 # The offsets are medians over the real clips' training split, in unit lengths (mean eye widths); y points down.
 NOSE_ANCHORS = (
-    Anchor((NOSE,)), Anchor((NOSE_TIP,)), Anchor((LEFT_EYE, RIGHT_EYE), (0.0, 1.1)), Anchor(RIGHT_EYE_CORNERS + LEFT_EYE_CORNERS, (0.0, 1.15)),
+    Anchor((NOSE,)),
+    Anchor((NOSE_TIP,)),
+    Anchor((LEFT_EYE, RIGHT_EYE), (0.0, 1.1)),
+    Anchor(RIGHT_EYE_CORNERS + LEFT_EYE_CORNERS, (0.0, 1.15)),
     Anchor((LEFT_SHOULDER, RIGHT_SHOULDER), (0.0, -6.3)),
 )
 CHIN_ANCHORS = (
-    Anchor((CHIN,)), Anchor((CHIN - 1, CHIN + 1)), Anchor(RIGHT_EYE_CORNERS + LEFT_EYE_CORNERS, (0.0, 4.15)), Anchor((NOSE_TIP,), (0.0, 3.0)),
+    Anchor((CHIN,)),
+    Anchor((CHIN - 1, CHIN + 1)),
+    Anchor(RIGHT_EYE_CORNERS + LEFT_EYE_CORNERS, (0.0, 4.15)),
+    Anchor((NOSE_TIP,), (0.0, 3.0)),
     Anchor((NOSE,), (0.0, 3.0)),
 )
 
@@ -142,22 +184,54 @@ COCO_WHOLEBODY = Skeleton(
     num_joints=NUM_JOINTS,
     parts=(
         Part("face", "F", FACE, LEFT_HAND, CHIN_ANCHORS, FACE_BONES, FACE_LINKS, ((NOSE_TIP, NOSE),)),
-        Part("left_hand", "LH", LEFT_HAND, RIGHT_HAND, LEFT_HAND_ANCHORS, LEFT_HAND_BONES, hangs_on=((LEFT_HAND, LEFT_WRIST),)),
-        Part("right_hand", "RH", RIGHT_HAND, NUM_JOINTS, RIGHT_HAND_ANCHORS, RIGHT_HAND_BONES, hangs_on=((RIGHT_HAND, RIGHT_WRIST),)),
+        Part(
+            "left_hand",
+            "LH",
+            LEFT_HAND,
+            RIGHT_HAND,
+            LEFT_HAND_ANCHORS,
+            LEFT_HAND_BONES,
+            hangs_on=((LEFT_HAND, LEFT_WRIST),),
+        ),
+        Part(
+            "right_hand",
+            "RH",
+            RIGHT_HAND,
+            NUM_JOINTS,
+            RIGHT_HAND_ANCHORS,
+            RIGHT_HAND_BONES,
+            hangs_on=((RIGHT_HAND, RIGHT_WRIST),),
+        ),
         Part("body", "B", 0, FEET, NOSE_ANCHORS, BODY_BONES),
-        Part("full_body", "FB", 0, NUM_JOINTS, NOSE_ANCHORS,
-             BODY_BONES + FEET_BONES + FACE_BONES + LEFT_HAND_BONES + RIGHT_HAND_BONES + WRIST_BONES, (*FACE_LINKS, (NOSE, NOSE_TIP))),
+        Part(
+            "full_body",
+            "FB",
+            0,
+            NUM_JOINTS,
+            NOSE_ANCHORS,
+            BODY_BONES + FEET_BONES + FACE_BONES + LEFT_HAND_BONES + RIGHT_HAND_BONES + WRIST_BONES,
+            (*FACE_LINKS, (NOSE, NOSE_TIP)),
+        ),
     ),
     origin=NOSE_ANCHORS,
     unit_pairs=(RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS),
-    spare_units=(((LEFT_SHOULDER, RIGHT_SHOULDER), 11.0), ((LEFT_HAND, LEFT_HAND + 9), 3.0), ((RIGHT_HAND, RIGHT_HAND + 9), 3.0)),
+    spare_units=(
+        ((LEFT_SHOULDER, RIGHT_SHOULDER), 11.0),
+        ((LEFT_HAND, LEFT_HAND + 9), 3.0),
+        ((RIGHT_HAND, RIGHT_HAND + 9), 3.0),
+    ),
     flip=_coco_flip(),
 )
 COCO_RANGES = {part.name: (part.start + 1, part.stop) for part in COCO_WHOLEBODY.parts}
 
 
-def build(num_joints: int, body_parts: Mapping[str, Sequence[int]], centers: Mapping[str, int] | None = None,
-          unit_joints: Sequence[Sequence[int]] | None = None, mirror_pairs: Sequence[Sequence[int]] | None = None) -> Skeleton:
+def build(
+    num_joints: int,
+    body_parts: Mapping[str, Sequence[int]],
+    centers: Mapping[str, int] | None = None,
+    unit_joints: Sequence[Sequence[int]] | None = None,
+    mirror_pairs: Sequence[Sequence[int]] | None = None,
+) -> Skeleton:
     """The skeleton a config asks for; joints counted from 1. For 133 joints the table above fills in what is not given."""
     coco, centers = COCO_WHOLEBODY if num_joints == NUM_JOINTS else None, dict(centers or {})
     parts = []
@@ -165,24 +239,32 @@ def build(num_joints: int, body_parts: Mapping[str, Sequence[int]], centers: Map
         if name not in TAGS:
             raise ValueError(f"data.body_parts has a part {name!r}: the parts are {', '.join(TAGS)}")
         if not 1 <= first <= last <= num_joints:
-            raise ValueError(f"data.body_parts.{name} is [{first}, {last}]: joints count from 1 and the poses have {num_joints}")
+            raise ValueError(
+                f"data.body_parts.{name} is [{first}, {last}]: joints count from 1 and the poses have {num_joints}"
+            )
         known = coco.part(name) if coco and (first, last) == COCO_RANGES[name] else None
         if known and centers.get(name, known.centre + 1) == known.centre + 1:
             parts.append(known)
             continue
         if name not in centers and not known:
-            raise ValueError(f"data.centers names no centre joint for {name}: a part that is not COCO-WholeBody's needs one, "
-                             f"for example data.centers.{name}={first}")
+            raise ValueError(
+                f"data.centers names no centre joint for {name}: a part that is not COCO-WholeBody's needs one, "
+                f"for example data.centers.{name}={first}"
+            )
         if not 1 <= centers[name] <= num_joints:
-            raise ValueError(f"data.centers.{name} is {centers[name]}: joints count from 1 and the poses have {num_joints}")
+            raise ValueError(
+                f"data.centers.{name} is {centers[name]}: joints count from 1 and the poses have {num_joints}"
+            )
         anchors, old = (Anchor((centers[name] - 1,)),), coco.part(name) if coco else None
         bones = tuple((a, b) for a, b in old.bones if first - 1 <= min(a, b) and max(a, b) < last) if old else ()
         parts.append(Part(name, TAGS[name], first - 1, last, anchors, bones))
     if not parts:
         raise ValueError("data.body_parts is empty: at least one part is needed")
     if coco is None and unit_joints is None:
-        raise ValueError(f"data.unit_joints is missing: poses of {num_joints} joints need the pairs of joints whose mean distance "
-                         "is the unit length, for example [[3, 6]]")
+        raise ValueError(
+            f"data.unit_joints is missing: poses of {num_joints} joints need the pairs of joints whose mean distance "
+            "is the unit length, for example [[3, 6]]"
+        )
     pairs = tuple((a - 1, b - 1) for a, b in unit_joints) if unit_joints else coco.unit_pairs
     if not pairs or any(not 0 <= joint < num_joints for pair in pairs for joint in pair):
         raise ValueError(f"data.unit_joints is {unit_joints}: pairs of joints from 1 to {num_joints} are needed")
@@ -191,9 +273,13 @@ def build(num_joints: int, body_parts: Mapping[str, Sequence[int]], centers: Map
         table = list(range(num_joints))
         for a, b in mirror_pairs:
             if not (1 <= a <= num_joints and 1 <= b <= num_joints) or table[a - 1] != a - 1 or table[b - 1] != b - 1:
-                raise ValueError(f"data.mirror_pairs holds [{a}, {b}]: each joint from 1 to {num_joints} may stand in one pair")
+                raise ValueError(
+                    f"data.mirror_pairs holds [{a}, {b}]: each joint from 1 to {num_joints} may stand in one pair"
+                )
             table[a - 1], table[b - 1] = b - 1, a - 1
         flip = tuple(table)
     body = next((p for p in parts if p.name in ("body", "full_body")), parts[0])
     same = coco is not None and unit_joints is None
-    return Skeleton(num_joints, tuple(parts), coco.origin if coco else body.anchors, pairs, coco.spare_units if same else (), flip)
+    return Skeleton(
+        num_joints, tuple(parts), coco.origin if coco else body.anchors, pairs, coco.spare_units if same else (), flip
+    )

@@ -5,6 +5,7 @@
 
 Tensors and skeletons alone: nothing here knows of files, chunks or models.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ from signstream.skeleton import Anchor, Part, Skeleton
 SEAM = 3  # frames on either side of a border between chunks
 
 
-def find_centre(xy: Tensor, seen: Tensor, anchors: Sequence[Anchor], unit: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+def find_centre(
+    xy: Tensor, seen: Tensor, anchors: Sequence[Anchor], unit: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
     """The first anchor whose joints are all seen. xy [..., J, 2], seen [..., J] -> centre [..., 2], found [..., 1]."""
     centre, found = torch.zeros_like(xy[..., 0, :]), torch.zeros_like(seen[..., :1])
     for anchor in anchors:
@@ -44,9 +47,13 @@ def box_middle(xy: Tensor, seen: Tensor) -> Tensor:
 def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
     """The signer seen in a mirror: left and right joints exchanged, x negated. [.., J, 3] -> [.., J, 3]; twice is the identity."""
     if skeleton.flip is None:
-        raise ValueError("data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or switch it off")
+        raise ValueError(
+            "data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or switch it off"
+        )
     columns = torch.tensor(skeleton.flip, device=frames.device)[:, None] * 3 + torch.arange(3, device=frames.device)
-    out = frames.flatten(-2).index_select(-1, columns.flatten()).view(frames.shape)  # whole rows of numbers: three times as fast as by joint
+    out = (
+        frames.flatten(-2).index_select(-1, columns.flatten()).view(frames.shape)
+    )  # whole rows of numbers: three times as fast as by joint
     out[..., 0].neg_()
     return out
 
@@ -110,23 +117,36 @@ def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> Signing
         own, host = part.hangs_on[0] if part.hangs_on else (part.centre, part.centre)
         both = (weight[:, own] > 0) & (weight[:, host] > 0)
         attach.append((xy[both, own] - xy[both, host]).mean(0) if bool(both.any()) else torch.zeros(2))
-    return SigningSpace(tuple(p.name for p in skeleton.parts), torch.stack(shift), torch.stack(scale), torch.stack(attach))
+    return SigningSpace(
+        tuple(p.name for p in skeleton.parts), torch.stack(shift), torch.stack(scale), torch.stack(attach)
+    )
 
 
-def assemble(views: Mapping[str, Tensor], skeleton: Skeleton, space: SigningSpace | None = None,
-             centres: Mapping[str, Tensor] | None = None, sent: Mapping[str, Tensor] | None = None) -> Tensor:
+def assemble(
+    views: Mapping[str, Tensor],
+    skeleton: Skeleton,
+    space: SigningSpace | None = None,
+    centres: Mapping[str, Tensor] | None = None,
+    sent: Mapping[str, Tensor] | None = None,
+) -> Tensor:
     """One skeleton from its parts: views {part: [T, J_p, 2]} in unit lengths -> [T, J, 3] from the origin, third channel 1 where a part
     tells the joint. The body (or, without one, the full body) stands at the origin; hands hang on its wrists, the face on its nose.
     `centres` {part: [T, 2]}, where given, says where a part's centre is instead; `sent` {part: [T] bool} in which frames it tells anything."""
     first = next(iter(views.values()))
     out = torch.zeros(len(first), skeleton.num_joints, 3, dtype=first.dtype, device=first.device)
-    coarse_first = sorted((p for p in skeleton.parts if p.name in views), key=lambda p: {"full_body": 0, "body": 1}.get(p.name, 2))
+    coarse_first = sorted(
+        (p for p in skeleton.parts if p.name in views), key=lambda p: {"full_body": 0, "body": 1}.get(p.name, 2)
+    )
     for part in coarse_first:
         view, centre = views[part.name], (centres or {}).get(part.name)
         if centre is None:
             centre = _hanging_centre(view, out, part, skeleton, space)
         told = torch.cat((view + centre[:, None], torch.ones_like(view[..., :1])), -1)
-        out[:, part.joints] = told if sent is None else torch.where(sent[part.name][:, None, None].to(out.device), told, out[:, part.joints])
+        out[:, part.joints] = (
+            told
+            if sent is None
+            else torch.where(sent[part.name][:, None, None].to(out.device), told, out[:, part.joints])
+        )
     return out
 
 

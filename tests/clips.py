@@ -1,4 +1,5 @@
 """Poses for tests: a signer-like figure that moves smoothly, with whatever is to be missing."""
+
 import numpy as np
 
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, RIGHT_HAND
@@ -7,7 +8,16 @@ from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, RIGHT_HAND
 def figure() -> np.ndarray:
     """[133, 2] in unit lengths from the nose, roughly where a signer's joints are; the signer's left is at larger x."""
     rng, xy = np.random.default_rng(7), np.zeros((133, 2))
-    body = {1: (0.9, -1.1), 3: (2.2, -0.6), 5: (5.5, 6.3), 7: (6.5, 12), 9: (3.0, 13), 11: (3.5, 19), 13: (3.5, 27), 15: (3.5, 35)}
+    body = {
+        1: (0.9, -1.1),
+        3: (2.2, -0.6),
+        5: (5.5, 6.3),
+        7: (6.5, 12),
+        9: (3.0, 13),
+        11: (3.5, 19),
+        13: (3.5, 27),
+        15: (3.5, 35),
+    }
     for left, (x, y) in body.items():
         xy[left], xy[left + 1] = (x, y), (-x, y)
     for foot in range(3):
@@ -25,7 +35,9 @@ def figure() -> np.ndarray:
     return xy
 
 
-def moving_clip(frames: int, seed: int = 0, unit: float = 15.0, nose: tuple[float, float] = (256.0, 150.0), move: float = 0.6) -> np.ndarray:
+def moving_clip(
+    frames: int, seed: int = 0, unit: float = 15.0, nose: tuple[float, float] = (256.0, 150.0), move: float = 0.6
+) -> np.ndarray:
     """[T, 133, 3] float32 pixels, all joints seen."""
     rng, t = np.random.default_rng(seed), np.arange(frames)[:, None, None]
     phase, speed = rng.uniform(0, 6.28, (2, 133, 2)), rng.uniform(0.05, 0.4, (1, 133, 2))
@@ -38,7 +50,12 @@ def moving_clip(frames: int, seed: int = 0, unit: float = 15.0, nose: tuple[floa
 def with_gaps(poses: np.ndarray, seed: int = 0, share: float = 0.2) -> np.ndarray:
     """The same with stretches of joints, hands, the nose and the eyes missing at random."""
     rng, out = np.random.default_rng(seed), poses.copy()
-    groups = [[j] for j in range(133)] + [list(range(LEFT_HAND, RIGHT_HAND)), list(range(RIGHT_HAND, 133)), list(range(FACE, LEFT_HAND)), [0, 53]]
+    groups = [[j] for j in range(133)] + [
+        list(range(LEFT_HAND, RIGHT_HAND)),
+        list(range(RIGHT_HAND, 133)),
+        list(range(FACE, LEFT_HAND)),
+        [0, 53],
+    ]
     for group in groups:
         for _ in range(rng.poisson(share * len(poses) / 5)):
             start = rng.integers(0, len(poses))

@@ -1,4 +1,5 @@
 """Tiny data sets on disk, in the CSL-Daily and npz layouts, and what a cache makes of them."""
+
 import io
 import json
 import socket
@@ -40,7 +41,9 @@ def write_csl(root: Path, clips: dict[str, np.ndarray], splits: dict | None = No
         np.save(root / "frames_512x512" / f"{name}.npy", poses)
     annotations = {name: note(poses) for name, poses in clips.items()} | (notes or {})
     (root / "annotations.json").write_text(json.dumps(annotations), encoding="utf-8")
-    (root / "split_files.json").write_text(json.dumps({"train": list(clips)} if splits is None else splits), encoding="utf-8")
+    (root / "split_files.json").write_text(
+        json.dumps({"train": list(clips)} if splits is None else splits), encoding="utf-8"
+    )
     return root
 
 
@@ -62,7 +65,10 @@ def open_cache(root: Path, workers: int = 1, **options: object) -> PoseCache:
 
 def content(cache: PoseCache) -> dict[tuple[str, str], tuple]:
     """{(split, name): (all that the index says but the place in the memory map, the frames' bytes)}."""
-    return {(clip.split, clip.name): (replace(clip, start=0), cache.frames(i).tobytes()) for i, clip in enumerate(cache.clips)}
+    return {
+        (clip.split, clip.name): (replace(clip, start=0), cache.frames(i).tobytes())
+        for i, clip in enumerate(cache.clips)
+    }
 
 
 def reasons(cache: PoseCache) -> dict[str, str]:
@@ -84,7 +90,13 @@ def npy_bytes(array: np.ndarray) -> bytes:
 
 GOOD = {"a": whole_clip(12, 1), "b": whole_clip(9, 2)}
 GOOD_FILE = npy_bytes(GOOD["a"])
-TINY = {"num_joints": 4, "body_parts": {"body": [1, 4]}, "centers": {"body": 1}, "unit_joints": [[2, 3]], "augment": {"mirror": False}}
+TINY = {
+    "num_joints": 4,
+    "body_parts": {"body": [1, 4]},
+    "centers": {"body": 1},
+    "unit_joints": [[2, 3]],
+    "augment": {"mirror": False},
+}
 FORMS = {
     "rows 134": with_size,
     "float16": lambda p: p.astype(np.float16),
@@ -98,14 +110,35 @@ FORMS = {
 }
 
 
-TINY_RUN = ("model.encoder_layer=1", "model.encoder_latent_dim=32", "model.latent_dim=16", "model.rvq.codebook_size=32", "train.device=cpu",
-            "train.threads=1", "train.warmup_steps=2", "train.clips_per_step=8", "train.amp=fp32", "train.sample_clips=1")
+TINY_RUN = (
+    "model.encoder_layer=1",
+    "model.encoder_latent_dim=32",
+    "model.latent_dim=16",
+    "model.rvq.codebook_size=32",
+    "train.device=cpu",
+    "train.threads=1",
+    "train.warmup_steps=2",
+    "train.clips_per_step=8",
+    "train.amp=fp32",
+    "train.sample_clips=1",
+)
 # What every architecture must hold is tested with each of these; stgcn as it is meant to be, with windows of chunks.
-ARCHS = {"mlp": ("model.arch=mlp",), "transformer": ("model.arch=transformer",),
-         "stgcn": ("model.arch=stgcn", "data.chunk_len=4", "data.window=2", "model.encoder_latent_dim=16")}
+ARCHS = {
+    "mlp": ("model.arch=mlp",),
+    "transformer": ("model.arch=transformer",),
+    "stgcn": ("model.arch=stgcn", "data.chunk_len=4", "data.window=2", "model.encoder_latent_dim=16"),
+}
 # Nothing drawn at random: what is left must not depend on how clips fall into batches and ranks. Which residuals a batch offers for revival is drawn.
-PLAIN = ("data.augment.mirror=false", "data.augment.time_warp=false", "data.augment.affine=0", "data.augment.dropout_prob=0",
-         "data.augment.random_phase=false", "model.rvq.level_dropout=0", "model.rvq.usage_reg=0.1", "model.rvq.revive_below=0")
+PLAIN = (
+    "data.augment.mirror=false",
+    "data.augment.time_warp=false",
+    "data.augment.affine=0",
+    "data.augment.dropout_prob=0",
+    "data.augment.random_phase=false",
+    "model.rvq.level_dropout=0",
+    "model.rvq.usage_reg=0.1",
+    "model.rvq.revive_below=0",
+)
 
 
 def signer_root(folder: Path, clips: int = 24, splits: dict | None = None) -> Path:
@@ -113,13 +146,21 @@ def signer_root(folder: Path, clips: int = 24, splits: dict | None = None) -> Pa
     root = make_dataset(folder / "data", clips, seed=1, signers=3, glosses=30)
     if splits is not None:
         names = sorted(path.stem for path in (root / "frames_512x512").glob("*.npy"))
-        (root / "split_files.json").write_text(json.dumps({split: names[a:b] for split, (a, b) in splits.items()}), encoding="utf-8")
+        (root / "split_files.json").write_text(
+            json.dumps({split: names[a:b] for split, (a, b) in splits.items()}), encoding="utf-8"
+        )
     return root
 
 
 def tiny_options(root: Path, *more: str) -> list[str]:
     """A tiny run on that data, as the command line would say it; its cache and its runs lie beside it."""
-    return [f"data.root={root}", f"data.cache={root.parent / 'cache'}", f"save_path={root.parent / 'runs'}", *TINY_RUN, *more]
+    return [
+        f"data.root={root}",
+        f"data.cache={root.parent / 'cache'}",
+        f"save_path={root.parent / 'runs'}",
+        *TINY_RUN,
+        *more,
+    ]
 
 
 def begin_loop(options: list[str], ranks: Ranks | None = None) -> Loop:

@@ -2,6 +2,7 @@
 
 The clips are the synthetic signer's; a small residual quantiser made of the clips' own chunks gives codes, reconstructions, latents and a dictionary.
 """
+
 import base64
 
 import numpy as np
@@ -16,7 +17,14 @@ LENGTH, LEVELS, SIZE = 10, 3, 512
 PARTS = [part.name for part in COCO_WHOLEBODY.parts]
 TAGS = {part.name: part.tag for part in COCO_WHOLEBODY.parts}
 ANCHOR = {"face": NOSE, "left_hand": LEFT_WRIST, "right_hand": RIGHT_WRIST, "body": NOSE, "full_body": NOSE}
-LOCAL = {"face": 0.0073, "left_hand": 0.0491, "right_hand": 0.0554, "body": 0.041, "full_body": 0.0506, "weighted": 0.044}
+LOCAL = {
+    "face": 0.0073,
+    "left_hand": 0.0491,
+    "right_hand": 0.0554,
+    "body": 0.041,
+    "full_body": 0.0506,
+    "weighted": 0.044,
+}
 
 
 def signed_clips(count: int, frames: int | None = None, seed: int = 3) -> list[tuple[np.ndarray, object]]:
@@ -51,7 +59,9 @@ def make_player(clips: int = 3, frames: int | None = None, hidden: bool = True, 
     """`hidden`: the last clip shows no hands."""
     rng, drawn = np.random.default_rng(5), signed_clips(clips, frames)
     counts = [-(-len(poses) // LENGTH) for poses, _ in drawn]
-    padded = np.concatenate([np.concatenate((p, np.repeat(p[-1:], n * LENGTH - len(p), 0))) for (p, _), n in zip(drawn, counts)])
+    padded = np.concatenate(
+        [np.concatenate((p, np.repeat(p[-1:], n * LENGTH - len(p), 0))) for (p, _), n in zip(drawn, counts)]
+    )
     again, codes, latents, dictionary = padded.copy(), {}, {}, {}
     for part in sorted(COCO_WHOLEBODY.parts, key=len, reverse=True):  # the body before what hangs on it
         anchor = padded[:, ANCHOR[part.name], None]
@@ -61,22 +71,38 @@ def make_player(clips: int = 3, frames: int | None = None, hidden: bool = True, 
         again[:, part.joints] = moved + (anchor if ANCHOR[part.name] == NOSE else again[:, ANCHOR[part.name], None])
         axes = np.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][:2]
         latents[part.tag] = (flat - flat.mean(0)) @ axes.T
-        dictionary[part.tag] = {str(c): _packed(first[c].reshape(LENGTH, len(part), 2)) for c in np.unique(codes[part.tag][:, 0])}
+        dictionary[part.tag] = {
+            str(c): _packed(first[c].reshape(LENGTH, len(part), 2)) for c in np.unique(codes[part.tag][:, 0])
+        }
     out, first = [], 0
     for i, ((poses, sentence), n) in enumerate(zip(drawn, counts)):
-        mine, box = slice(first, first + n), (*(poses[..., :2].min((0, 1)) - 10), poses[..., 0].max() + 10, min(poses[..., 1].max() + 10, SIZE))
+        mine, box = (
+            slice(first, first + n),
+            (*(poses[..., :2].min((0, 1)) - 10), poses[..., 0].max() + 10, min(poses[..., 1].max() + 10, SIZE)),
+        )
         seen = (poses >= 0).all(-1) & (poses < SIZE).all(-1)
         if hidden and i == clips - 1:
             seen[:, 91:] = False
-        out.append({
-            "name": f"S00{i}_P000{i}_T00", "text": sentence.text, "gloss": " ".join(sentence.glosses), "signer": str(i), "frames": len(poses),
-            "box": [float(x) for x in box], "original": _packed(poses, seen, box),
-            "again": _packed(again[first * LENGTH :][: len(poses)], True, box),
-            "codes": {tag: c[mine].tolist() for tag, c in codes.items()}, "held": {tag: _held(c[mine]) for tag, c in codes.items()},
-            "latents": {tag: x[mine].round(3).tolist() for tag, x in latents.items()},
-        })
+        out.append(
+            {
+                "name": f"S00{i}_P000{i}_T00",
+                "text": sentence.text,
+                "gloss": " ".join(sentence.glosses),
+                "signer": str(i),
+                "frames": len(poses),
+                "box": [float(x) for x in box],
+                "original": _packed(poses, seen, box),
+                "again": _packed(again[first * LENGTH :][: len(poses)], True, box),
+                "codes": {tag: c[mine].tolist() for tag, c in codes.items()},
+                "held": {tag: _held(c[mine]) for tag, c in codes.items()},
+                "latents": {tag: x[mine].round(3).tolist() for tag, x in latents.items()},
+            }
+        )
         first += n
-    parts = [{"name": p.name, "tag": p.tag, "start": p.start, "stop": p.stop, "bones": [list(b) for b in p.bones]} for p in COCO_WHOLEBODY.parts]
+    parts = [
+        {"name": p.name, "tag": p.tag, "start": p.start, "stop": p.stop, "bones": [list(b) for b in p.bones]}
+        for p in COCO_WHOLEBODY.parts
+    ]
     return {"fps": 30.0, "chunk_len": LENGTH, "joints": 133, "parts": parts, "clips": out, "dictionary": dictionary}
 
 
@@ -91,11 +117,20 @@ def _held(codes: np.ndarray) -> list[bool]:
 
 def _level(rng: np.random.Generator, size: int, count: int, flat: float) -> dict:
     """`flat`: how evenly the codes are used."""
-    counts = np.sort(rng.multinomial(count, rng.dirichlet(np.full(size, flat))))[::-1]  # the codes of the clips are low ones
+    counts = np.sort(rng.multinomial(count, rng.dirichlet(np.full(size, flat))))[
+        ::-1
+    ]  # the codes of the clips are low ones
     share = counts[counts > 0] / count
     bits = float(-(share * np.log2(share)).sum())
     used = float((counts > 0).mean())
-    return {"used": used, "dead": 1 - used, "perplexity": 2**bits, "entropy": bits / np.log2(size), "count": count, "counts": counts.tolist()}
+    return {
+        "used": used,
+        "dead": 1 - used,
+        "perplexity": 2**bits,
+        "entropy": bits / np.log2(size),
+        "count": count,
+        "counts": counts.tolist(),
+    }
 
 
 def make_report(name: str = "quickstart", seed: int = 0, size: int = 512, better: float = 1.0) -> dict:
@@ -106,50 +141,168 @@ def make_report(name: str = "quickstart", seed: int = 0, size: int = 512, better
     curve = [(4, 100, 1.5), (5, 122, 1.3), (6, 146, 1.16), (8, 196, 1.04), (11, 270, 1.0), (15, 372, 0.985)]
     return {
         "format": 1,
-        "run": {"name": name, "checkpoint": "best.pt", "tokenizer": "a3f29c1b", "step": 480, "epoch": 30, "split": "val", "clips": 80, "chunks": 1011,
-                "frames": 10_110, "seconds": 337.0, "parameters": 1_204_512, "date": "2026-11-21", "machine": "2 CPU cores", "arch": "mlp"},
-        "config": {"experiment_name": name, "data": {"root": "data/synthetic", "body_parts": {"face": [24, 91]}, "augment": {"mirror": True}},
-                   "model": {"arch": "mlp", "latent_dim": 64, "rvq": {"levels": 3, "codebook_size": size}}, "train": {"lr": 1e-3, "seed": seed}},
-        "parts": PARTS, "tags": TAGS, "levels": dict.fromkeys(PARTS, LEVELS), "codebook_size": size, "chunk_len": LENGTH, "fps": 30.0,
+        "run": {
+            "name": name,
+            "checkpoint": "best.pt",
+            "tokenizer": "a3f29c1b",
+            "step": 480,
+            "epoch": 30,
+            "split": "val",
+            "clips": 80,
+            "chunks": 1011,
+            "frames": 10_110,
+            "seconds": 337.0,
+            "parameters": 1_204_512,
+            "date": "2026-11-21",
+            "machine": "2 CPU cores",
+            "arch": "mlp",
+        },
+        "config": {
+            "experiment_name": name,
+            "data": {"root": "data/synthetic", "body_parts": {"face": [24, 91]}, "augment": {"mirror": True}},
+            "model": {"arch": "mlp", "latent_dim": 64, "rvq": {"levels": 3, "codebook_size": size}},
+            "train": {"lr": 1e-3, "seed": seed},
+        },
+        "parts": PARTS,
+        "tags": TAGS,
+        "levels": dict.fromkeys(PARTS, LEVELS),
+        "codebook_size": size,
+        "chunk_len": LENGTH,
+        "fps": 30.0,
         "verdict": [
-            {"grade": "good", "text": "Healthy: every codebook is alive and the hands come back to 5 % of a shoulder width.", "advice": ""},
-            {"grade": "good", "text": "Every codebook is alive: the least used level uses 64 % of its codes.", "advice": ""},
-            {"grade": "warn", "text": "Chunk boundaries show: the right hand jumps 3.4 times as far between chunks as the signer does.",
-             "advice": "Raise model.rvq.temporal_loss_alpha (0.05 now) to 0.1 or more."},
-            {"grade": "bad", "text": "Codes are not steady: a shift by one frame changes 61 % of the right hand's first-level codes.",
-             "advice": "Train with data.augment.random_phase=true and for longer."},
-            {"grade": "good", "text": "Codes carry meaning: a linear probe reads 71 % of 80 glosses, chance is 1.3 %.", "advice": ""},
+            {
+                "grade": "good",
+                "text": "Healthy: every codebook is alive and the hands come back to 5 % of a shoulder width.",
+                "advice": "",
+            },
+            {
+                "grade": "good",
+                "text": "Every codebook is alive: the least used level uses 64 % of its codes.",
+                "advice": "",
+            },
+            {
+                "grade": "warn",
+                "text": "Chunk boundaries show: the right hand jumps 3.4 times as far between chunks as the signer does.",
+                "advice": "Raise model.rvq.temporal_loss_alpha (0.05 now) to 0.1 or more.",
+            },
+            {
+                "grade": "bad",
+                "text": "Codes are not steady: a shift by one frame changes 61 % of the right hand's first-level codes.",
+                "advice": "Train with data.augment.random_phase=true and for longer.",
+            },
+            {
+                "grade": "good",
+                "text": "Codes carry meaning: a linear probe reads 71 % of 80 glosses, chance is 1.3 %.",
+                "advice": "",
+            },
         ],
         "definitions": {key: dict(zip(("unit", "what", "good"), line)) for key, line in DEFINITIONS.items()},
-        "recon": {part: {"local": x, "pixels": x * 178, "raw": 1.02 * x, "huber": 2.4 * x, "mse": 90 * x * x, "mae": 6 * x, "rmse": 9.6 * x,
-                         "pck_0.05": 1 / (1 + 8 * x), "pck_0.1": 1 / (1 + 2 * x), "pck_0.2": 1 / (1 + 0.1 * x), "mean_pose": 3.6 * x + 0.005}
-                  for part, x in local.items()},
-        "per_joint": (np.array([0.03] * 5 + [0.035] * 2 + [0.06] * 2 + [0.075] * 2 + [0.04] * 12 + [0.007] * 68 + [0.045] * 42) * better
-                      * rng.uniform(0.6, 1.4, 133)).tolist(),
-        "per_signer": {str(i): {"clips": int(rng.integers(5, 14)), "local": float(local["weighted"] * rng.uniform(0.8, 1.3))} for i in range(8)},
-        "by_frame": {part: (local[part] * (0.85 + 0.3 * (2 * np.linspace(0, 1, LENGTH) - 1) ** 2)).tolist() for part in PARTS},
-        "smooth": {part: {"jump": 8 * x, "jump_original": 2.4 * x, "jump_p50": 5 * x, "jump_p90": 14 * x, "jump_p99": 33 * x, "speed_error": 4 * x,
-                          "jerk": 9 * x, "jerk_original": 3 * x, "boundary_share": float(rng.uniform(0.21, 0.33))} for part, x in local.items()},
+        "recon": {
+            part: {
+                "local": x,
+                "pixels": x * 178,
+                "raw": 1.02 * x,
+                "huber": 2.4 * x,
+                "mse": 90 * x * x,
+                "mae": 6 * x,
+                "rmse": 9.6 * x,
+                "pck_0.05": 1 / (1 + 8 * x),
+                "pck_0.1": 1 / (1 + 2 * x),
+                "pck_0.2": 1 / (1 + 0.1 * x),
+                "mean_pose": 3.6 * x + 0.005,
+            }
+            for part, x in local.items()
+        },
+        "per_joint": (
+            np.array([0.03] * 5 + [0.035] * 2 + [0.06] * 2 + [0.075] * 2 + [0.04] * 12 + [0.007] * 68 + [0.045] * 42)
+            * better
+            * rng.uniform(0.6, 1.4, 133)
+        ).tolist(),
+        "per_signer": {
+            str(i): {"clips": int(rng.integers(5, 14)), "local": float(local["weighted"] * rng.uniform(0.8, 1.3))}
+            for i in range(8)
+        },
+        "by_frame": {
+            part: (local[part] * (0.85 + 0.3 * (2 * np.linspace(0, 1, LENGTH) - 1) ** 2)).tolist() for part in PARTS
+        },
+        "smooth": {
+            part: {
+                "jump": 8 * x,
+                "jump_original": 2.4 * x,
+                "jump_p50": 5 * x,
+                "jump_p90": 14 * x,
+                "jump_p99": 33 * x,
+                "speed_error": 4 * x,
+                "jerk": 9 * x,
+                "jerk_original": 3 * x,
+                "boundary_share": float(rng.uniform(0.21, 0.33)),
+            }
+            for part, x in local.items()
+        },
         "codes": {part: [_level(rng, size, 1011, 0.9 + q) for q in range(LEVELS)] for part in PARTS},
         "mutual": {"names": PARTS, "bits": _mutual(rng)},
         "stay": {part: [0.3, 0.06, 0.02] for part in PARTS},
-        "steady": {way: {part: [float(x) for x in rng.uniform(0.5, 1, LEVELS) * np.array([1, 0.7, 0.5]) * most] for part in PARTS}
-                   for way, most in (("jitter of 1 px", 1.0), ("shift by a frame", 0.5), ("2 % larger", 0.95), ("5 % of joints hidden", 0.8))},
-        "meaning": {"clips": {"classes": 80, "chance": 0.0125, "codes": [0.70, 0.71, 0.73], "latents": [0.8, 0.79, 0.81],
-                              "shuffled": [0.02, 0.01, 0.02]},
-                    "segments": None, "agreement": {"same gloss, other signer": 0.12, "other gloss, same signer": 0.05}},
-        "rate": {"codes_per_chunk": 15.0, "symbols_per_chunk": 11.4, "bits_per_s": 372.0, "held": 0.27, "compression_float32": 305.0,
-                 "compression_float16": 152.0, "hold_error": {"with": 0.0451, "without": 0.044}},
-        "curve": [{"codes_per_chunk": float(n), "bits_per_s": float(b), "budget": 0.044 * better * e,
-                   "uniform": 0.044 * better * (1 + 1.5 * (e - 0.985)) if n in (5, 11, 15) else None} for n, b, e in curve],
+        "steady": {
+            way: {
+                part: [float(x) for x in rng.uniform(0.5, 1, LEVELS) * np.array([1, 0.7, 0.5]) * most] for part in PARTS
+            }
+            for way, most in (
+                ("jitter of 1 px", 1.0),
+                ("shift by a frame", 0.5),
+                ("2 % larger", 0.95),
+                ("5 % of joints hidden", 0.8),
+            )
+        },
+        "meaning": {
+            "clips": {
+                "classes": 80,
+                "chance": 0.0125,
+                "codes": [0.70, 0.71, 0.73],
+                "latents": [0.8, 0.79, 0.81],
+                "shuffled": [0.02, 0.01, 0.02],
+            },
+            "segments": None,
+            "agreement": {"same gloss, other signer": 0.12, "other gloss, same signer": 0.05},
+        },
+        "rate": {
+            "codes_per_chunk": 15.0,
+            "symbols_per_chunk": 11.4,
+            "bits_per_s": 372.0,
+            "held": 0.27,
+            "compression_float32": 305.0,
+            "compression_float16": 152.0,
+            "hold_error": {"with": 0.0451, "without": 0.044},
+        },
+        "curve": [
+            {
+                "codes_per_chunk": float(n),
+                "bits_per_s": float(b),
+                "budget": 0.044 * better * e,
+                "uniform": 0.044 * better * (1 + 1.5 * (e - 0.985)) if n in (5, 11, 15) else None,
+            }
+            for n, b, e in curve
+        ],
         "efficiency": {"clips_per_s": 212.0, "frames_per_s": 26_800.0, "ms_per_chunk": 0.37, "memory_bytes": 412e6},
         "training": {
-            "train": {"step": steps.tolist(), **{key: (a * better * (0.4 + np.exp(-steps / 120)) + rng.normal(0, 0.02 * a, len(steps))).tolist()
-                                                 for key, a in (("loss", 1.2), ("rec", 0.9), ("commit", 0.7), ("usage", 0.4), ("rec/face", 0.3))}},
-            "val": {"step": tests.tolist(), **{key: (a * better * (0.43 + np.exp(-tests / 120))).tolist()
-                                               for key, a in (("loss", 1.2), ("rec", 0.9), ("recon/weighted/local", 0.08))}},
+            "train": {
+                "step": steps.tolist(),
+                **{
+                    key: (a * better * (0.4 + np.exp(-steps / 120)) + rng.normal(0, 0.02 * a, len(steps))).tolist()
+                    for key, a in (("loss", 1.2), ("rec", 0.9), ("commit", 0.7), ("usage", 0.4), ("rec/face", 0.3))
+                },
+            },
+            "val": {
+                "step": tests.tolist(),
+                **{
+                    key: (a * better * (0.43 + np.exp(-tests / 120))).tolist()
+                    for key, a in (("loss", 1.2), ("rec", 0.9), ("recon/weighted/local", 0.08))
+                },
+            },
         },
-        "notes": ["meaning: of 0 segments with a gloss, too few have one that more than one signer shows", "Times are of a busy machine"],
+        "notes": [
+            "meaning: of 0 segments with a gloss, too few have one that more than one signer shows",
+            "Times are of a busy machine",
+        ],
     }
 
 

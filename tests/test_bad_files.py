@@ -1,4 +1,5 @@
 """What cannot be a clip is one line with its reason; what is no data set is one error; nothing else is lost."""
+
 import json
 import os
 import pickle
@@ -60,7 +61,10 @@ BAD_FILES = {
     "scores NaN": (saved(all_over(np.nan, slice(2, 3))), "no visible joint"),
     "terabytes promised": (written(npy_header("(1000000000, 134, 3)", payload=GOOD_FILE)), "truncated: "),
     "terabytes of nothing": (written(npy_header("(10000000000, 0, 3)")), "shape [10000000000, 0, 3]"),
-    "a size beyond 64 bits": (written(npy_header("(10000000000000000000000, 0, 3)")), "shape [10000000000000000000000, 0, 3]"),
+    "a size beyond 64 bits": (
+        written(npy_header("(10000000000000000000000, 0, 3)")),
+        "shape [10000000000000000000000, 0, 3]",
+    ),
     "a negative size": (written(npy_header("(-1, 133, 3)", payload=GOOD_FILE)), "shape [-1, 133, 3]"),
     "a header of 4 GB": (written(b"\x93NUMPY\x02\x00\xf0\xff\xff\xff" + GOOD_FILE), "not an npy file"),
     "complex": (saved(GOOD["a"].astype(np.complex64)), "type complex64"),
@@ -91,7 +95,9 @@ def test_a_pickle_in_a_file_is_never_run(tmp_path, good_content, layout):
     made = tmp_path / "made_by_the_pickle"
     trap = np.array([Payload(made)], dtype=object)
     if layout == "npz":
-        root = write_npz(tmp_path / "data", {"bad": {"poses": trap}} | {name: {"poses": poses} for name, poses in GOOD.items()})
+        root = write_npz(
+            tmp_path / "data", {"bad": {"poses": trap}} | {name: {"poses": poses} for name, poses in GOOD.items()}
+        )
         file = root / "processed" / "train" / "bad.npz"
     else:
         root = write_csl(tmp_path / "data", GOOD, {"train": ["bad", "a", "b"]}, {"bad": {}})
@@ -113,11 +119,17 @@ def test_a_file_without_permission_is_one_skipped_line(tmp_path, good_content):
     check_one_left_out(root, "cannot open: Permission denied", good_content)
 
 
-@pytest.mark.parametrize(("annotation", "reason"), [
-    ([], "annotation: list instead of an object"), ("text", "annotation: str instead of an object"), (3, "annotation: int instead"),
-    (None, "no annotation"),
-    ({"num_frames": 11}, "num_frames: the annotation says 11, the file has 12"), ({"num_frames": float("nan")}, "num_frames: "),
-])
+@pytest.mark.parametrize(
+    ("annotation", "reason"),
+    [
+        ([], "annotation: list instead of an object"),
+        ("text", "annotation: str instead of an object"),
+        (3, "annotation: int instead"),
+        (None, "no annotation"),
+        ({"num_frames": 11}, "num_frames: the annotation says 11, the file has 12"),
+        ({"num_frames": float("nan")}, "num_frames: "),
+    ],
+)
 def test_a_bad_annotation_is_one_skipped_line(tmp_path, good_content, annotation, reason):
     root = write_csl(tmp_path / "data", {**GOOD, "bad": GOOD["a"]}, notes={"bad": annotation})
     check_one_left_out(root, reason, good_content)
@@ -140,7 +152,9 @@ def test_two_annotations_of_one_name_must_agree(tmp_path, good_content):
 def test_a_field_written_twice_in_one_annotation_costs_no_other_clip(tmp_path, good_content):
     root = write_csl(tmp_path / "data", GOOD)
     text = (root / "annotations.json").read_text(encoding="utf-8")
-    (root / "annotations.json").write_text(text.replace('"signer": 3', '"segments": [], "signer": 3, "segments": [[1, 1, "X"]]', 1), encoding="utf-8")
+    (root / "annotations.json").write_text(
+        text.replace('"signer": 3', '"segments": [], "signer": 3, "segments": [[1, 1, "X"]]', 1), encoding="utf-8"
+    )
     assert content(open_cache(root)) == good_content
 
 
@@ -175,17 +189,20 @@ def test_a_bad_name_is_one_skipped_line(tmp_path, good_content, name, shown, rea
     assert [json.loads(line)["name"] for line in lines if line] == [shown]
 
 
-@pytest.mark.parametrize(("arrays", "reason"), [
-    ({"pose": GOOD["a"]}, "no array `poses`"),
-    ({"poses": GOOD["a"][:, :50]}, "shape [12, 50, 3]"),
-    ({"poses": GOOD["a"], "mask": np.ones(11)}, "mask [11]: [12] is expected"),
-    ({"poses": GOOD["a"], "mask": np.ones((12, 1))}, "mask [12, 1]: [12] is expected"),
-    ({"poses": GOOD["a"], "mask": np.zeros(12)}, "no visible joint"),
-    ({"poses": GOOD["a"][:0]}, "no frame"),
-    ({"poses": np.zeros((12, 133, 2))}, "no visible joint"),
-    ({"poses": GOOD["a"], "fps": np.array("25")}, "type <U2"),
-    (None, "not a whole npz file"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"pose": GOOD["a"]}, "no array `poses`"),
+        ({"poses": GOOD["a"][:, :50]}, "shape [12, 50, 3]"),
+        ({"poses": GOOD["a"], "mask": np.ones(11)}, "mask [11]: [12] is expected"),
+        ({"poses": GOOD["a"], "mask": np.ones((12, 1))}, "mask [12, 1]: [12] is expected"),
+        ({"poses": GOOD["a"], "mask": np.zeros(12)}, "no visible joint"),
+        ({"poses": GOOD["a"][:0]}, "no frame"),
+        ({"poses": np.zeros((12, 133, 2))}, "no visible joint"),
+        ({"poses": GOOD["a"], "fps": np.array("25")}, "type <U2"),
+        (None, "not a whole npz file"),
+    ],
+)
 def test_a_bad_npz_is_one_skipped_line(tmp_path, arrays, reason):
     good = {name: {"poses": poses} for name, poses in GOOD.items()}
     expected = content(open_cache(write_npz(tmp_path / "good", good), layout="npz"))
@@ -202,6 +219,7 @@ def broken(file: str, content: bytes | str | None):
             (root / file).unlink()
         else:
             (root / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+
     return change
 
 
@@ -210,17 +228,49 @@ BAD_ROOTS = {
     "annotations no JSON": (broken("annotations.json", "{"), "annotations.json", "is no JSON that can be read"),
     "annotations a list": (broken("annotations.json", "[]"), "annotations.json", "holds a list: an object {name"),
     "annotations empty": (broken("annotations.json", ""), "annotations.json", "is no JSON that can be read"),
-    "annotations not UTF-8": (broken("annotations.json", b'{"a": "\xff"}'), "annotations.json", "is no JSON that can be read"),
-    "annotations very deep": (broken("annotations.json", "[" * 100_000), "annotations.json", "is no JSON that can be read"),
+    "annotations not UTF-8": (
+        broken("annotations.json", b'{"a": "\xff"}'),
+        "annotations.json",
+        "is no JSON that can be read",
+    ),
+    "annotations very deep": (
+        broken("annotations.json", "[" * 100_000),
+        "annotations.json",
+        "is no JSON that can be read",
+    ),
     "splits missing": (broken("split_files.json", None), "split_files.json", "is expected there"),
-    "splits no JSON": (broken("split_files.json", '{"train": [a, b]}'), "split_files.json", "is no JSON that can be read"),
+    "splits no JSON": (
+        broken("split_files.json", '{"train": [a, b]}'),
+        "split_files.json",
+        "is no JSON that can be read",
+    ),
     "splits a list": (broken("split_files.json", '["a", "b"]'), "split_files.json", "holds a list: an object"),
-    "a split that is text": (broken("split_files.json", '{"train": "a"}'), "split_files.json", "a list of clips' names is expected"),
-    "a split written twice": (broken("split_files.json", '{"train": ["a"], "train": ["b"]}'), "split_files.json", "twice"),
-    "a split with the name of a path": (broken("split_files.json", '{"../x": ["a"]}'), "split_files.json", "unsafe name"),
-    "a split with half a character": (broken("split_files.json", '{"\\ud800": ["a"]}'), "split_files.json", "unsafe name"),
+    "a split that is text": (
+        broken("split_files.json", '{"train": "a"}'),
+        "split_files.json",
+        "a list of clips' names is expected",
+    ),
+    "a split written twice": (
+        broken("split_files.json", '{"train": ["a"], "train": ["b"]}'),
+        "split_files.json",
+        "twice",
+    ),
+    "a split with the name of a path": (
+        broken("split_files.json", '{"../x": ["a"]}'),
+        "split_files.json",
+        "unsafe name",
+    ),
+    "a split with half a character": (
+        broken("split_files.json", '{"\\ud800": ["a"]}'),
+        "split_files.json",
+        "unsafe name",
+    ),
     "splits empty": (broken("split_files.json", "{}"), "data", "no usable clip"),
-    "nothing usable": (broken("annotations.json", "{}"), "data", "no usable clip in the csl_daily layout: 2 were left out (2 no annotation)"),
+    "nothing usable": (
+        broken("annotations.json", "{}"),
+        "data",
+        "no usable clip in the csl_daily layout: 2 were left out (2 no annotation)",
+    ),
 }
 
 
@@ -256,15 +306,21 @@ def test_a_split_file_of_ones_own(tmp_path):
         cache.split("train")
 
 
-@pytest.mark.parametrize(("program", "arguments", "named"), [
-    (["-m", "signstream.config"], ["{}/none.yaml"], "none.yaml"),
-    (["-m", "signstream.config"], ["{}/broken.yaml"], "broken.yaml"),
-    (["-m", "signstream.config"], ["{}/binary.yaml"], "binary.yaml"),
-    (["-m", "signstream.config"], ["{}/empty.yaml", "data.rooot=x"], "data.root"),
-    (["-m", "signstream.config"], ["{}/empty.yaml", "data.chunk_len=0"], "data.chunk_len"),
-    (["-m", "signstream.data.visualize_dataset"], ["data.cache={}/cache", "--out", "{}/pictures", "data.root={}/none"],
-     "/none is no folder: it should hold frames_512x512/"),
-])
+@pytest.mark.parametrize(
+    ("program", "arguments", "named"),
+    [
+        (["-m", "signstream.config"], ["{}/none.yaml"], "none.yaml"),
+        (["-m", "signstream.config"], ["{}/broken.yaml"], "broken.yaml"),
+        (["-m", "signstream.config"], ["{}/binary.yaml"], "binary.yaml"),
+        (["-m", "signstream.config"], ["{}/empty.yaml", "data.rooot=x"], "data.root"),
+        (["-m", "signstream.config"], ["{}/empty.yaml", "data.chunk_len=0"], "data.chunk_len"),
+        (
+            ["-m", "signstream.data.visualize_dataset"],
+            ["data.cache={}/cache", "--out", "{}/pictures", "data.root={}/none"],
+            "/none is no folder: it should hold frames_512x512/",
+        ),
+    ],
+)
 def test_an_entry_point_ends_with_one_line_and_status_2(tmp_path, program, arguments, named):
     for name, text in (("broken", b"data: ["), ("binary", b"\xff\xfe"), ("empty", b"")):
         (tmp_path / f"{name}.yaml").write_bytes(text)

@@ -2,6 +2,7 @@
 
 Started as a program, this file is killed while it saves (`save_and_be_killed`).
 """
+
 import json
 import os
 import pickletools
@@ -27,7 +28,13 @@ from signstream.training.seed import generator_states, restore_generators, seed_
 
 ROOT = Path(__file__).parents[1]
 KILLS = 20
-READ_BY_TORCH_2_1 = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage", "torch LongStorage", "torch ByteStorage"}
+READ_BY_TORCH_2_1 = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch FloatStorage",
+    "torch LongStorage",
+    "torch ByteStorage",
+}
 
 
 def state_of(step: int, size: int = 100) -> dict:
@@ -70,8 +77,13 @@ def save_and_be_killed(folder: RunFolder) -> int:
 
 def test_killed_at_any_moment_the_last_checkpoint_is_whole(tmp_path):
     folder = folder_of(tmp_path / "run", last=0)
-    done = subprocess.run([sys.executable, __file__, str(folder.path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-                          timeout=120)
+    done = subprocess.run(
+        [sys.executable, __file__, str(folder.path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 0, "no kill came in the middle of a save, so nothing was tested"
     assert load(folder.last)["step"] > 0
@@ -137,8 +149,15 @@ def test_other_files_are_refused_in_a_line(tmp_path):
     torch.save({"format": 1}, tmp_path / "stepless.pt")
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
     (tmp_path / "text.pt").write_text("hello")
-    told = {"evil.pt": "is no checkpoint: UnpicklingError", "weights.pt": 'no "format"', "newer.pt": "has checkpoint format 2, this version reads 1",
-            "stepless.pt": 'no "step"', "arrays.npz": "is no checkpoint", "text.pt": "another kind of file", "absent.pt": "there is no checkpoint"}
+    told = {
+        "evil.pt": "is no checkpoint: UnpicklingError",
+        "weights.pt": 'no "format"',
+        "newer.pt": "has checkpoint format 2, this version reads 1",
+        "stepless.pt": 'no "step"',
+        "arrays.npz": "is no checkpoint",
+        "text.pt": "another kind of file",
+        "absent.pt": "there is no checkpoint",
+    }
     for name, message in told.items():
         with pytest.raises(ValueError, match=re.escape(message)) as caught:
             load(tmp_path / name)
@@ -153,7 +172,9 @@ def test_the_last_is_taken_if_whole_else_the_one_of_most_steps(tmp_path, capsys)
     cut(folder.last)
     assert newest_whole(folder.path) == folder.epoch(2)
     said = capsys.readouterr().out
-    assert "last.pt is no whole checkpoint" in said and "taking epoch_0002.pt of step 20" in said and said.count("\n") == 1
+    assert (
+        "last.pt is no whole checkpoint" in said and "taking epoch_0002.pt of step 20" in said and said.count("\n") == 1
+    )
     cut(folder.epoch(2))
     assert newest_whole(folder.path) == folder.best
     for path in folder.path.glob("*.pt"):
@@ -200,7 +221,10 @@ def test_a_run_folder_says_what_it_was_made_with(tmp_path):
     assert load_config(folder.path / "config.yaml") == Config()
     written = json.loads((folder.path / "environment.json").read_text())
     assert written == facts
-    assert written["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0] and written["torch"] == torch.__version__
+    assert (
+        written["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+        and written["torch"] == torch.__version__
+    )
     assert written["world"] == 2 and written["seed"] == 42
     assert written["command"].startswith("python ")
     text = (folder.path / "environment.json").read_text()
@@ -216,7 +240,13 @@ def test_a_run_folder_says_what_it_was_made_with(tmp_path):
 def test_the_commit_and_whether_it_was_changed_are_known_in_a_checkout_and_nowhere_else(tmp_path, monkeypatch):
     def git(*arguments: str) -> None:
         outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, env=outside, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            cwd=tmp_path,
+            env=outside,
+            check=True,
+            capture_output=True,
+        )
 
     monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
     assert environment(torch.device("cpu"), 1, 0)["git"] is None
@@ -235,18 +265,36 @@ def test_the_commit_and_whether_it_was_changed_are_known_in_a_checkout_and_nowhe
 
 
 def test_a_digest_names_the_weights_whatever_their_order():
-    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "c": torch.zeros(2, dtype=torch.bfloat16), "d": torch.zeros(0, 4)}
+    weights = {
+        "a": torch.arange(6.0).view(2, 3),
+        "b": torch.tensor(3),
+        "c": torch.zeros(2, dtype=torch.bfloat16),
+        "d": torch.zeros(0, 4),
+    }
     name = digest(weights)
     assert re.fullmatch("[0-9a-f]{16}", name)
     assert digest(dict(reversed(weights.items()))) == name
     assert digest({**weights, "a": weights["a"].T.contiguous().T}) == name
-    others = [{**weights, "a": weights["a"].view(3, 2)}, {**weights, "a": weights["a"].double()}, {**weights, "a": weights["a"] + 1e-6},
-              {**weights, "c": weights["c"].half()}, {k: weights[k] for k in "abc"}, {("e" if k == "d" else k): v for k, v in weights.items()}]
+    others = [
+        {**weights, "a": weights["a"].view(3, 2)},
+        {**weights, "a": weights["a"].double()},
+        {**weights, "a": weights["a"] + 1e-6},
+        {**weights, "c": weights["c"].half()},
+        {k: weights[k] for k in "abc"},
+        {("e" if k == "d" else k): v for k, v in weights.items()},
+    ]
     assert len({name, *(digest(other) for other in others)}) == 1 + len(others)
 
 
 def draw() -> tuple:
-    return torch.rand(3).tolist(), torch.randn(3).tolist(), np.random.rand(3).tolist(), np.random.randn(), random.random(), random.gauss(0, 1)
+    return (
+        torch.rand(3).tolist(),
+        torch.randn(3).tolist(),
+        np.random.rand(3).tolist(),
+        np.random.randn(),
+        random.random(),
+        random.gauss(0, 1),
+    )
 
 
 @pytest.fixture

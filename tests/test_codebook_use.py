@@ -16,7 +16,11 @@ def test_perplexity_is_K_of_uniform_codes_and_1_of_one_code():
     assert uniform["codes/body/0/entropy"] == pytest.approx(1)
     assert (uniform["codes/body/0/used"], uniform["codes/body/0/dead"], uniform["codes/body/0/count"]) == (1, 0, 40)
     single = counted(torch.full((40, 1, 1), 3)).result()
-    assert (single["codes/body/0/perplexity"], single["codes/body/0/entropy"], single["codes/body/0/used"]) == (1, 0, 1 / 8)
+    assert (single["codes/body/0/perplexity"], single["codes/body/0/entropy"], single["codes/body/0/used"]) == (
+        1,
+        0,
+        1 / 8,
+    )
     two = counted(torch.tensor([1, 1, 5, 5])[:, None, None]).result()
     assert two["codes/body/0/perplexity"] == pytest.approx(2)
 
@@ -44,7 +48,9 @@ def test_codes_not_sent_or_of_unseen_parts_do_not_count():
 
 def test_the_worst_level_and_the_collapsed_ones():
     codes = torch.stack((torch.arange(64) % 8, torch.arange(64) % 2, torch.arange(64) % 4), 1)
-    codes = torch.stack((codes[:, :2], torch.stack((codes[:, 2], torch.full((64,), -1)), 1)), 1)  # [N, P, Q]: 8 and 2 codes; 4 codes
+    codes = torch.stack(
+        (codes[:, :2], torch.stack((codes[:, 2], torch.full((64,), -1)), 1)), 1
+    )  # [N, P, Q]: 8 and 2 codes; 4 codes
     metric = counted(codes, (2, 1))
     assert metric.worst() == ("body", 1)
     assert metric.result()["codes/worst/perplexity"] == pytest.approx(2)

@@ -20,14 +20,21 @@ def cached(frames, seed):
     return torch.cat((out.place[:, None], out.frames), 1).numpy()
 
 
-CLIPS = [cached(frames, seed) for seed, frames in enumerate([37, 1, 10, 9, 11, 64, 25, 100, 12, 20, 33, 8, 41, 50, 19, 30])]
+CLIPS = [
+    cached(frames, seed) for seed, frames in enumerate([37, 1, 10, 9, 11, 64, 25, 100, 12, 20, 33, 8, 41, 50, 19, 30])
+]
 
 
 def chunks(indexes, data=None, **options):
-    return make_chunks(pack([CLIPS[i] for i in indexes], indexes, **options), BODY, data or Data(), train="seed" in options)
+    return make_chunks(
+        pack([CLIPS[i] for i in indexes], indexes, **options), BODY, data or Data(), train="seed" in options
+    )
 
 
-@pytest.mark.parametrize("batches", [[[i] for i in range(16)], [list(range(16))], [[3], [0, 1, 2, 4, 5, 6, 7], [], [8, 9], [15, 14, 13, 12, 11, 10]]])
+@pytest.mark.parametrize(
+    "batches",
+    [[[i] for i in range(16)], [list(range(16))], [[3], [0, 1, 2, 4, 5, 6, 7], [], [8, 9], [15, 14, 13, 12, 11, 10]]],
+)
 def test_however_clips_are_batched_the_chunks_are_the_same(batches):
     alone = {i: chunks([i]) for i in range(16)}
     for batch in map(chunks, batches):
@@ -82,13 +89,20 @@ def test_the_seed_alone_decides_the_augmentation():
     assert one.xy.shape != other.xy.shape or not torch.equal(one.xy, other.xy)
 
 
-@pytest.mark.parametrize(("switch", "value"), [("mirror", True), ("time_warp", True), ("affine", 0.2), ("dropout_prob", 0.2), ("random_phase", True)])
+@pytest.mark.parametrize(
+    ("switch", "value"),
+    [("mirror", True), ("time_warp", True), ("affine", 0.2), ("dropout_prob", 0.2), ("random_phase", True)],
+)
 def test_each_augmentation_has_its_switch(switch, value):
     many, plain = list(range(16)), chunks(list(range(16)))
     off = chunks(many, replace(Data(), augment=STILL), seed=5)
     assert all(torch.equal(getattr(off, f), getattr(plain, f)) for f in FIELDS)
     on = chunks(many, replace(Data(), augment=replace(STILL, **{switch: value})), seed=5)
-    changed = [f for f in FIELDS if getattr(on, f).shape != getattr(plain, f).shape or not torch.equal(getattr(on, f), getattr(plain, f))]
+    changed = [
+        f
+        for f in FIELDS
+        if getattr(on, f).shape != getattr(plain, f).shape or not torch.equal(getattr(on, f), getattr(plain, f))
+    ]
     assert changed == ["seen"] if switch == "dropout_prob" else "xy" in changed
 
 

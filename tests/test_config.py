@@ -78,13 +78,27 @@ def test_default_yaml_holds_every_key_with_the_default_and_a_comment():
 
 def test_the_stage_1_example_loads_as_printed(tmp_path):
     config = load_text(tmp_path, STAGE_1)
-    assert (config.train.lr, config.train.batch_size, config.train.amp, config.model.rvq.usage_reg) == (3e-4, 16, "bf16", 1e-3)
-    assert (config.data.split_file, config.model.rvq.codebook_size, config.save_path) == ("/path/to/split_file.json", 2048, "/path/to/save_dir")
+    assert (config.train.lr, config.train.batch_size, config.train.amp, config.model.rvq.usage_reg) == (
+        3e-4,
+        16,
+        "bf16",
+        1e-3,
+    )
+    assert (config.data.split_file, config.model.rvq.codebook_size, config.save_path) == (
+        "/path/to/split_file.json",
+        2048,
+        "/path/to/save_dir",
+    )
 
 
 def test_the_readme_example_loads_as_printed(tmp_path):
     config = load_text(tmp_path, README)
-    assert (config.data.fps, config.train.save_every, config.data.body_parts["face"], config.data.normalize.bbox_range) == (25.0, 5, (24, 91), 8.0)
+    assert (
+        config.data.fps,
+        config.train.save_every,
+        config.data.body_parts["face"],
+        config.data.normalize.bbox_range,
+    ) == (25.0, 5, (24, 91), 8.0)
 
 
 @pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specifications are not beside this checkout")
@@ -96,30 +110,33 @@ def test_every_yaml_block_of_the_specifications_loads(name, tmp_path):
         load_text(tmp_path, block)
 
 
-@pytest.mark.parametrize(("override", "says"), [
-    ("data.chunk_lenn=8", "unknown key data.chunk_lenn: did you mean data.chunk_len?"),
-    ("data.codebook_size=8", "did you mean model.rvq.codebook_size?"),
-    ("modle.latent_dim=8", "did you mean model"),
-    ("zzz=1", "configs/default.yaml lists every key"),
-    ("data.chunk_len=ten", "data.chunk_len is 'ten': a whole number is expected"),
-    ("data.chunk_len=1.5", "a whole number is expected"),
-    ("data.chunk_len=true", "a whole number is expected"),
-    ("data.chunk_len=0", "data.chunk_len is 0: at least 1 is expected"),
-    ("data.smooth=1", "data.smooth is 1"),
-    ("data.fps=.nan", "data.fps is nan: a number is expected"),
-    ("data.fps=.inf", "a number is expected"),
-    ("data.chunk_stride=11", "frames would be left out"),
-    ("data.augment.mirror=1", "true or false is expected"),
-    ("data.augment=5", "a section with keys is expected"),
-    ("data.body_parts.face=[1]", "2 numbers in brackets"),
-    ("data.min_score=2", "from 0 to 1"),
-    ("train.amp=bf8", "'bf16' or 'fp16' or 'fp32' is expected"),
-    ("train.batch_size=none", "a whole number or 'auto' is expected"),
-    ("experiment_name=a/b", "names a folder"),
-    ("data.chunk_len", "is no override"),
-    ("data.root={", "is not YAML"),
-    ("data.centers={body:x}", "data.centers is {'body': 'x'}"),
-])
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.chunk_lenn=8", "unknown key data.chunk_lenn: did you mean data.chunk_len?"),
+        ("data.codebook_size=8", "did you mean model.rvq.codebook_size?"),
+        ("modle.latent_dim=8", "did you mean model"),
+        ("zzz=1", "configs/default.yaml lists every key"),
+        ("data.chunk_len=ten", "data.chunk_len is 'ten': a whole number is expected"),
+        ("data.chunk_len=1.5", "a whole number is expected"),
+        ("data.chunk_len=true", "a whole number is expected"),
+        ("data.chunk_len=0", "data.chunk_len is 0: at least 1 is expected"),
+        ("data.smooth=1", "data.smooth is 1"),
+        ("data.fps=.nan", "data.fps is nan: a number is expected"),
+        ("data.fps=.inf", "a number is expected"),
+        ("data.chunk_stride=11", "frames would be left out"),
+        ("data.augment.mirror=1", "true or false is expected"),
+        ("data.augment=5", "a section with keys is expected"),
+        ("data.body_parts.face=[1]", "2 numbers in brackets"),
+        ("data.min_score=2", "from 0 to 1"),
+        ("train.amp=bf8", "'bf16' or 'fp16' or 'fp32' is expected"),
+        ("train.batch_size=none", "a whole number or 'auto' is expected"),
+        ("experiment_name=a/b", "names a folder"),
+        ("data.chunk_len", "is no override"),
+        ("data.root={", "is not YAML"),
+        ("data.centers={body:x}", "data.centers is {'body': 'x'}"),
+    ],
+)
 def test_a_wrong_option_is_one_line_that_says_what_is_expected(override, says):
     with pytest.raises(ValueError) as error:
         load_config(None, [override])
@@ -136,7 +153,9 @@ def test_the_pose_tokenizers_readme_loads_as_printed_in_any_order(tmp_path):
     assert (model.rvq.commitment_beta, model.rvq.temporal_loss_alpha) == (0.25, 0.1)
     lines = POSE_TOKENIZER.strip().splitlines()
     assert load_text(tmp_path, "\n".join(reversed(lines))) == config
-    assert load_config(None, [line.split("#")[0].replace(": ", "=").strip() for line in lines]) == config, "and on the command line"
+    assert load_config(None, [line.split("#")[0].replace(": ", "=").strip() for line in lines]) == config, (
+        "and on the command line"
+    )
     assert load_config(None, [line.split("#")[0].replace(": ", "=").strip() for line in reversed(lines)]) == config
 
 
@@ -149,8 +168,16 @@ def test_the_three_blocks_of_the_pose_tokenizers_readme_are_the_ones_above(tmp_p
 
 
 def test_the_pose_tokenizers_prose_names_switches_too(tmp_path):
-    config = load_text(tmp_path, "use_amp: false\nnum_workers: 3\npin_memory: true\nnum_layers: 5\nuse_wandb: true\ndata: {chunk_len: 12}")
-    assert (config.train.amp, config.data.workers, config.model.encoder_layer, config.train.log_wandb) == ("fp32", 3, 5, True)
+    config = load_text(
+        tmp_path,
+        "use_amp: false\nnum_workers: 3\npin_memory: true\nnum_layers: 5\nuse_wandb: true\ndata: {chunk_len: 12}",
+    )
+    assert (config.train.amp, config.data.workers, config.model.encoder_layer, config.train.log_wandb) == (
+        "fp32",
+        3,
+        5,
+        True,
+    )
     assert config.data.chunk_len == 12
     assert load_text(tmp_path, "use_amp: true").train.amp == "bf16"
     assert load_text(tmp_path, "train: {log_wandb: my project}").train.log_wandb == "my project"
@@ -160,37 +187,64 @@ def test_stgcn_yaml_is_the_pose_tokenizers_and_takes_its_keys(tmp_path):
     config = load_config(ROOT / "configs" / "stgcn.yaml")
     assert (config.model.arch, config.data.chunk_len, config.data.window, config.model.rvq.levels) == ("stgcn", 8, 8, 4)
     above = load_text(tmp_path, f"base: {ROOT / 'configs' / 'stgcn.yaml'}\nsequence_length: 32\nhidden_dim: 48")
-    assert (above.data.chunk_len, above.data.window, above.model.encoder_latent_dim, above.model.arch) == (8, 4, 48, "stgcn")
+    assert (above.data.chunk_len, above.data.window, above.model.encoder_latent_dim, above.model.arch) == (
+        8,
+        4,
+        48,
+        "stgcn",
+    )
 
 
-@pytest.mark.parametrize(("text", "chunk", "window"), [
-    ("sequence_length: 60", 10, 6), ("sequence_length: 64\ndata: {chunk_len: 16}", 16, 4), ("data: {chunk_len: 9}\nsequence_length: 9", 9, 1),
-    ("sequence_length: 33", 11, 3), ("data: {window: 3}", 10, 3), ("sequence_length: '64'", 8, 8),
-])
+@pytest.mark.parametrize(
+    ("text", "chunk", "window"),
+    [
+        ("sequence_length: 60", 10, 6),
+        ("sequence_length: 64\ndata: {chunk_len: 16}", 16, 4),
+        ("data: {chunk_len: 9}\nsequence_length: 9", 9, 1),
+        ("sequence_length: 33", 11, 3),
+        ("data: {window: 3}", 10, 3),
+        ("sequence_length: '64'", 8, 8),
+    ],
+)
 def test_a_window_in_frames_is_whole_chunks(tmp_path, text, chunk, window):
     data = load_text(tmp_path, text).data
     assert (data.chunk_len, data.window) == (chunk, window)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("num_epochs: 3\ntrain: {epochs: 4}", "'num_epochs' and 'train.epochs', which are the same option"),
-    ("model: {rvq: {levels: 3}}\nnum_quantizers: 4", "'num_quantizers' and 'model.rvq.levels'"),
-    ("training: {clips_per_step: 3}\nbatch_size: 4", "'batch_size' and 'train.clips_per_step'"),
-    ("data: {window: 2}\nsequence_length: 64", "'sequence_length' and 'data.window'"),
-    ("data: 5\nsequence_length: 64", "a section with keys is expected"),
-    ("keypoint_dim: 2", "keypoint_dim is 2: 3 is expected"), ("optimizer_type: sgd", "optimizer_type is 'sgd': 'adamw' is expected"),
-    ("scheduler_type: step", "'warmup_cosine' is expected"), ("reconstruction_weight: 2.0", "the other weights are relative to it"),
-    ("reconstruction_weight: true", "1 is expected"), ("pin_memory: false", "memory is pinned whenever"), ("pin_memory: 1", "True is expected"),
-    ("use_amp: maybe", "use_amp is 'maybe': true"), ("quantization_weight: -1", "a number from 0"), ("quantization_weight: x", "a number from 0"),
-    ("sequence_length: 6.5", "a whole number of frames"), ("sequence_length: true", "whole number of frames"),
-    ("sequence_length: 0", "a whole number of frames"),
-    ("sequence_length: .inf", "a whole number of frames"),
-    ("sequence_length: 64\ndata: {chunk_len: 10}", "is 64, no multiple of data.chunk_len 10: a window is whole chunks; data.chunk_len=8 w"),
-    ("sequence_length: 67", "sequence_length is 67, no multiple of data.chunk_len 10"),
-    ("sequence_length: 64\ndata: {chunk_len: 0}", "data.chunk_len is 0"), ("sequence_length: 64\ndata: {chunk_len: x}", "data.chunk_len is 'x'"),
-    ("num_epoch: 5", "did you mean num_epochs?"), ("learning_rate: fast", "train.lr is 'fast': a number is expected"),
-    ("hidden_dims: 5", "did you mean hidden_dim?"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("num_epochs: 3\ntrain: {epochs: 4}", "'num_epochs' and 'train.epochs', which are the same option"),
+        ("model: {rvq: {levels: 3}}\nnum_quantizers: 4", "'num_quantizers' and 'model.rvq.levels'"),
+        ("training: {clips_per_step: 3}\nbatch_size: 4", "'batch_size' and 'train.clips_per_step'"),
+        ("data: {window: 2}\nsequence_length: 64", "'sequence_length' and 'data.window'"),
+        ("data: 5\nsequence_length: 64", "a section with keys is expected"),
+        ("keypoint_dim: 2", "keypoint_dim is 2: 3 is expected"),
+        ("optimizer_type: sgd", "optimizer_type is 'sgd': 'adamw' is expected"),
+        ("scheduler_type: step", "'warmup_cosine' is expected"),
+        ("reconstruction_weight: 2.0", "the other weights are relative to it"),
+        ("reconstruction_weight: true", "1 is expected"),
+        ("pin_memory: false", "memory is pinned whenever"),
+        ("pin_memory: 1", "True is expected"),
+        ("use_amp: maybe", "use_amp is 'maybe': true"),
+        ("quantization_weight: -1", "a number from 0"),
+        ("quantization_weight: x", "a number from 0"),
+        ("sequence_length: 6.5", "a whole number of frames"),
+        ("sequence_length: true", "whole number of frames"),
+        ("sequence_length: 0", "a whole number of frames"),
+        ("sequence_length: .inf", "a whole number of frames"),
+        (
+            "sequence_length: 64\ndata: {chunk_len: 10}",
+            "is 64, no multiple of data.chunk_len 10: a window is whole chunks; data.chunk_len=8 w",
+        ),
+        ("sequence_length: 67", "sequence_length is 67, no multiple of data.chunk_len 10"),
+        ("sequence_length: 64\ndata: {chunk_len: 0}", "data.chunk_len is 0"),
+        ("sequence_length: 64\ndata: {chunk_len: x}", "data.chunk_len is 'x'"),
+        ("num_epoch: 5", "did you mean num_epochs?"),
+        ("learning_rate: fast", "train.lr is 'fast': a number is expected"),
+        ("hidden_dims: 5", "did you mean hidden_dim?"),
+    ],
+)
 def test_a_key_of_the_pose_tokenizers_that_does_not_do_is_one_line(text, says, tmp_path):
     with pytest.raises(ValueError) as error:
         load_text(tmp_path, text)
@@ -207,7 +261,9 @@ def test_default_yaml_names_every_other_name_beside_its_key():
 
 
 def test_overrides_come_last_and_body_parts_are_replaced_whole(tmp_path):
-    config = load_text(tmp_path, "data: {chunk_len: 8, body_parts: {body: [1, 17]}}", "data.chunk_len=12", "training.lr=1e-5")
+    config = load_text(
+        tmp_path, "data: {chunk_len: 8, body_parts: {body: [1, 17]}}", "data.chunk_len=12", "training.lr=1e-5"
+    )
     assert config.data.chunk_len == 12
     assert config.train.lr == 1e-5
     assert config.data.body_parts == {"body": (1, 17)}
@@ -219,11 +275,20 @@ def test_a_file_holds_only_its_differences_to_its_base(tmp_path):
     assert (config.train.epochs, config.train.lr, config.data.chunk_len) == (7, 0.25, 8)
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("base: config.yaml", "leads back to itself"), ("base: nowhere.yaml", "cannot read the config"), ("base: [a]", "base is"),
-    ("- 1", "holds list"), ("data: {fps: 1, fps: 2}", "'fps' is written twice"), ("train: {}\ntraining: {}", "the same section"),
-    ("a: [", "not YAML"), ("!!python/object/apply:os.system ['true']", "not YAML"), ("? [1]\n: 2", "not YAML"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("base: config.yaml", "leads back to itself"),
+        ("base: nowhere.yaml", "cannot read the config"),
+        ("base: [a]", "base is"),
+        ("- 1", "holds list"),
+        ("data: {fps: 1, fps: 2}", "'fps' is written twice"),
+        ("train: {}\ntraining: {}", "the same section"),
+        ("a: [", "not YAML"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("? [1]\n: 2", "not YAML"),
+    ],
+)
 def test_a_file_that_is_no_config_is_one_line(text, says, tmp_path):
     with pytest.raises(ValueError) as error:
         load_text(tmp_path, text)

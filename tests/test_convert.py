@@ -1,4 +1,5 @@
 """Converting between layouts: nothing is lost that the target can hold, left stays left, and what is left out is named and counted."""
+
 import json
 import subprocess
 import sys
@@ -18,21 +19,57 @@ from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, NUM_JOINTS, RIG
 POSE_LANDMARKS = (
     "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER "
     "RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST LEFT_PINKY RIGHT_PINKY LEFT_INDEX RIGHT_INDEX LEFT_THUMB RIGHT_THUMB LEFT_HIP "
-    "RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX")
+    "RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
+)
 HAND_LANDMARKS = (
     "WRIST THUMB_CMC THUMB_MCP THUMB_IP THUMB_TIP INDEX_FINGER_MCP INDEX_FINGER_PIP INDEX_FINGER_DIP INDEX_FINGER_TIP MIDDLE_FINGER_MCP "
     "MIDDLE_FINGER_PIP MIDDLE_FINGER_DIP MIDDLE_FINGER_TIP RING_FINGER_MCP RING_FINGER_PIP RING_FINGER_DIP RING_FINGER_TIP PINKY_MCP PINKY_PIP "
-    "PINKY_DIP PINKY_TIP")
+    "PINKY_DIP PINKY_TIP"
+)
 HOLISTIC_COMPONENTS = {
-    "POSE_LANDMARKS": POSE_LANDMARKS.split(), "FACE_LANDMARKS": [str(i) for i in range(468)], "LEFT_HAND_LANDMARKS": HAND_LANDMARKS.split(),
-    "RIGHT_HAND_LANDMARKS": HAND_LANDMARKS.split(), "POSE_WORLD_LANDMARKS": POSE_LANDMARKS.split()}
+    "POSE_LANDMARKS": POSE_LANDMARKS.split(),
+    "FACE_LANDMARKS": [str(i) for i in range(468)],
+    "LEFT_HAND_LANDMARKS": HAND_LANDMARKS.split(),
+    "RIGHT_HAND_LANDMARKS": HAND_LANDMARKS.split(),
+    "POSE_WORLD_LANDMARKS": POSE_LANDMARKS.split(),
+}
 # Vertices of the face mesh that mirror each other, the signer's right first, and those on the middle line, which mirror themselves
 MESH_PAIRS = (
-    (127, 356), (234, 454), (93, 323), (132, 361), (58, 288), (136, 365), (150, 379), (176, 400), (70, 300), (63, 293), (105, 334), (66, 296),
-    (107, 336), (98, 327), (97, 326), (33, 263), (160, 387), (158, 385), (133, 362), (153, 380), (144, 373), (61, 291), (40, 270), (37, 267),
-    (84, 314), (91, 321), (78, 308), (82, 312), (87, 317))
+    (127, 356),
+    (234, 454),
+    (93, 323),
+    (132, 361),
+    (58, 288),
+    (136, 365),
+    (150, 379),
+    (176, 400),
+    (70, 300),
+    (63, 293),
+    (105, 334),
+    (66, 296),
+    (107, 336),
+    (98, 327),
+    (97, 326),
+    (33, 263),
+    (160, 387),
+    (158, 385),
+    (133, 362),
+    (153, 380),
+    (144, 373),
+    (61, 291),
+    (40, 270),
+    (37, 267),
+    (84, 314),
+    (91, 321),
+    (78, 308),
+    (82, 312),
+    (87, 317),
+)
 MESH_MIDDLE = (152, 168, 197, 5, 1, 2, 0, 17, 13, 14)
-NOTES = {"a": note(GOOD["a"], fps=23.976, segments=[[0, 4, "HELLO"], [4, 12, "YOU"]]), "b": note(GOOD["b"], fps=30, text="half \ud800", signer=None)}
+NOTES = {
+    "a": note(GOOD["a"], fps=23.976, segments=[[0, 4, "HELLO"], [4, 12, "YOU"]]),
+    "b": note(GOOD["b"], fps=30, text="half \ud800", signer=None),
+}
 
 
 def needs_library():
@@ -43,7 +80,11 @@ def clips_of(root: Path, layout: str, **options: object) -> dict[tuple[str, str]
     """{(split, name): clip} of a root, as the converter reads it."""
     source = open_source(layout, data_config(root, **options))
     notes = read_notes(source)
-    return {(split, name): annotate(load_checked(source, split, name), notes.get(name)) for split, names in source.splits().items() for name in names}
+    return {
+        (split, name): annotate(load_checked(source, split, name), notes.get(name))
+        for split, names in source.splits().items()
+        for name in names
+    }
 
 
 def assert_same_clips(found: dict, expected: dict) -> None:
@@ -59,8 +100,15 @@ def go(origin: str, target: str, root: Path, out: Path, *options: str) -> int:
     return convert.main(["--from", origin, "--to", target, "--root", str(root), "--out", str(out), *options])
 
 
-def write_pose_file(path: Path, points: dict[str, list[str]], data: np.ndarray, confidence: np.ndarray, fps: float = 25, form: str = "XYZC",
-                    size: tuple[int, int] = (640, 480)) -> None:
+def write_pose_file(
+    path: Path,
+    points: dict[str, list[str]],
+    data: np.ndarray,
+    confidence: np.ndarray,
+    fps: float = 25,
+    form: str = "XYZC",
+    size: tuple[int, int] = (640, 480),
+) -> None:
     """A file as pose-format writes it. data [T, people, points, 3], confidence [T, people, points]."""
     needs_library()
     from pose_format import Pose, PoseHeader
@@ -70,10 +118,15 @@ def write_pose_file(path: Path, points: dict[str, list[str]], data: np.ndarray, 
     components = [PoseHeaderComponent(name, names, [], [], form) for name, names in points.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        Pose(PoseHeader(0.2, PoseHeaderDimensions(*size), components), NumPyPoseBody(fps, data.astype(np.float32), confidence)).write(file)
+        Pose(
+            PoseHeader(0.2, PoseHeaderDimensions(*size), components),
+            NumPyPoseBody(fps, data.astype(np.float32), confidence),
+        ).write(file)
 
 
-def holistic_file(path: Path, points: dict[str, list[str]] = HOLISTIC_COMPONENTS, frames: int = 4) -> dict[tuple[str, str], int]:
+def holistic_file(
+    path: Path, points: dict[str, list[str]] = HOLISTIC_COMPONENTS, frames: int = 4
+) -> dict[tuple[str, str], int]:
     """A file whose point number k stands at (10 + k, 2000 - k), with its confidence 0.9; where each point stands in it."""
     flat = [(name, point) for name, names in points.items() for point in names]
     place = np.stack([10 + np.arange(len(flat)), 2000 - np.arange(len(flat)), np.full(len(flat), 7)], -1)
@@ -99,7 +152,11 @@ def test_there_and_back_nothing_is_lost(csl, tmp_path, through):
     assert_same_clips(clips_of(tmp_path / "there", through), before)
     assert go(through, "csl_daily", tmp_path / "there", tmp_path / "back") == 0
     assert_same_clips(clips_of(tmp_path / "back", "csl_daily"), before)
-    assert json.loads((tmp_path / "back" / "split_files.json").read_text()) == {"train": ["a", "b"], "val": ["b"], "test": []}
+    assert json.loads((tmp_path / "back" / "split_files.json").read_text()) == {
+        "train": ["a", "b"],
+        "val": ["b"],
+        "test": [],
+    }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "csl", "there"]
 
 
@@ -118,7 +175,11 @@ def test_a_pose_file_of_ours_is_one_that_the_library_knows(csl, tmp_path):
     theirs = pytest.importorskip("pose_format.utils.cocowholebody133_header").cocowholebody_components()
     assert [(component.name, point) for component in theirs for point in component.points] == list(COCO)
     offsets = dict(zip(("BODY", "FACE", "LEFT_HAND", "RIGHT_HAND"), (0, FACE, LEFT_HAND, RIGHT_HAND)))
-    limbs = {(a + offsets[component.name], b + offsets[component.name]) for component in pose.header.components for a, b in component.limbs}
+    limbs = {
+        (a + offsets[component.name], b + offsets[component.name])
+        for component in pose.header.components
+        for a, b in component.limbs
+    }
     assert set(COCO_WHOLEBODY.bones) - limbs == {(9, LEFT_HAND), (10, RIGHT_HAND)} and limbs < set(COCO_WHOLEBODY.bones)
 
 
@@ -153,22 +214,34 @@ def test_left_maps_to_left():
     for joint, image in enumerate(COCO_WHOLEBODY.flip):
         assert mirror(HOLISTIC[joint]) == HOLISTIC[image], COCO[joint]
     named = dict(zip(COCO, HOLISTIC))
-    assert named["BODY", "left_wrist"] == ("POSE_LANDMARKS", "LEFT_WRIST") and named["RIGHT_HAND", "hand_8"][1] == "INDEX_FINGER_TIP"
+    assert (
+        named["BODY", "left_wrist"] == ("POSE_LANDMARKS", "LEFT_WRIST")
+        and named["RIGHT_HAND", "hand_8"][1] == "INDEX_FINGER_TIP"
+    )
     right_of_the_middle = {str(vertex) for vertex, _ in MESH_PAIRS}
-    right = {joint for joint in range(68) if joint < 8 or joint in (*range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 58, 59, 60, 61, 67)}
+    right = {
+        joint
+        for joint in range(68)
+        if joint < 8 or joint in (*range(17, 22), 31, 32, *range(36, 42), 48, 49, 50, 58, 59, 60, 61, 67)
+    }
     assert {joint for joint in range(68) if HOLISTIC[FACE + joint][1] in right_of_the_middle} == right
 
 
 def test_a_holistic_file_maps_by_name(tmp_path, capsys):
     column = holistic_file(tmp_path / "in" / "train" / "x.pose")
-    holistic_file(tmp_path / "in" / "val" / "y.pose", HOLISTIC_COMPONENTS | {"FACE_LANDMARKS": [str(i) for i in range(478)]})
+    holistic_file(
+        tmp_path / "in" / "val" / "y.pose", HOLISTIC_COMPONENTS | {"FACE_LANDMARKS": [str(i) for i in range(478)]}
+    )
     assert go("pose", "csl_daily", tmp_path / "in", tmp_path / "out") == 0
     clip = clips_of(tmp_path / "out", "csl_daily")["train", "x"]
     assert clip.poses.shape == (4, NUM_JOINTS, 3) and (clip.fps, clip.size) == (25, (640, 480))
     for joint, point in enumerate(HOLISTIC):
         expected = (0, 0, 0) if point is None else (10 + column[point], 2000 - column[point], np.float32(0.9))
         assert np.array_equal(clip.poses[:, joint], np.tile(np.float32(expected), (4, 1))), COCO[joint]
-    assert [point for joint, point in enumerate(COCO) if not clip.poses[0, joint, 2]] == [("BODY", "left_small_toe"), ("BODY", "right_small_toe")]
+    assert [point for joint, point in enumerate(COCO) if not clip.poses[0, joint, 2]] == [
+        ("BODY", "left_small_toe"),
+        ("BODY", "right_small_toe"),
+    ]
     told = capsys.readouterr().out
     assert "2  converted: train 1, val 1; 8 frames" in told.replace(", test 0", "")
     assert "2  without a point for BODY left_small_toe, right_small_toe: score 0" in told
@@ -176,19 +249,27 @@ def test_a_holistic_file_maps_by_name(tmp_path, capsys):
 
 def test_of_a_reduced_file_what_is_there_is_used_and_the_rest_is_told(tmp_path, capsys):
     lips = [str(vertex) for vertex in FACE_MESH[48:]]
-    holistic_file(tmp_path / "in" / "train" / "x.pose", {"FACE_LANDMARKS": lips, "RIGHT_HAND_LANDMARKS": HAND_LANDMARKS.split()[::-1]})
+    holistic_file(
+        tmp_path / "in" / "train" / "x.pose",
+        {"FACE_LANDMARKS": lips, "RIGHT_HAND_LANDMARKS": HAND_LANDMARKS.split()[::-1]},
+    )
     assert go("pose", "npz", tmp_path / "in", tmp_path / "out") == 0
     poses = clips_of(tmp_path / "out", "npz")["train", "x"].poses
     assert np.flatnonzero(poses[0, :, 2]).tolist() == [*range(FACE + 48, LEFT_HAND), *range(RIGHT_HAND, NUM_JOINTS)]
-    assert poses[0, FACE + 48:, 0].tolist() == [*range(10, 30), *[0] * 21, *range(50, 29, -1)]
-    assert "1  without a point for BODY (23 of 23); FACE (48 of 68); LEFT_HAND (21 of 21): score 0" in capsys.readouterr().out
+    assert poses[0, FACE + 48 :, 0].tolist() == [*range(10, 30), *[0] * 21, *range(50, 29, -1)]
+    assert (
+        "1  without a point for BODY (23 of 23); FACE (48 of 68); LEFT_HAND (21 of 21): score 0"
+        in capsys.readouterr().out
+    )
 
 
 def test_masked_points_score_nothing(tmp_path):
     confidence = np.full((3, 1, NUM_JOINTS), 0.8)
     confidence[1, 0, :50] = 0
     points = {f"{name}_133": list(names) for name, names in COCO_COMPONENTS.items()}  # AlphaPose's names
-    write_pose_file(tmp_path / "in" / "train" / "x.pose", points, np.full((3, 1, NUM_JOINTS, 2), 5.0), confidence, form="XYC")
+    write_pose_file(
+        tmp_path / "in" / "train" / "x.pose", points, np.full((3, 1, NUM_JOINTS, 2), 5.0), confidence, form="XYC"
+    )
     assert go("pose", "npz", tmp_path / "in", tmp_path / "out") == 0
     assert np.array_equal(clips_of(tmp_path / "out", "npz")["train", "x"].poses[..., 2], np.float32(confidence[:, 0]))
 
@@ -211,16 +292,31 @@ def test_what_cannot_be_read_is_named_and_counted_and_the_rest_goes_on(tmp_path,
     points = {"BODY": [point for _, point in COCO]}
     write_pose_file(root / "train" / "two.pose", points, two, two[..., 0], form="XYC")
     write_pose_file(root / "train" / "nobody.pose", points, two[:, :0], two[:, :0, :, 0], form="XYC")
-    write_pose_file(root / "train" / "other.pose", {"SPINE": ["c7"]}, np.ones((2, 1, 1, 2)), np.ones((2, 1, 1)), form="XYC")
-    write_pose_file(root / "train" / "depth.pose", {"BODY": ["nose"]}, np.ones((2, 1, 1, 2)), np.ones((2, 1, 1)), form="ZXC")
-    write_pose_file(root / "train" / "unseen.pose", {"BODY": ["nose"]}, np.ones((2, 1, 1, 2)), np.zeros((2, 1, 1)), form="XYC")
+    write_pose_file(
+        root / "train" / "other.pose", {"SPINE": ["c7"]}, np.ones((2, 1, 1, 2)), np.ones((2, 1, 1)), form="XYC"
+    )
+    write_pose_file(
+        root / "train" / "depth.pose", {"BODY": ["nose"]}, np.ones((2, 1, 1, 2)), np.ones((2, 1, 1)), form="ZXC"
+    )
+    write_pose_file(
+        root / "train" / "unseen.pose", {"BODY": ["nose"]}, np.ones((2, 1, 1, 2)), np.zeros((2, 1, 1)), form="XYC"
+    )
     (root / "train" / "folder.pose").mkdir()
     expected = {name: reason for name, (_, reason) in BROKEN.items()} | {
-        "two": "2 people", "nobody": "0 people", "other": "components SPINE", "depth": "format 'ZXC'", "unseen": "no visible joint",
-        "folder": "not a file"}
+        "two": "2 people",
+        "nobody": "0 people",
+        "other": "components SPINE",
+        "depth": "format 'ZXC'",
+        "unseen": "no visible joint",
+        "folder": "not a file",
+    }
     assert go("pose", "csl_daily", root, tmp_path / "out") == 1
     told = capsys.readouterr()
-    found = dict(line.removeprefix("left out: train/").split(": ", 1) for line in told.err.splitlines() if line.startswith("left out: "))
+    found = dict(
+        line.removeprefix("left out: train/").split(": ", 1)
+        for line in told.err.splitlines()
+        if line.startswith("left out: ")
+    )
     assert found.keys() == expected.keys()
     for name, reason in expected.items():
         assert found[name].startswith(reason), name
@@ -299,7 +395,11 @@ def test_stopped_in_the_middle_it_leaves_nothing(csl, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setitem(convert.WRITERS, "npz", write)
-    monkeypatch.setattr(sys, "argv", ["convert", "--from", "csl_daily", "--to", "npz", "--root", str(csl), "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["convert", "--from", "csl_daily", "--to", "npz", "--root", str(csl), "--out", str(tmp_path / "out")],
+    )
     with pytest.raises(SystemExit) as ended:
         run(convert.main)
     assert ended.value.code == 2 and [path.name for path in tmp_path.iterdir()] == ["csl"]
@@ -309,8 +409,15 @@ def test_help_answers_without_torch():
     command = [sys.executable, "-X", "importtime", "-m", "signstream.data.convert", "--help"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "--split-file" in done.stdout
-    assert not {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()} & {"torch", "matplotlib", "pose_format"}
+    assert not {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()} & {
+        "torch",
+        "matplotlib",
+        "pose_format",
+    }
 
 
 def test_joints_are_described_by_name_or_by_number():
-    assert describe((0, 18, FACE + 27, *range(LEFT_HAND, RIGHT_HAND))) == "BODY nose, left_small_toe; FACE face-27; LEFT_HAND (21 of 21)"
+    assert (
+        describe((0, 18, FACE + 27, *range(LEFT_HAND, RIGHT_HAND)))
+        == "BODY nose, left_small_toe; FACE face-27; LEFT_HAND (21 of 21)"
+    )

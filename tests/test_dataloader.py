@@ -47,7 +47,9 @@ def test_a_steps_frames_are_spread_evenly_over_ranks():
 
     dealt = [s.batches() for s in samplers(2, 8)]
     order, bounds = ClipSampler(COSTS, 8, world=2).order(), ClipSampler(COSTS, 8, world=2)._bounds()
-    as_they_come = [[order[a + r * (b - a) // 2 : a + (r + 1) * (b - a) // 2] for a, b in zip(bounds, bounds[1:])] for r in range(2)]
+    as_they_come = [
+        [order[a + r * (b - a) // 2 : a + (r + 1) * (b - a) // 2] for a, b in zip(bounds, bounds[1:])] for r in range(2)
+    ]
     assert spread(dealt) < 0.5 * spread(as_they_come)
 
 

@@ -21,10 +21,22 @@ def test_a_number_type_or_byte_order_changes_no_pose(tmp_path, form):
 
 def test_the_annotation_travels_with_the_clip(tmp_path):
     full = note(GOOD["a"], fps=30, segments=[[0, 4, "HELLO"], [4, 12, "YOU"]])
-    bare = {"num_frames": 9, "signer": None, "fps": "fast", "segments": [[4, 2, "BACKWARDS"], [0, 99, "TOO LONG"], "text"]}
+    bare = {
+        "num_frames": 9,
+        "signer": None,
+        "fps": "fast",
+        "segments": [[4, 2, "BACKWARDS"], [0, 99, "TOO LONG"], "text"],
+    }
     cache = open_cache(write_csl(tmp_path / "data", GOOD, notes={"a": full, "b": bare}))
     a, b = cache.clips
-    assert (a.text, a.gloss, a.signer, a.segments, a.fps, a.fps_known) == ("你好", "HELLO", "3", ((0, 4, "HELLO"), (4, 12, "YOU")), 30, True)
+    assert (a.text, a.gloss, a.signer, a.segments, a.fps, a.fps_known) == (
+        "你好",
+        "HELLO",
+        "3",
+        ((0, 4, "HELLO"), (4, 12, "YOU")),
+        30,
+        True,
+    )
     assert (b.text, b.gloss, b.signer, b.segments, b.fps, b.fps_known) == ("", "", "", (), 30, False)
     assert "1 without a frame rate" in cache.summary()
 
@@ -41,7 +53,9 @@ def test_a_frame_rate_that_no_camera_has_is_unknown(tmp_path, fps, layout):
 
 
 def test_a_frame_rate_decides_how_many_frames_are_kept(tmp_path):
-    cache = open_cache(write_csl(tmp_path / "data", GOOD, notes={"a": note(GOOD["a"], fps=60), "b": note(GOOD["b"], fps=10)}))
+    cache = open_cache(
+        write_csl(tmp_path / "data", GOOD, notes={"a": note(GOOD["a"], fps=60), "b": note(GOOD["b"], fps=10)})
+    )
     assert [(clip.num_frames, clip.length, clip.fps) for clip in cache.clips] == [(12, 6, 60), (9, 27, 10)]
 
 
@@ -65,7 +79,11 @@ def test_npz_and_csl_layout_of_one_clip_give_the_same_frames(tmp_path):
     masked[3:8] = 0
     shown = GOOD["a"] * masked[:, None, None].astype(np.float32)
     csl = open_cache(write_csl(tmp_path / "csl", {"a": GOOD["a"], "masked": shown}), max_gap=2)
-    arrays = {"a": {"poses": GOOD["a"]}, "masked": {"poses": GOOD["a"], "mask": masked}, "plain": {"poses": GOOD["a"][..., :2]}}
+    arrays = {
+        "a": {"poses": GOOD["a"]},
+        "masked": {"poses": GOOD["a"], "mask": masked},
+        "plain": {"poses": GOOD["a"][..., :2]},
+    }
     npz = open_cache(write_npz(tmp_path / "npz", arrays), layout="npz", max_gap=2)
     frames = {clip.name: npz.frames(i) for i, clip in enumerate(npz.clips)}
     assert np.array_equal(frames["a"], csl.frames(0))
@@ -78,7 +96,14 @@ def test_npz_and_csl_layout_of_one_clip_give_the_same_frames(tmp_path):
 def test_another_skeleton_comes_with_its_own_parts_and_frame_rate(tmp_path):
     poses = np.random.default_rng(0).uniform(50, 400, (10, 4, 2)).astype(np.float32)
     poses[4, 3] = 0
-    cache = open_cache(write_npz(tmp_path / "data", {"x": {"poses": poses, "fps": np.array(25)}}), layout="npz", fps=25, smooth=0, max_gap=0, **TINY)
+    cache = open_cache(
+        write_npz(tmp_path / "data", {"x": {"poses": poses, "fps": np.array(25)}}),
+        layout="npz",
+        fps=25,
+        smooth=0,
+        max_gap=0,
+        **TINY,
+    )
     assert (cache.clips[0].fps, cache.clips[0].fps_known) == (25, True)
     place, frames = cache.frames(0)[:, :1], cache.frames(0)[:, 1:]
     back = frames[..., :2] * place[..., 2:] + place[..., :2]
@@ -89,7 +114,8 @@ def test_another_skeleton_comes_with_its_own_parts_and_frame_rate(tmp_path):
 
 
 def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
-    (tmp_path / "my_layout.py").write_text(textwrap.dedent('''
+    (tmp_path / "my_layout.py").write_text(
+        textwrap.dedent('''
         import numpy as np
         import signstream
         from signstream.data.datasets import Clip, PoseData
@@ -110,7 +136,9 @@ def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
                 if name == "refused":
                     raise ValueError("half-written\\n  by the\\ud800 recorder")
                 return Clip(name, poses, fps=np.float32(25), size=(np.int64(640), 480), signer=np.int64(4), segments=[(np.int64(0), 2, name)])
-    '''), encoding="utf-8")
+    '''),
+        encoding="utf-8",
+    )
     monkeypatch.syspath_prepend(tmp_path)
     registry.import_module("my_layout")
     root = tmp_path / "data"
@@ -121,22 +149,39 @@ def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
         np.savetxt(root / f"{name}.txt", poses.reshape(6, -1))
     (root / "broken.txt").write_text("1 2 three")
     cache = open_cache(root, layout="blocks", fps=25, **TINY)
-    assert [(clip.split, clip.name, clip.length) for clip in cache.clips] == [("train", "one", 6), ("train", "three", 6), ("train", "two", 6)]
+    assert [(clip.split, clip.name, clip.length) for clip in cache.clips] == [
+        ("train", "one", 6),
+        ("train", "three", 6),
+        ("train", "two", 6),
+    ]
     one = cache.clips[0]
     assert (one.fps, one.size, one.signer, one.segments) == (25, (640, 480), "4", ((0, 2, "one"),))
     assert set(reasons(cache)) == {"broken", "refused"}
     assert reasons(cache)["refused"].startswith("half-written by the")
     cache.write_skipped(tmp_path / "skipped.jsonl")
-    assert {json.loads(line)["name"] for line in (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()} == {"broken", "refused"}
+    assert {
+        json.loads(line)["name"] for line in (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    } == {"broken", "refused"}
 
 
-@pytest.mark.parametrize("returned", [
-    "None", "Clip(name, None)", "Clip(name, P[0])", "Clip(name, P[:, :3])",
-    "Clip(name, P, segments=3)", "Clip(name, P.astype(object))", "Clip(name, P.astype(complex))", "Clip(name, P, size=(1,))", "1 / 0",
-])
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "None",
+        "Clip(name, None)",
+        "Clip(name, P[0])",
+        "Clip(name, P[:, :3])",
+        "Clip(name, P, segments=3)",
+        "Clip(name, P.astype(object))",
+        "Clip(name, P.astype(complex))",
+        "Clip(name, P, size=(1,))",
+        "1 / 0",
+    ],
+)
 def test_whatever_a_users_reader_returns_the_other_clips_stay(tmp_path, monkeypatch, returned):
     module = f"layout_{abs(hash(returned))}"
-    (tmp_path / f"{module}.py").write_text(textwrap.dedent(f"""
+    (tmp_path / f"{module}.py").write_text(
+        textwrap.dedent(f"""
         import numpy as np
         import signstream
         from signstream.data.datasets import Clip, PoseData
@@ -149,7 +194,9 @@ def test_whatever_a_users_reader_returns_the_other_clips_stay(tmp_path, monkeypa
 
             def load(self, split, name):
                 return Clip(name, P) if name == "good" else {returned}
-    """), encoding="utf-8")
+    """),
+        encoding="utf-8",
+    )
     monkeypatch.syspath_prepend(tmp_path)
     registry.import_module(module)
     cache = open_cache(tmp_path / "anywhere", layout=module, **TINY)

@@ -1,4 +1,5 @@
 """Poses from a token file alone: what Tokenizer.decode gives, and with a reference the same in its clip's pixels and at its frame rate."""
+
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,9 @@ def test_a_reference_has_its_own_frame_rate_and_layout(place, tmp_path):
         np.savez(folder / f"{name}.npz", poses=clip.poses, fps=clip.fps)
         lines.append(write_line(own.encode(clip.poses, clip.fps, name)))
     (tmp_path / "tokens.jsonl").write_text("".join(lines))
-    found = decode(place, tmp_path / "tokens.jsonl", tmp_path / "out", "--reference", str(tmp_path / "npz"), "data.layout=npz")
+    found = decode(
+        place, tmp_path / "tokens.jsonl", tmp_path / "out", "--reference", str(tmp_path / "npz"), "data.layout=npz"
+    )
     for name, clip in slow.items():
         sequence = own.encode(clip.poses, clip.fps, name)
         true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, clip.fps).place
@@ -86,10 +89,18 @@ def test_a_reference_has_its_own_frame_rate_and_layout(place, tmp_path):
 
 def test_a_file_with_some_of_the_parts_is_decoded(place, tmp_path):
     out = tmp_path / "hands.jsonl"
-    export_tokens.main(["--checkpoint", str(place.checkpoint), "--out", str(out), "--layout", "part", "--body-parts", "LH", "B"])
-    found, (face, hand) = decode(place, out, tmp_path / "poses"), (place.tokenizer.skeleton.part(name).joints for name in ("face", "left_hand"))
+    export_tokens.main(
+        ["--checkpoint", str(place.checkpoint), "--out", str(out), "--layout", "part", "--body-parts", "LH", "B"]
+    )
+    found, (face, hand) = (
+        decode(place, out, tmp_path / "poses"),
+        (place.tokenizer.skeleton.part(name).joints for name in ("face", "left_hand")),
+    )
     for sequence in read_jsonl(out):
-        told, sent = found[sequence.name][..., 2], (sequence.codes[:, 0, 0] >= 0).repeat_interleave(10)[: sequence.num_frames]
+        told, sent = (
+            found[sequence.name][..., 2],
+            (sequence.codes[:, 0, 0] >= 0).repeat_interleave(10)[: sequence.num_frames],
+        )
         assert sequence.parts == ("LH", "B") and bool(sent.any())
         assert np.array_equal(told[:, hand], np.repeat(sent.numpy()[:, None], 21, 1))
         assert not told[:, face].any()
@@ -108,7 +119,10 @@ def test_wrong_tokens_are_one_line_and_nothing_is_written(place, tokens, tmp_pat
     lines, out = tokens.read_bytes().splitlines(), tmp_path / "out"
     good, name = lines[0].decode() + "\n", json.loads(lines[0])["video_name"]
     for text, message in (
-        (good + spoiled(lines[1], tokenizer="0" * 16), r"its tokenizer is 0{16} and the checkpoint's .*: load the checkpoint that made"),
+        (
+            good + spoiled(lines[1], tokenizer="0" * 16),
+            r"its tokenizer is 0{16} and the checkpoint's .*: load the checkpoint that made",
+        ),
         (spoiled(lines[0], fps=25), r"its fps is 25 and the checkpoint's 30"),
         (spoiled(lines[0], codebook_size=64), r"its codebook_size is 64 and the checkpoint's 32"),
         (good + good, rf"{name}.*duplicate name"),

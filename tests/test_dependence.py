@@ -24,7 +24,9 @@ def test_parts_that_say_the_same_share_their_entropy_and_strangers_nothing():
     assert plain > 2.5 and found[0, 2] < 0.05 * plain
     assert found[0, 1] == pytest.approx(entropy(a)) and found[0, 0] == pytest.approx(entropy(a))
     assert torch.equal(found, found.T)
-    few = mutual_information(torch.stack((drawn(4000, size=4), drawn(4000, size=4) // 2), 1))  # half of what a part says
+    few = mutual_information(
+        torch.stack((drawn(4000, size=4), drawn(4000, size=4) // 2), 1)
+    )  # half of what a part says
     assert few[0, 1] == pytest.approx(1.0, abs=0.02) and few[1, 1] == pytest.approx(1.0, abs=0.01)
 
 
@@ -32,7 +34,9 @@ def test_what_was_not_sent_does_not_count():
     codes = drawn(500, 2, size=8)
     more = torch.cat((codes, torch.full((50, 2), -1)))
     assert torch.equal(mutual_information(more), mutual_information(codes))
-    assert mutual_information(torch.stack((codes[:, 0], torch.zeros(500, dtype=torch.int64)), 1))[0, 1] == 0.0  # a part that says nothing
+    assert (
+        mutual_information(torch.stack((codes[:, 0], torch.zeros(500, dtype=torch.int64)), 1))[0, 1] == 0.0
+    )  # a part that says nothing
     assert math.isnan(mutual_information(torch.stack((torch.arange(9), torch.arange(9)), 1))[0, 1])  # no pair twice
     codes[:, 1] = -1
     found = mutual_information(codes)

@@ -2,6 +2,7 @@
 
 Started by a launcher, this file is the program of one rank (`main`).
 """
+
 import os
 import shlex
 import socket
@@ -81,15 +82,30 @@ def test_one_process_needs_no_group(monkeypatch):
 
 def test_two_ranks_under_torchrun_understand_each_other():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert all(f"rank {r} of 2 done" in done.stdout for r in range(2))
 
 
 def test_four_ranks_started_by_hand_understand_each_other():
-    common = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    ranks = [subprocess.Popen([sys.executable, __file__], env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE, text=True)
-             for r in range(4)]
+    common = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "WORLD_SIZE": "4",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__],
+            env={**common, "RANK": str(r), "LOCAL_RANK": str(r)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in range(4)
+    ]
     errors = [rank.communicate(timeout=120)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0] * 4, "\n".join(errors)
 
@@ -106,10 +122,18 @@ def test_the_group_is_left_when_the_program_fails(monkeypatch):
     assert left == [True]
 
 
-@pytest.mark.parametrize(("gpus", "device", "local_world", "answer"), [
-    (0, "auto", 4, "cpu"), (0, "cuda", 1, "sees no GPU"), (2, "auto", 2, "cuda:1"), (2, "cuda", 2, "cuda:1"), (2, "cpu", 8, "cpu"),
-    (2, "auto", 4, "4 processes on this machine, but torch sees 2 GPUs"), (2, "cuda:1", 1, "train.device is 'cuda:1'"),
-])
+@pytest.mark.parametrize(
+    ("gpus", "device", "local_world", "answer"),
+    [
+        (0, "auto", 4, "cpu"),
+        (0, "cuda", 1, "sees no GPU"),
+        (2, "auto", 2, "cuda:1"),
+        (2, "cuda", 2, "cuda:1"),
+        (2, "cpu", 8, "cpu"),
+        (2, "auto", 4, "4 processes on this machine, but torch sees 2 GPUs"),
+        (2, "cuda:1", 1, "train.device is 'cuda:1'"),
+    ],
+)
 def test_each_process_has_its_gpu_or_an_error_in_a_line(monkeypatch, gpus, device, local_world, answer):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -121,10 +145,14 @@ def test_each_process_has_its_gpu_or_an_error_in_a_line(monkeypatch, gpus, devic
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("variables", "message"), [
-    ({"WORLD_SIZE": "2"}, "RANK is not set"), ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
-    ({"WORLD_SIZE": "2", "RANK": "2"}, "ranks count from 0"),
-])
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "RANK is not set"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "ranks count from 0"),
+    ],
+)
 def test_variables_that_make_no_sense_are_an_error_in_a_line(monkeypatch, variables, message):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
@@ -147,23 +175,45 @@ def test_processes_of_a_machine_share_its_cores():
 def fake_python(tmp_path_factory):
     """A `python` that meets all requirements, sees FAKE_GPUS GPUs, and otherwise prints its arguments."""
     folder = tmp_path_factory.mktemp("bin")
-    cases = ("*check_requirements.py) exit 0;;", '-c) echo "$FAKE_GPUS";;', '*) echo "CVD=${CUDA_VISIBLE_DEVICES-all}" "$@";;')
+    cases = (
+        "*check_requirements.py) exit 0;;",
+        '-c) echo "$FAKE_GPUS";;',
+        '*) echo "CVD=${CUDA_VISIBLE_DEVICES-all}" "$@";;',
+    )
     (folder / "python").write_text("\n".join(("#!/bin/sh", 'case "$1" in', *cases, "esac", "")))
     (folder / "python").chmod(0o755)
     return folder
 
 
 def launch(fake_python: Path, gpus: int, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    names = ("NUM_GPUS", "NUM_PROCS", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "DRY_RUN")
+    names = (
+        "NUM_GPUS",
+        "NUM_PROCS",
+        "NNODES",
+        "NODE_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "CUDA_VISIBLE_DEVICES",
+        "DRY_RUN",
+    )
     environment = {name: value for name, value in os.environ.items() if name not in names}
     environment |= {"PATH": f"{fake_python}{os.pathsep}{os.environ['PATH']}", "FAKE_GPUS": str(gpus), **variables}
-    return subprocess.run(["bash", str(ROOT / "train_multi.sh"), *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["bash", str(ROOT / "train_multi.sh"), *arguments], env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
-@pytest.mark.parametrize(("gpus", "variables", "procs", "said"), [
-    (4, {}, 4, ""), (4, {"NUM_GPUS": "2"}, 2, ""), (1, {"NUM_GPUS": "4"}, 1, "there are 1: using 1"), (0, {}, 1, "no GPU here: 1 process"),
-    (0, {"NUM_GPUS": "4"}, 1, "no GPU here: 1 process"), (4, {"NUM_PROCS": "3"}, 3, "3 processes on the CPU"),
-])
+@pytest.mark.parametrize(
+    ("gpus", "variables", "procs", "said"),
+    [
+        (4, {}, 4, ""),
+        (4, {"NUM_GPUS": "2"}, 2, ""),
+        (1, {"NUM_GPUS": "4"}, 1, "there are 1: using 1"),
+        (0, {}, 1, "no GPU here: 1 process"),
+        (0, {"NUM_GPUS": "4"}, 1, "no GPU here: 1 process"),
+        (4, {"NUM_PROCS": "3"}, 3, "3 processes on the CPU"),
+    ],
+)
 def test_train_multi_starts_a_process_a_gpu(fake_python, gpus, variables, procs, said):
     done = launch(fake_python, gpus, "--config", "a b.yaml", **variables)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
 """The report of a tiny trained tokenizer: what is in it, that batches and ranks do not matter, and that it stands where little can be measured."""
+
 import json
 import re
 import shutil
@@ -68,8 +69,12 @@ def report(run):
 def numbers(value, path=""):
     """{path: number} of all that does not depend on the clock or the machine."""
     if isinstance(value, dict):
-        return {k: v for key, item in value.items() if (path, key) not in (("", "efficiency"), ("/run", "machine"), ("", "verdict"))
-                for k, v in numbers(item, f"{path}/{key}").items()}
+        return {
+            k: v
+            for key, item in value.items()
+            if (path, key) not in (("", "efficiency"), ("/run", "machine"), ("", "verdict"))
+            for k, v in numbers(item, f"{path}/{key}").items()
+        }
     if isinstance(value, list):
         return {k: v for i, item in enumerate(value) for k, v in numbers(item, f"{path}/{i}").items()}
     return {path: value}
@@ -79,16 +84,29 @@ def assert_same_report(ours, theirs):
     ours, theirs = numbers(ours), numbers(theirs)
     assert ours.keys() == theirs.keys()
     for path, value in ours.items():
-        assert value == (pytest.approx(theirs[path], rel=1e-6, abs=1e-6) if isinstance(value, float) else theirs[path]), path
+        assert value == (
+            pytest.approx(theirs[path], rel=1e-6, abs=1e-6) if isinstance(value, float) else theirs[path]
+        ), path
 
 
 def test_the_report_has_everything_and_is_json(report):
     parts = ["face", "left_hand", "right_hand", "body", "full_body"]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["parts"] == parts == list(report["smooth"]) == list(report["codes"]) == list(report["stay"]) == list(report["by_frame"])
-    assert list(report["recon"]) == [*parts, "weighted"] and all(None not in row.values() for row in report["recon"].values())
+    assert (
+        report["parts"]
+        == parts
+        == list(report["smooth"])
+        == list(report["codes"])
+        == list(report["stay"])
+        == list(report["by_frame"])
+    )
+    assert list(report["recon"]) == [*parts, "weighted"] and all(
+        None not in row.values() for row in report["recon"].values()
+    )
     assert all(None not in row.values() for row in report["smooth"].values())
-    assert len(report["per_joint"]) == 133 and [report["per_joint"][joint] for joint in (0, 31, 91, 112)] == [None] * 4  # the parts' centres
+    assert (
+        len(report["per_joint"]) == 133 and [report["per_joint"][joint] for joint in (0, 31, 91, 112)] == [None] * 4
+    )  # the parts' centres
     assert all(error > 0 for error in [*report["per_joint"][1:11], *report["per_joint"][92:112]])
     assert [len(values) for values in report["by_frame"].values()] == [10] * 5
     assert sum(row["clips"] for row in report["per_signer"].values()) == report["run"]["clips"] == 10
@@ -96,7 +114,9 @@ def test_the_report_has_everything_and_is_json(report):
     assert all(0 <= share <= 1 for levels in report["steady"].values() for row in levels.values() for share in row)
     assert min(report["steady"]["2 % larger"]["face"]) > 0.95  # the unit length takes it out
     for p, part in enumerate(parts):
-        assert [level["count"] for level in report["codes"][part]] == [sum(level["counts"]) for level in report["codes"][part]]
+        assert [level["count"] for level in report["codes"][part]] == [
+            sum(level["counts"]) for level in report["codes"][part]
+        ]
         assert report["mutual"]["bits"][p][p] == pytest.approx(report["codes"][part][0]["entropy"] * 5)  # 32 codes
     assert report["training"] is None and report["notes"][-1].startswith("training: ")
     assert report["verdict"][0]["grade"] in ("warn", "bad") and report["efficiency"]["ms_per_chunk"] > 0
@@ -130,7 +150,12 @@ def test_the_curve_and_the_rate_are_those_of_the_codes(report):
     assert points[-1]["budget"] == points[-1]["uniform"] == pytest.approx(full)
     rates = [point["codes_per_chunk"] for point in points]
     uniform = [point["uniform"] for point in points if point["uniform"]]
-    assert rates == sorted(set(rates)) and rates[-1] <= 15 and len(uniform) == 3 and uniform == sorted(uniform, reverse=True)
+    assert (
+        rates == sorted(set(rates))
+        and rates[-1] <= 15
+        and len(uniform) == 3
+        and uniform == sorted(uniform, reverse=True)
+    )
     assert full <= min(errors.values()) and errors["with"] <= 1.05 * errors["without"]
     assert report["rate"]["symbols_per_chunk"] <= report["rate"]["codes_per_chunk"] <= 6.75
     bits = report["rate"]["bits_per_s"] * report["run"]["seconds"]
@@ -142,7 +167,9 @@ def test_meaning_is_measured_where_signers_share_glosses(report):
     found = report["meaning"]["segments"]
     assert found["classes"] >= 2 and len(found["codes"]) == 3 and found["items"] >= 20
     assert report["meaning"]["agreement"]["same gloss, other signer"] is not None
-    assert report["meaning"]["clips"] is None and any(note.startswith("meaning: 10 clips have a gloss") for note in report["notes"])
+    assert report["meaning"]["clips"] is None and any(
+        note.startswith("meaning: 10 clips have a gloss") for note in report["notes"]
+    )
 
 
 # -- the same as bench/score_reconstruction.py
@@ -152,7 +179,11 @@ def reconstructed(tokenizer, cache, clip):
     """[T, 133, 3] pixels from all levels, in the original's place."""
     reading = measure.read(tokenizer, [cache.frames(clip)], [clip])
     views = tokenizer.joined(tokenizer.model.detokenise(reading.codes), reading.codes[..., 0] >= 0)
-    poses = assemble({name: reading.batch.split(view)[clip] for name, view in views.items()}, tokenizer.skeleton, tokenizer.views.space)
+    poses = assemble(
+        {name: reading.batch.split(view)[clip] for name, view in views.items()},
+        tokenizer.skeleton,
+        tokenizer.views.space,
+    )
     return torch.cat((to_pixels(poses[..., :2], torch.from_numpy(cache.frames(clip)[:, 0].copy())), poses[..., 2:]), -1)
 
 
@@ -167,7 +198,16 @@ def test_raw_is_what_the_bench_computes(root, run, report, tmp_path, options):
     cache = PoseCache.open(config.data, workers=1, quiet=True)
     for clip in cache.split("val"):
         np.save(tmp_path / f"{cache.clips[clip].name}.npy", reconstructed(tokenizer, cache, clip).numpy())
-    command = [sys.executable, str(SCORER), "--reference", str(root), "--split", "val", "--reconstructed", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(SCORER),
+        "--reference",
+        str(root),
+        "--split",
+        "val",
+        "--reconstructed",
+        str(tmp_path),
+    ]
     theirs = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert theirs["clips"] == 10
     for part in ("face", "left_hand", "right_hand", "body"):
@@ -188,7 +228,9 @@ def test_a_clip_comes_back_at_its_files_frame_rate():
 
 
 def test_segments_become_the_chunks_whose_middle_they_hold():
-    clip = CachedClip("a", "val", 0, 60, 50, 25.0, True, None, "", "A B", "", ())  # 50 frames of a file are 60, 6 chunks of 8 1/3 frames of the file
+    clip = CachedClip(
+        "a", "val", 0, 60, 50, 25.0, True, None, "", "A B", "", ()
+    )  # 50 frames of a file are 60, 6 chunks of 8 1/3 frames of the file
     data = Data(fps=30, chunk_len=10)
     assert measure.chunks_of(0, 50, clip, data) == (0, 6)
     assert measure.chunks_of(4, 13, clip, data) == (0, 2)  # middles at 4.2 and 12.5
@@ -207,11 +249,22 @@ def test_segments_become_the_chunks_whose_middle_they_hold():
 
 
 def test_a_split_without_a_usable_clip_has_a_report_and_one_that_is_not_there_is_an_error(run, tmp_path):
-    root = write_csl(tmp_path / "data", {"good": moving_clip(12), "bad": np.zeros((3, 3))}, {"val": ["bad", "gone"], "train": ["good"]})
+    root = write_csl(
+        tmp_path / "data",
+        {"good": moving_clip(12), "bad": np.zeros((3, 3))},
+        {"val": ["bad", "gone"], "train": ["good"]},
+    )
     found = evaluated(run, options=[f"data.root={root}", f"data.cache={tmp_path}"])
     assert found["run"]["clips"] == 0 and all(found[section] is None for section in program.SECTIONS)
-    assert len(found["verdict"]) == 1 and "'val' has no clip" in found["verdict"][0]["text"] and found["verdict"][0]["grade"] == "bad"
-    assert found["notes"][0] == "data: 2 clips of the split were left out, the first: bad, shape [3, 3]: [T, 134, 3] or [T, 133, 3] is expected"
+    assert (
+        len(found["verdict"]) == 1
+        and "'val' has no clip" in found["verdict"][0]["text"]
+        and found["verdict"][0]["grade"] == "bad"
+    )
+    assert (
+        found["notes"][0]
+        == "data: 2 clips of the split were left out, the first: bad, shape [3, 3]: [T, 134, 3] or [T, 133, 3] is expected"
+    )
     json.dumps(found, allow_nan=False)
     with pytest.raises(ValueError, match=r"the split 'tset' has no clip: those that have are train \(12\), val \(10\)"):
         evaluated(run, split="tset")
@@ -221,14 +274,30 @@ def test_clips_without_hands_and_one_of_a_single_frame(run, tmp_path):
     clips = {"no hands": moving_clip(35, 1), "frame": moving_clip(1, 2), "still none": moving_clip(20, 3)}
     for poses in clips.values():
         poses[:, 91:] = 0
-    root = write_csl(tmp_path / "data", clips, {"val": list(clips)}, {name: {"num_frames": len(poses)} for name, poses in clips.items()})
+    root = write_csl(
+        tmp_path / "data",
+        clips,
+        {"val": list(clips)},
+        {name: {"num_frames": len(poses)} for name, poses in clips.items()},
+    )
     found = evaluated(run, options=[f"data.root={root}", f"data.cache={tmp_path}"])
     json.dumps(found, allow_nan=False)
     assert found["run"]["clips"] == 3 and found["run"]["chunks"] == 7
-    assert found["recon"]["left_hand"]["local"] is None and found["recon"]["face"]["local"] > 0 and found["recon"]["weighted"]["local"] > 0
-    assert [level["count"] for level in found["codes"]["left_hand"]] == [0, 0, 0] and found["codes"]["left_hand"][0]["used"] is None
-    assert found["mutual"]["bits"][1] == found["stay"]["left_hand"] + [None] * 2 == [None] * 5 and "left_hand" not in found["by_frame"]
-    assert found["meaning"] is None and found["per_signer"] == {"unknown": {"clips": 3, "local": found["recon"]["weighted"]["local"]}}
+    assert (
+        found["recon"]["left_hand"]["local"] is None
+        and found["recon"]["face"]["local"] > 0
+        and found["recon"]["weighted"]["local"] > 0
+    )
+    assert [level["count"] for level in found["codes"]["left_hand"]] == [0, 0, 0] and found["codes"]["left_hand"][0][
+        "used"
+    ] is None
+    assert (
+        found["mutual"]["bits"][1] == found["stay"]["left_hand"] + [None] * 2 == [None] * 5
+        and "left_hand" not in found["by_frame"]
+    )
+    assert found["meaning"] is None and found["per_signer"] == {
+        "unknown": {"clips": 3, "local": found["recon"]["weighted"]["local"]}
+    }
     assert any(line["grade"] == "warn" and "left hand, right hand" in line["text"] for line in found["verdict"])
 
 
@@ -247,14 +316,21 @@ def test_without_a_budget_all_levels_are_sent_and_a_note_says_so(run):
         tokenizer.budget = None
 
     found = evaluated(run, change=spend)
-    assert found["rate"]["codes_per_chunk"] == found["curve"][-1]["codes_per_chunk"] > 13 and found["notes"][0].startswith("rate: ")
+    assert found["rate"]["codes_per_chunk"] == found["curve"][-1]["codes_per_chunk"] > 13 and found["notes"][
+        0
+    ].startswith("rate: ")
     assert all(point["budget"] is None for point in found["curve"]) and len(found["curve"]) == 3
 
 
 def test_curves_of_training_are_thinned_and_keep_their_end(tmp_path):
-    lines = [{"step": step, "epoch": 1, "split": "train", "loss": 1 / (step + 1), "rec/face": 0.1, "codes/face/0/used": 0.5} for step in range(1001)]
-    lines += [{"step": 500, "epoch": 1, "split": "val", "loss": 0.2},
-              {"step": 1000, "epoch": 2, "split": "val", "loss": None, "recon/weighted/local": 0.1}]
+    lines = [
+        {"step": step, "epoch": 1, "split": "train", "loss": 1 / (step + 1), "rec/face": 0.1, "codes/face/0/used": 0.5}
+        for step in range(1001)
+    ]
+    lines += [
+        {"step": 500, "epoch": 1, "split": "val", "loss": 0.2},
+        {"step": 1000, "epoch": 2, "split": "val", "loss": None, "recon/weighted/local": 0.1},
+    ]
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 1001, "spl')
     found = training(path)
@@ -271,7 +347,9 @@ def test_curves_of_training_are_thinned_and_keep_their_end(tmp_path):
 def folder(run, tmp_path_factory):
     made = checkpoint.RunFolder.create(tmp_path_factory.mktemp("runs"), "some")
     shutil.copy(run[1], made.best)
-    made.metrics.write_text(json.dumps({"step": 30, "epoch": 15, "split": "train", "loss": 0.5}) + "\n", encoding="utf-8")
+    made.metrics.write_text(
+        json.dumps({"step": 30, "epoch": 15, "split": "train", "loss": 0.5}) + "\n", encoding="utf-8"
+    )
     return made.path
 
 
@@ -279,15 +357,35 @@ def test_the_program_writes_a_report_and_a_page_and_compares_them(folder, capsys
     main(["--checkpoint", str(folder.parent), "--split", "val", "--visualize", "--clips", "2", "train.device=cpu"])
     said = capsys.readouterr().out.splitlines()
     found = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
-    assert said[-1] == str(folder / "report" / "index.html") and said[0] == f"{found['verdict'][0]['grade']}: {found['verdict'][0]['text']}"
-    assert found["run"]["name"].endswith(folder.name) and found["run"]["step"] == 30 and found["training"]["train"]["loss"] == [0.5]
+    assert (
+        said[-1] == str(folder / "report" / "index.html")
+        and said[0] == f"{found['verdict'][0]['grade']}: {found['verdict'][0]['text']}"
+    )
+    assert (
+        found["run"]["name"].endswith(folder.name)
+        and found["run"]["step"] == 30
+        and found["training"]["train"]["loss"] == [0.5]
+    )
     page = (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "dictionary" in page
-    main(["--checkpoint", str(folder), "--split", "val", "--out", str(tmp_path / "other"), "train.device=cpu", "export.codes_per_chunk=full"])
+    main(
+        [
+            "--checkpoint",
+            str(folder),
+            "--split",
+            "val",
+            "--out",
+            str(tmp_path / "other"),
+            "train.device=cpu",
+            "export.codes_per_chunk=full",
+        ]
+    )
     other = find_report(str(tmp_path / "other"))
     assert other["rate"]["codes_per_chunk"] > 13 > found["rate"]["codes_per_chunk"] and other["recon"] == found["recon"]
     main(["--compare", str(folder.parent), str(tmp_path / "other"), "--out", str(tmp_path / "both")])
-    assert (tmp_path / "both" / "index.html").stat().st_size > 50_000 and not (tmp_path / "both" / "report.json").exists()
+    assert (tmp_path / "both" / "index.html").stat().st_size > 50_000 and not (
+        tmp_path / "both" / "report.json"
+    ).exists()
 
 
 def test_mistakes_are_one_line(folder, tmp_path):
@@ -320,7 +418,9 @@ def test_with_windows_the_numbers_are_those_of_the_chunks_that_a_clip_has(root, 
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
     cache = PoseCache.open(config.data, workers=1, quiet=True)
     val = cache.split("val")
-    assert found["run"]["chunks"] == sum(-(-cache.clips[i].length // 4) for i in val) and any(-(-cache.clips[i].length // 4) % 2 for i in val)
+    assert found["run"]["chunks"] == sum(-(-cache.clips[i].length // 4) for i in val) and any(
+        -(-cache.clips[i].length // 4) % 2 for i in val
+    )
     tokens = tokenizer.encode_prepared([cache.frames(i) for i in val], [cache.clips[i].name for i in val])
     sent = sum(int((one.codes >= 0).sum()) for one in tokens)
     assert found["rate"]["codes_per_chunk"] == pytest.approx(sent / found["run"]["chunks"])

@@ -1,4 +1,5 @@
 """Export: the same bytes over any number of ranks, in any batches, interrupted or not; what is written reads back; what fails is named."""
+
 import json
 import os
 import signal
@@ -102,7 +103,7 @@ def test_the_tokens_are_the_tokenizers_in_the_splits_order(place, straight, tmp_
     found = list(read_jsonl(out))
     assert [tokens.name for tokens in found] == [place.cache.clips[i].name for i in val(place)]
     for tokens, i in zip(found, val(place)):
-        alone, = place.tokenizer.encode_prepared([place.cache.frames(i)], [tokens.name])
+        (alone,) = place.tokenizer.encode_prepared([place.cache.frames(i)], [tokens.name])
         assert torch.equal(tokens.codes, alone.codes) and tokens.check == alone.check
 
 
@@ -130,10 +131,12 @@ def test_killed_and_resumed_with_other_ranks_it_gives_the_same_bytes(place, stra
     first = parts_of(out)
     assert list(first) == [".tokens.jsonl.rank0.part"] and 2 <= first[".tokens.jsonl.rank0.part"] <= 6
     with (tmp_path / ".tokens.jsonl.rank0.part").open("ab") as file:
-        file.write(b'17\t[1.0, 2')  # as a power cut leaves it
+        file.write(b"17\t[1.0, 2")  # as a power cut leaves it
     killed(arguments, 2)
     second = parts_of(out)
-    assert second[".tokens.jsonl.rank0.part"] > first[".tokens.jsonl.rank0.part"] and out.read_text().startswith("an older")
+    assert second[".tokens.jsonl.rank0.part"] > first[".tokens.jsonl.rank0.part"] and out.read_text().startswith(
+        "an older"
+    )
     (tmp_path / ".tokens.jsonl.0a1b2c3d.part").write_bytes(straight[:100])  # what a kill in the merge leaves
     assert on_ranks(2, partial(on_rank, arguments, {}), tmp_path / "ranks", join=False) == [0, 0]
     assert out.read_bytes() == straight
@@ -172,12 +175,15 @@ def test_formats_and_layouts_hold_the_same_codes(place, straight, tmp_path, form
 
 def test_options_decide_what_is_written(place, straight, tmp_path, capsys):
     out = tmp_path / "tokens.jsonl"
-    assert export(place, out, "export.codes_per_chunk=full", "--num-samples", "3", "--no-rle", "--body-parts", "LH", "F") == 0
+    assert (
+        export(place, out, "export.codes_per_chunk=full", "--num-samples", "3", "--no-rle", "--body-parts", "LH", "F")
+        == 0
+    )
     assert "3 clips of val" in capsys.readouterr().out
     found, whole = list(read_jsonl(out)), place.tokenizer
     whole.codes_per_chunk, whole.hold = "full", 0.0
     for tokens, i in zip(found, val(place)[:3], strict=True):
-        alone, = whole.encode_prepared([place.cache.frames(i)], [tokens.name])
+        (alone,) = whole.encode_prepared([place.cache.frames(i)], [tokens.name])
         assert tokens.parts == ("F", "LH") and torch.equal(tokens.codes, alone.codes[:, [0, 1]])
     assert "NC" not in out.read_text()
     assert export(place, out, "export.enable_rle=false") == 0 and "NC" not in out.read_text()
@@ -193,7 +199,10 @@ def test_the_summary_counts_what_is_in_the_file(place, straight, tmp_path, capsy
     codes = torch.cat([tokens.codes for tokens in read_jsonl(out)])
     chunks, seconds = len(codes), sum(line["num_frames"] / line["fps"] for line in lines)
     told = capsys.readouterr().out
-    assert f"{len(lines)} clips, {chunks} chunks, {(codes >= 0).sum() / chunks:.2f} codes and {symbols / chunks:.2f} symbols a chunk" in told
+    assert (
+        f"{len(lines)} clips, {chunks} chunks, {(codes >= 0).sum() / chunks:.2f} codes and {symbols / chunks:.2f} symbols a chunk"
+        in told
+    )
     assert f"{symbols * np.log2(33) / seconds:.0f} bits/s; 0 clips failed" in told
 
 
@@ -224,7 +233,9 @@ def test_a_clip_that_the_cache_left_out_has_failed(place, tmp_path, capsys):
     (tmp_path / "splits.json").write_text(json.dumps({**splits, "val": [*splits["val"][:3], "gone", splits["val"][0]]}))
     options = (f"data.root={root}", f"data.split_file={tmp_path / 'splits.json'}")
     assert export(place, tmp_path / "out", *options) == 1
-    assert [line for line in capsys.readouterr().err.splitlines() if "failed" in line] == ["failed: gone: no annotation (the cache left it out)"]
+    assert [line for line in capsys.readouterr().err.splitlines() if "failed" in line] == [
+        "failed: gone: no annotation (the cache left it out)"
+    ]
     assert [tokens.name for tokens in read_jsonl(tmp_path / "out")] == splits["val"][:3]
     assert export(place, tmp_path / "out", *options, "--num-samples", "3") == 0
 
@@ -247,10 +258,16 @@ def test_ids_for_a_language_model_decode_back(place, tmp_path, monkeypatch):
         def __len__(self) -> int:
             return 500
 
-    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=SimpleNamespace(from_pretrained=lambda path: Letters())))
+    monkeypatch.setitem(
+        sys.modules,
+        "transformers",
+        SimpleNamespace(AutoTokenizer=SimpleNamespace(from_pretrained=lambda path: Letters())),
+    )
     own = place.tokenizer
-    for out, options, offset, parts in ((tmp_path / "a.jsonl", ("--tokenizer", "letters"), 500, slice(None)),
-                                        (tmp_path / "b.jsonl", ("--text-vocab-size", "700", "--body-parts", "F", "B"), 700, [0, 3])):
+    for out, options, offset, parts in (
+        (tmp_path / "a.jsonl", ("--tokenizer", "letters"), 500, slice(None)),
+        (tmp_path / "b.jsonl", ("--text-vocab-size", "700", "--body-parts", "F", "B"), 700, [0, 3]),
+    ):
         assert export(place, out, "--to-llm", *options) == 0
         tags, levels = (np.array(values)[parts].tolist() for values in (own.parts, own.levels))
         vocabulary = Vocabulary(tuple(tags), tuple(levels), 32, offset)
@@ -300,8 +317,14 @@ def test_the_script_takes_the_newest_best_checkpoint(place, tmp_path):
         (tmp_path / "checkpoints" / run).mkdir(parents=True)
         (tmp_path / "checkpoints" / run / "best.pt").symlink_to(place.checkpoint)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(["bash", "export_tokens.sh", "--layout", "part"], cwd=tmp_path, env={**os.environ, "PATH": path, "NUM_SAMPLES": "2"},
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "export_tokens.sh", "--layout", "part"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "NUM_SAMPLES": "2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert "export_tokens: checkpoints/a/2025-01-01_00-00-00/best.pt" in done.stderr
     assert len(list(read_jsonl(tmp_path / "exports" / "tokens.jsonl"))) == 2

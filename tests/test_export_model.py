@@ -1,4 +1,5 @@
 """Exported files: what they make of chunks is what the tokenizer makes of them, for any number; what does not hold is found, and not written."""
+
 import json
 import re
 import sys
@@ -14,7 +15,15 @@ from helpers import begin_loop, signer_root, tiny_options
 from signstream.config import from_dict
 from signstream.data.frontend import FrontEnd
 from signstream.inference import check_export, export_model
-from signstream.inference.check_export import check, compare_codes, compare_poses, encode, random_codes, random_poses, read
+from signstream.inference.check_export import (
+    check,
+    compare_codes,
+    compare_poses,
+    encode,
+    random_codes,
+    random_poses,
+    read,
+)
 from signstream.inference.tokenizer import Tokenizer
 from signstream.models.rvq.encoder import Encoder
 from signstream.training import checkpoint
@@ -30,8 +39,17 @@ MODELS = {
     "windows": ("model.arch=transformer", "model.pool=attention", "data.window=2"),
     "fsq": ("model.arch=mlp", "model.rvq.kind=fsq", "model.rvq.codebook_size=64", LEVELS),
     "stgcn": ("model.arch=stgcn", "data.chunk_len=8", "data.window=2", "model.encoder_latent_dim=16"),
-    "from the nose": ("model.arch=mlp", "data.normalize.center_parts=false", "data.chunk_len=3", "model.share_hands=false"),
-    "two parts": ("model.arch=mlp", "data.body_parts={right_hand: [113, 133], face: [24, 91]}", "data.augment.mirror=false"),
+    "from the nose": (
+        "model.arch=mlp",
+        "data.normalize.center_parts=false",
+        "data.chunk_len=3",
+        "model.share_hands=false",
+    ),
+    "two parts": (
+        "model.arch=mlp",
+        "data.body_parts={right_hand: [113, 133], face: [24, 91]}",
+        "data.augment.mirror=false",
+    ),
 }
 
 
@@ -87,9 +105,16 @@ def test_a_file_does_what_the_tokenizer_does_for_any_number_of_chunks(tokenizer,
     window = tokenizer.config.data.window
     encoder, decoder = (read(export_model.export(tokenizer, kind, form), trust=True).run for kind in KINDS)
     for windows in (1, 2, 5, 40):
-        poses, codes = random_poses(tokenizer, windows, seed=7 * windows), random_codes(tokenizer, windows, seed=7 * windows)
+        poses, codes = (
+            random_poses(tokenizer, windows, seed=7 * windows),
+            random_codes(tokenizer, windows, seed=7 * windows),
+        )
         found = encoder(poses)
-        assert found.dtype == torch.int64 and found.shape == (windows * window, len(tokenizer.parts), max(tokenizer.levels))
+        assert found.dtype == torch.int64 and found.shape == (
+            windows * window,
+            len(tokenizer.parts),
+            max(tokenizer.levels),
+        )
         told = compare_codes(tokenizer, poses, found)
         assert told.same == told.count > 0 and told.ties <= 2
         for rows in (codes, found, torch.full_like(found, -1), found.clamp(min=0)):
@@ -105,12 +130,20 @@ def test_fed_the_chunks_of_a_stream_it_gives_the_streams_tokens(tokenizer):
     for seed, fps in ((1, data.fps), (2, 25.0)):
         clip = torch.from_numpy(moving_clip(87, seed))
         clip[20:45, 95:133, 2] = 0
-        stream, front, told, rows, found = tokenizer.stream(fps), FrontEnd(tokenizer.skeleton, data, fps), [], torch.zeros(0, 133, 3), []
+        stream, front, told, rows, found = (
+            tokenizer.stream(fps),
+            FrontEnd(tokenizer.skeleton, data, fps),
+            [],
+            torch.zeros(0, 133, 3),
+            [],
+        )
         for frames in [*clip.split(7), None]:
             told += stream.push(frames) if frames is not None else stream.finish()
             rows = torch.cat((rows, (front.push(frames) if frames is not None else front.finish()).frames))
             if frames is None:
-                rows = torch.cat((rows, torch.zeros(-len(rows) % size, 133, 3)))  # past the clip's end every joint is missing
+                rows = torch.cat(
+                    (rows, torch.zeros(-len(rows) % size, 133, 3))
+                )  # past the clip's end every joint is missing
             while len(rows) >= size:
                 found.append(encoder(rows[:size].unflatten(0, (-1, data.chunk_len))))
                 rows = rows[size:]
@@ -184,8 +217,22 @@ def test_what_does_not_hold_is_not_written(saved, tmp_path, monkeypatch):
 
     monkeypatch.setitem(export_model.PRECISIONS, "fp16", spoil)
     for kind in KINDS:
-        with pytest.raises(ValueError, match=rf"the {kind} as onnx fp16 does not do what the tokenizer does .*not written: take --precision fp32"):
-            export_model.main(["--checkpoint", str(saved), "--part", kind, "--precision", "fp16", "--output", str(tmp_path / "out.onnx")])
+        with pytest.raises(
+            ValueError,
+            match=rf"the {kind} as onnx fp16 does not do what the tokenizer does .*not written: take --precision fp32",
+        ):
+            export_model.main(
+                [
+                    "--checkpoint",
+                    str(saved),
+                    "--part",
+                    kind,
+                    "--precision",
+                    "fp16",
+                    "--output",
+                    str(tmp_path / "out.onnx"),
+                ]
+            )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,8 +240,12 @@ def test_what_does_not_hold_is_not_written(saved, tmp_path, monkeypatch):
 def test_a_network_that_fixes_the_number_of_chunks_is_not_written(saved, tmp_path, monkeypatch, form):
     real = Encoder._tokens
     monkeypatch.setattr(Encoder, "_tokens", lambda self, view: real(self, view).reshape(len(view), -1))
-    with pytest.raises(ValueError, match=rf"as {form} cannot be exported for any number of chunks .* take sizes from x.shape"):
-        export_model.main(["--checkpoint", str(saved), "--part", "encoder", "--format", form, "--output", str(tmp_path / "out")])
+    with pytest.raises(
+        ValueError, match=rf"as {form} cannot be exported for any number of chunks .* take sizes from x.shape"
+    ):
+        export_model.main(
+            ["--checkpoint", str(saved), "--part", "encoder", "--format", form, "--output", str(tmp_path / "out")]
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -214,7 +265,9 @@ def test_check_counts_what_differs_and_sets_ties_aside(small):
         book[other] = book[own]  # the very same code twice
         _, told = encode(small, poses)
         either = told.clone()
-        either[0, 0] = torch.tensor([own + other - int(told[0, 0, 0]), 0, 0])  # the other of the two, and whatever is deeper
+        either[0, 0] = torch.tensor(
+            [own + other - int(told[0, 0, 0]), 0, 0]
+        )  # the other of the two, and whatever is deeper
         assert compare_codes(small, poses, either) == (seen - 3, seen - 3, 3)
         book[other] = kept
     silent = codes.clone()
@@ -227,7 +280,9 @@ def test_check_export_says_whether_a_file_holds(saved, files, tmp_path, capsys):
         assert check_export.main([str(path), "--checkpoint", str(saved)]) == 0
         told = capsys.readouterr().out
         assert "real chunks: " in told and "random chunks: " in told and told.endswith("  holds\n")
-        assert len(re.findall(r"\d+ at a time: [\d.]+ ms a chunk, PyTorch [\d.]+ ms \([\d.]+ times as long\)", told)) == 2
+        assert (
+            len(re.findall(r"\d+ at a time: [\d.]+ ms a chunk, PyTorch [\d.]+ ms \([\d.]+ times as long\)", told)) == 2
+        )
     model = onnx.load(files["onnx"][0])
     weight = next(weight for weight in model.graph.initializer if "books" in weight.name)
     weight.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(weight), 1, 0), weight.name))
@@ -254,7 +309,9 @@ def test_without_real_clips_it_says_so(saved, files, capsys, monkeypatch, tmp_pa
     with pytest.raises(ValueError, match="there is no data root there"):
         check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved), "--data", "nowhere"])
     export_model.main(["--checkpoint", str(saved), "--part", "decoder", "--output", str(tmp_path / "one.onnx")])
-    assert "tried on random chunks alone" in capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == ["one.onnx"]
+    assert "tried on random chunks alone" in capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == [
+        "one.onnx"
+    ]
 
 
 @pytest.mark.parametrize("form", ["torchscript", "pt2"])
@@ -275,7 +332,18 @@ def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
 
     out, encoder = tmp_path / "out.onnx", files["onnx"][0]
     refused(export_model, "--checkpoint", saved, "--output", tmp_path, says="is a folder: name a file in it")
-    refused(export_model, "--checkpoint", saved, "--output", out, "--format", "pt2", "--precision", "fp16", says="fp16 is for --format onnx")
+    refused(
+        export_model,
+        "--checkpoint",
+        saved,
+        "--output",
+        out,
+        "--format",
+        "pt2",
+        "--precision",
+        "fp16",
+        says="fp16 is for --format onnx",
+    )
     refused(check_export, tmp_path / "none.onnx", says="there is no file .*none.onnx")
     (tmp_path / "cut.onnx").write_bytes(encoder.read_bytes()[:3000])
     refused(check_export, tmp_path / "cut.onnx", says="is no ONNX file that can be run")
@@ -290,12 +358,30 @@ def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     (tmp_path / "damaged.pt").write_bytes(data[:-2000] + b"PK" + bytes(1998))
     refused(check_export, tmp_path / "damaged.pt", "--trust", says="damaged.pt")
     checkpoint.save(make_state(root, "model.arch=mlp", "train.seed=3"), tmp_path / "best.pt")
-    refused(check_export, encoder, "--checkpoint", tmp_path, says="was made of the tokenizer .* name the one it was made of")
+    refused(
+        check_export, encoder, "--checkpoint", tmp_path, says="was made of the tokenizer .* name the one it was made of"
+    )
     for package in ("onnx", "onnxruntime"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)
-            refused(export_model, "--checkpoint", saved, "--output", out, says=rf"need the package {package} \(pip install {package}\)")
+            refused(
+                export_model,
+                "--checkpoint",
+                saved,
+                "--output",
+                out,
+                says=rf"need the package {package} \(pip install {package}\)",
+            )
     with monkeypatch.context() as old:
         old.setattr(torch, "__version__", "2.1.0")
-        refused(export_model, "--checkpoint", saved, "--output", out, "--format", "pt2", says="pt2 needs torch 2.6 or later and this is 2.1.0")
+        refused(
+            export_model,
+            "--checkpoint",
+            saved,
+            "--output",
+            out,
+            "--format",
+            "pt2",
+            says="pt2 needs torch 2.6 or later and this is 2.1.0",
+        )
     assert not out.exists()

@@ -1,4 +1,5 @@
 """docs/extending.md as a user would follow it: a file with a layout, a loss and an architecture; and that no checkpoint runs it unasked."""
+
 import json
 import os
 import re
@@ -26,7 +27,9 @@ TINY = [option for option in TINY_RUN if not option.startswith("train.warmup")]
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def fresh(user, monkeypatch):
 
 
 def test_the_page_trains_and_writes_tokens_and_poses(user):
-    folder, = (user / "checkpoints" / "default").iterdir()
+    (folder,) = (user / "checkpoints" / "default").iterdir()
     state = checkpoint.load(folder / "last.pt")
     assert state["step"] == 2 and state["config"]["imports"] == ["my_signs"]
     assert {"encoder.inputs.0.weight", "decoder.up.weight"} <= set(state["model"])
@@ -73,7 +76,10 @@ def test_the_page_trains_and_writes_tokens_and_poses(user):
 PROGRAMS = {
     "train_rvq": (train_rvq.main, ["--checkpoint", "checkpoints/default"]),
     "export_tokens": (export_tokens.main, ["--checkpoint", "checkpoints/default", "--out", "again.jsonl"]),
-    "decode_tokens": (decode_tokens.main, ["--checkpoint", "checkpoints/default", "--tokens", "tokens.jsonl", "--out", "again"]),
+    "decode_tokens": (
+        decode_tokens.main,
+        ["--checkpoint", "checkpoints/default", "--tokens", "tokens.jsonl", "--out", "again"],
+    ),
     "evaluate": (evaluate.main, ["--checkpoint", "checkpoints/default", "--split", "val", "--out", "report"]),
     "stream": (stream.main, ["--checkpoint", "checkpoints/default", "--input", "decoded/clip8.npy"]),
     "visualizer": (visualizer.main, ["--checkpoint", "checkpoints/default", "--out", "clip.gif"]),
@@ -87,8 +93,10 @@ def test_without_the_import_a_program_says_in_one_line_which_is_missing(fresh, n
         arguments = ["--checkpoint", str(next((fresh / "checkpoints" / "default").iterdir()))]
     with pytest.raises(ValueError) as error:
         main(arguments)
-    assert str(error.value) == ("model.arch names 'flat', made with --import my_signs: give that (in Python, import it first); "
-                                "nothing is imported only because a checkpoint names it")
+    assert str(error.value) == (
+        "model.arch names 'flat', made with --import my_signs: give that (in Python, import it first); "
+        "nothing is imported only because a checkpoint names it"
+    )
     assert "my_signs" not in sys.modules
 
 
@@ -114,7 +122,7 @@ def test_load_wants_the_module_imported_and_not_the_layout_or_the_loss(fresh):
 def test_a_strangers_checkpoint_runs_nothing(fresh, tmp_path):
     """Modules that its config lists, and a layout that looks like one, stay where they are."""
     (fresh / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    folder, = (fresh / "checkpoints" / "default").iterdir()
+    (folder,) = (fresh / "checkpoints" / "default").iterdir()
     state = checkpoint.load(folder / "best.pt")
     state["config"]["imports"] = ["evil"]
     for layout, arch in (("csl_daily", "flat"), ("evil:Layout", "transformer"), ("csl_daily", "evil:build")):
@@ -139,15 +147,26 @@ def test_the_checkpoints_imports_are_kept_and_the_commands_added(fresh):
     assert "my_signs" in sys.modules and to_dict(from_dict(to_dict(saved)))["imports"] == ["my_signs"]
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    (None, "there is no module broken in the current folder"), ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
-    ("\n1 / 0", "broken.py, line 2"), ("def", "SyntaxError"),
-    ("import signstream\nsignstream.register('arch', 'mlp')(dict)", "the arch 'mlp' is the program's own"),
-    ("import signstream\nsignstream.register('loss', 'rec')(dict)", "the loss 'rec' is the program's own"),
-    ("import signstream\nsignstream.register('model', 'm')(dict)", "'model' is no kind of class: layout, arch, loss are"),
-    ("import signstream\nsignstream.register('arch', 'a b')(dict)", "'a b' is no name"),
-    ("import signstream\nfor kind in (dict, list):\n  signstream.register('arch', 'm')(kind)", "the arch 'm' is builtins.dict already"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "there is no module broken in the current folder"),
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("\n1 / 0", "broken.py, line 2"),
+        ("def", "SyntaxError"),
+        ("import signstream\nsignstream.register('arch', 'mlp')(dict)", "the arch 'mlp' is the program's own"),
+        ("import signstream\nsignstream.register('loss', 'rec')(dict)", "the loss 'rec' is the program's own"),
+        (
+            "import signstream\nsignstream.register('model', 'm')(dict)",
+            "'model' is no kind of class: layout, arch, loss are",
+        ),
+        ("import signstream\nsignstream.register('arch', 'a b')(dict)", "'a b' is no name"),
+        (
+            "import signstream\nfor kind in (dict, list):\n  signstream.register('arch', 'm')(kind)",
+            "the arch 'm' is builtins.dict already",
+        ),
+    ],
+)
 def test_a_module_that_does_not_do_is_one_line(fresh, tmp_path, monkeypatch, text, says):
     monkeypatch.chdir(tmp_path)
     if text is not None:
@@ -155,14 +174,22 @@ def test_a_module_that_does_not_do_is_one_line(fresh, tmp_path, monkeypatch, tex
     with pytest.raises(ValueError) as error:
         load_config(None, ["imports=[broken]"])
     sys.modules.pop("broken", None)
-    assert str(error.value).startswith("--import broken: ") and says in str(error.value) and "\n" not in str(error.value)
+    assert (
+        str(error.value).startswith("--import broken: ") and says in str(error.value) and "\n" not in str(error.value)
+    )
 
 
-@pytest.mark.parametrize(("override", "says"), [
-    ("imports=[my_signs.py]", "imports holds 'my_signs.py': the name of a module"), ("imports=my_signs", "a list of text is expected"),
-    ("imports=['a b']", "imports holds 'a b'"), ("model.arch=flatt", "transformer, mlp, stgcn or a name that a module of --import registers"),
-    ("train.losses={fingertip: 1}", "train.losses names 'fingertip'"), ("data.layout=csl", "data.layout is 'csl'"),
-])
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("imports=[my_signs.py]", "imports holds 'my_signs.py': the name of a module"),
+        ("imports=my_signs", "a list of text is expected"),
+        ("imports=['a b']", "imports holds 'a b'"),
+        ("model.arch=flatt", "transformer, mlp, stgcn or a name that a module of --import registers"),
+        ("train.losses={fingertip: 1}", "train.losses names 'fingertip'"),
+        ("data.layout=csl", "data.layout is 'csl'"),
+    ],
+)
 def test_a_name_that_is_not_known_is_one_line(override, says):
     with pytest.raises(ValueError) as error:
         load_config(None, [override])
@@ -175,7 +202,10 @@ def test_a_users_loss_is_the_same_on_two_halves_of_a_batch(fresh):
 
     config = load_config(None, ["imports=[my_signs]", "train.losses={fingertips: 0.5}"])
     net, losses = model(), Losses(config, PARTS, terms_of(config, BODY))
-    whole, parts = loss_of(net, BATCH, losses), [loss_of(net, batch_of(seeds), losses) for seeds in ([0, 1], [2, 3], [])]
+    whole, parts = (
+        loss_of(net, BATCH, losses),
+        [loss_of(net, batch_of(seeds), losses) for seeds in ([0, 1], [2, 3], [])],
+    )
     totals, counts = (sum(values)[4] for values in zip(*parts))
     assert torch.equal(counts, whole[1][4]) and counts.bool().tolist() == [False, True, True, False, False]
     torch.testing.assert_close(totals, whole[0][4], rtol=1e-5, atol=1e-4)

@@ -46,7 +46,12 @@ def test_a_stream_in_pieces_gives_the_bits_of_the_whole_clip(frames, fps):
 @pytest.mark.parametrize("seed", range(6))
 def test_a_frame_does_not_depend_on_what_comes_after_its_lookahead(seed):
     rng, frames = np.random.default_rng(seed), 60
-    data = replace(Data(), max_gap=int(rng.integers(0, 7)), smooth=int(rng.choice([0, 2, 3])), unit_window=int(rng.choice([5, 300])))
+    data = replace(
+        Data(),
+        max_gap=int(rng.integers(0, 7)),
+        smooth=int(rng.choice([0, 2, 3])),
+        unit_window=int(rng.choice([5, 300])),
+    )
     poses = with_gaps(moving_clip(frames, seed), seed)
     whole = ready(poses, data)
     for t in rng.integers(0, frames - 1, 12):
@@ -151,7 +156,9 @@ def test_a_missing_nose_does_not_take_the_body_with_it():
     assert torch.equal(out.frames[:, 1:17, 2] > 0, torch.ones(30, 16, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("kept", [[100], [0], [], list(range(17)), list(range(LEFT_HAND, 133)), list(range(FACE, LEFT_HAND))])
+@pytest.mark.parametrize(
+    "kept", [[100], [0], [], list(range(17)), list(range(LEFT_HAND, 133)), list(range(FACE, LEFT_HAND))]
+)
 def test_however_little_is_seen_the_numbers_are_finite(kept):
     poses = moving_clip(25)
     poses[:, [j for j in range(NUM_JOINTS) if j not in kept], 2] = 0
@@ -200,7 +207,9 @@ def test_the_filter_leaves_frames_beside_a_gap_alone():
     assert not torch.equal(out[2:8], frames[2:8])
 
 
-@pytest.mark.parametrize(("fps", "frames", "expected"), [(30, 40, 40), (25, 25, 30), (60, 60, 30), (15, 15, 30), (29.97, 40, 40), (24, 1, 1)])
+@pytest.mark.parametrize(
+    ("fps", "frames", "expected"), [(30, 40, 40), (25, 25, 30), (60, 60, 30), (15, 15, 30), (29.97, 40, 40), (24, 1, 1)]
+)
 def test_resampling_keeps_the_duration(fps, frames, expected):
     assert len(ready(moving_clip(frames), fps=fps).frames) == expected
 

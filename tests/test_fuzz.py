@@ -1,4 +1,5 @@
 """Files that may hold anything: a sound clip or a reason, in little memory, and the good clips among them stay what they were."""
+
 import io
 import json
 import tracemalloc
@@ -29,7 +30,20 @@ from signstream.data.datasets import load_checked, open_data, skeleton_of
 from signstream.data.frontend import prepare
 from signstream.io.pose_files import npy_frames, npz_frames
 
-TOKENS = [b"(((((", b"9999", b"-1, ", b"True", b"1e9,", b"0, 0", b"None", b"'O', ", b"\\d\\x", b"8L, ", bytes(4), b"\xff\xff\xff\xff"]
+TOKENS = [
+    b"(((((",
+    b"9999",
+    b"-1, ",
+    b"True",
+    b"1e9,",
+    b"0, 0",
+    b"None",
+    b"'O', ",
+    b"\\d\\x",
+    b"8L, ",
+    bytes(4),
+    b"\xff\xff\xff\xff",
+]
 
 
 def mutate(rng: np.random.Generator, content: bytes, head: int, tail: int = 0) -> bytes:
@@ -58,11 +72,38 @@ def mutate(rng: np.random.Generator, content: bytes, head: int, tail: int = 0) -
 
 HEADERS = [
     npy_header(shape, descr, GOOD_FILE[128:])
-    for shape in ("(12, 133, 3)", "(12L, 133L, 3L)", "(12, 133, 3.0)", "()", "(1,)", "12", "(" * 50 + ")" * 50,
-                  "(True, 133, 3)", "(9**9**9, 133, 3)", "(-12, -133, 3)",
-                  "(4294967296, 4294967296, 0)", "(18446744073709551616, 0)", f"({'9' * 4000}, {'9' * 4000}, 3)", "(" + "1, " * 70 + ")")
-    for descr in ("'<f4'", "'|O'", "'<f16'", "'<i4'", "'f4,f4'", "'V0'", "'<U0'", "'|S4'", "'<M8[s]'", "'1f4'", "'\\d'", "None",
-                  "[('a', '<f4')]", "'|b1'")
+    for shape in (
+        "(12, 133, 3)",
+        "(12L, 133L, 3L)",
+        "(12, 133, 3.0)",
+        "()",
+        "(1,)",
+        "12",
+        "(" * 50 + ")" * 50,
+        "(True, 133, 3)",
+        "(9**9**9, 133, 3)",
+        "(-12, -133, 3)",
+        "(4294967296, 4294967296, 0)",
+        "(18446744073709551616, 0)",
+        f"({'9' * 4000}, {'9' * 4000}, 3)",
+        "(" + "1, " * 70 + ")",
+    )
+    for descr in (
+        "'<f4'",
+        "'|O'",
+        "'<f16'",
+        "'<i4'",
+        "'f4,f4'",
+        "'V0'",
+        "'<U0'",
+        "'|S4'",
+        "'<M8[s]'",
+        "'1f4'",
+        "'\\d'",
+        "None",
+        "[('a', '<f4')]",
+        "'|b1'",
+    )
 ]
 
 
@@ -87,7 +128,9 @@ def load_or_reason(source, name: str) -> np.ndarray | str:
         clip = load_checked(source, "train", name)
     except ValueError as error:
         return str(error)
-    ready = prepare(torch.from_numpy(np.require(clip.poses, np.float32, "CW")), skeleton_of(source.data), source.data, clip.fps)
+    ready = prepare(
+        torch.from_numpy(np.require(clip.poses, np.float32, "CW")), skeleton_of(source.data), source.data, clip.fps
+    )
     assert ready.frames.shape[1:] == (133, 3)
     assert 1 <= len(ready.frames) <= 30 * len(clip.poses)
     assert torch.isfinite(ready.frames).all()
@@ -120,7 +163,10 @@ def check_fuzzed(source, path: Path, contents: list[bytes], frames, least: int) 
 def test_fuzzed_npy_files_are_a_sound_clip_or_a_reason(tmp_path):
     root, rng = write_csl(tmp_path / "data", {"x": GOOD["b"]}, notes={"x": {}}), np.random.default_rng(1)
     path = root / "frames_512x512" / "x.npy"
-    seeds = [npy_bytes(form(GOOD["b"])) for form in (np.asarray, with_size, FORMS["float16"], FORMS["big-endian"], FORMS["Fortran order"])]
+    seeds = [
+        npy_bytes(form(GOOD["b"]))
+        for form in (np.asarray, with_size, FORMS["float16"], FORMS["big-endian"], FORMS["Fortran order"])
+    ]
     contents = [mutate(rng, seeds[i % len(seeds)], 128) for i in range(520)] + [rng.bytes(300) for _ in range(20)]
     contents += [*HEADERS, b"\x93NUMPY\x02\x00\xf0\xff\xff\xff" + GOOD_FILE]
     check_fuzzed(open_data(data_config(root)), path, contents, npy_frames, 200)
@@ -139,19 +185,29 @@ def test_fuzzed_npz_files_are_a_sound_clip_or_a_reason(tmp_path):
     root, rng = write_npz(tmp_path / "data", {"x": arrays}), np.random.default_rng(2)
     path = root / "processed" / "train" / "x.npz"
     members = {key: npy_bytes(array) for key, array in arrays.items()}
-    seeds = [zipped(members, method) for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)]
+    seeds = [
+        zipped(members, method)
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    ]
     contents = [mutate(rng, seeds[i % 4 if i % 3 else i % 2], 60, 250) for i in range(400)]
     for key in [*members] * 20:
-        contents += [zipped(members | {key: mutate(rng, members[key], head)}, zipfile.ZIP_DEFLATED) for head in (128, 1 << 20)]
+        contents += [
+            zipped(members | {key: mutate(rng, members[key], head)}, zipfile.ZIP_DEFLATED) for head in (128, 1 << 20)
+        ]
     contents += [zipped({"poses": header}, zipfile.ZIP_STORED) for header in HEADERS]
     long = npy_header("(200000, 133, 3)", payload=GOOD_FILE[128:])
-    contents += [zipped({"poses": long}, method).replace(len(long).to_bytes(4, "little"), (1 << 29).to_bytes(4, "little")) for method in (0, 8)]
+    contents += [
+        zipped({"poses": long}, method).replace(len(long).to_bytes(4, "little"), (1 << 29).to_bytes(4, "little"))
+        for method in (0, 8)
+    ]
     check_fuzzed(open_data(data_config(root, layout="npz")), path, contents, npz_frames, 100)
 
 
 def test_good_clips_stay_what_they_are_among_fuzzed_ones(tmp_path, good_content):
     rng, names = np.random.default_rng(3), [f"bad{i}" for i in range(60)]
-    root = write_csl(tmp_path / "data", GOOD, {"train": [*names[:30], "a", *names[30:], "b"]}, {name: {} for name in names})
+    root = write_csl(
+        tmp_path / "data", GOOD, {"train": [*names[:30], "a", *names[30:], "b"]}, {name: {} for name in names}
+    )
     for name in names:
         (root / "frames_512x512" / f"{name}.npy").write_bytes(mutate(rng, GOOD_FILE, 128))
     found, left_out = content(open_cache(root)), reasons(open_cache(root))
@@ -182,7 +238,9 @@ def replace_somewhere(rng: np.random.Generator, tree):
 @pytest.mark.parametrize("file", ["annotations.json", "split_files.json"])
 def test_fuzzed_json_is_one_line_or_a_data_set(tmp_path, file):
     segments = [[0, 4, "A"], [4, 9, "B"]]
-    root = write_csl(tmp_path / "data", GOOD, {"train": ["a"], "val": ["b", "c"]}, {"b": note(GOOD["b"], fps=30, segments=segments)})
+    root = write_csl(
+        tmp_path / "data", GOOD, {"train": ["a"], "val": ["b", "c"]}, {"b": note(GOOD["b"], fps=30, segments=segments)}
+    )
     whole, rng, opened = (root / file).read_bytes(), np.random.default_rng(4), 0
     lines: list[str] = []
     for i in range(140):

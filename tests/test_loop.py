@@ -1,4 +1,5 @@
 """The training loop in one process: it learns, and what must not matter to it does not."""
+
 import copy
 import json
 import math
@@ -39,7 +40,7 @@ def train(tmp_path):
 
 
 def run_folder(tmp_path: Path) -> Path:
-    folder, = (tmp_path / "runs" / "default").iterdir()
+    (folder,) = (tmp_path / "runs" / "default").iterdir()
     return folder
 
 
@@ -62,14 +63,31 @@ def codes_of(loop, clips) -> torch.Tensor:
 def test_it_learns_sixteen_clips_by_heart(tmp_path):
     """Their first chunks, through the codes: the reconstruction loss falls below 5 % of what each part's mean pose has."""
     root = signer_root(tmp_path, 24, {"train": (0, 16), "val": (0, 16)})
-    loop = begin_loop(tiny_options(root, *PLAIN[:-1], "data.max_frames=10", "model.arch=mlp", "model.encoder_latent_dim=64", "train.wd=0",
-                                   "model.rvq.codebook_size=64", "model.rvq.ema_decay=0.9", "train.clips_per_step=16", "train.epochs=450",
-                                   "train.lr=6e-3", "train.warmup_steps=5"))
+    loop = begin_loop(
+        tiny_options(
+            root,
+            *PLAIN[:-1],
+            "data.max_frames=10",
+            "model.arch=mlp",
+            "model.encoder_latent_dim=64",
+            "train.wd=0",
+            "model.rvq.codebook_size=64",
+            "model.rvq.ema_decay=0.9",
+            "train.clips_per_step=16",
+            "train.epochs=450",
+            "train.lr=6e-3",
+            "train.warmup_steps=5",
+        )
+    )
     _, inputs, targets = loop.chunks(batch_at(loop, loop.loader.clips), train=False)
     weights, counts = loop.losses.weights[0], torch.tensor([float((t.weight > 0).sum()) for t in targets])
 
     def loss(views):
-        return float((weights * torch.stack([huber(v, t, loop.losses.delta).sum() for v, t in zip(views, targets)]) / counts).sum())
+        return float(
+            (
+                weights * torch.stack([huber(v, t, loop.losses.delta).sum() for v, t in zip(views, targets)]) / counts
+            ).sum()
+        )
 
     mean_pose = loss(loop.model.mean_views(len(inputs[0])))
     run_steps(loop, loop.total_steps)
@@ -77,7 +95,9 @@ def test_it_learns_sixteen_clips_by_heart(tmp_path):
     with torch.no_grad():
         learnt = loss(loop.model.detokenise(loop.model.tokenise(inputs)))
     assert learnt < 0.05 * mean_pose
-    assert validate(loop, health=False).numbers["rec"] == pytest.approx(learnt, rel=1e-4), "validation measures the same"
+    assert validate(loop, health=False).numbers["rec"] == pytest.approx(learnt, rel=1e-4), (
+        "validation measures the same"
+    )
 
 
 class ShortLatents:
@@ -98,7 +118,14 @@ def test_a_users_loss_is_trained_by_the_loop(signer):
         loop.losses = Losses(loop.config, loop.parts, {"short": Weighted(ShortLatents(), weight)})
         loop.window_totals, loop.window_counts = loop.no_sums(), loop.no_sums()
         run_steps(loop, 20)
-        sizes.append(float(loop.model.encode(loop.chunks(batch_at(loop, loop.loader.clips[:4]), train=False)[1]).detach().square().mean()))
+        sizes.append(
+            float(
+                loop.model.encode(loop.chunks(batch_at(loop, loop.loader.clips[:4]), train=False)[1])
+                .detach()
+                .square()
+                .mean()
+            )
+        )
     assert sizes[1] < 0.5 * sizes[0]
 
 
@@ -109,7 +136,9 @@ def test_a_users_loss_is_trained_by_the_loop(signer):
 def test_how_clips_fall_into_batches_does_not_matter(signer, arch):
     loops = []
     for batch_size, accumulate in ((16, 1), (4, 4), (5, 4)):
-        loop = begin_loop(tiny_options(signer, *PLAIN, *ARCHS[arch], "train.clips_per_step=16", f"train.batch_size={batch_size}"))
+        loop = begin_loop(
+            tiny_options(signer, *PLAIN, *ARCHS[arch], "train.clips_per_step=16", f"train.batch_size={batch_size}")
+        )
         assert loop.accumulate == accumulate
         loops.append((run_steps(loop, 5), loop))
     (losses, whole), *others = loops
@@ -118,7 +147,9 @@ def test_how_clips_fall_into_batches_does_not_matter(signer, arch):
         assert their_losses == pytest.approx(losses, rel=1e-5)
         theirs = split.model.state_dict()
         for name, value in whole.model.state_dict().items():
-            torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                value, theirs[name], rtol=1e-5, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -146,7 +177,9 @@ def test_what_missing_joints_hold_does_not_matter(tmp_path, arch, fill):
     for name, poses in (("a", clips), ("b", {name: fill_missing(clip, fill) for name, clip in clips.items()})):
         root = write_csl(tmp_path / name / "data", poses, {"train": list(clips)[:4], "val": list(clips)[2:]})
         loop = begin_loop(tiny_options(root, *ARCHS[arch], "train.clips_per_step=2"))
-        found.append((run_steps(loop, 5), loop.model.state_dict(), codes_of(loop, [0, 1, 5]), validate(loop, True).numbers))
+        found.append(
+            (run_steps(loop, 5), loop.model.state_dict(), codes_of(loop, [0, 1, 5]), validate(loop, True).numbers)
+        )
     assert any((clip[..., 2] <= 0.3).any() for clip in clips.values())
     assert_same(found[0], found[1])
 
@@ -189,7 +222,9 @@ def test_a_loss_that_is_not_a_number_ends_it_before_it_spoils_anything(signer):
     with torch.no_grad():
         weight.fill_(float("nan"))
     before = state_of(loop)
-    with pytest.raises(ValueError, match=r"^the loss is nan at step 3: lower train\.lr or raise train\.warmup_steps") as caught:
+    with pytest.raises(
+        ValueError, match=r"^the loss is nan at step 3: lower train\.lr or raise train\.warmup_steps"
+    ) as caught:
         run_steps(loop, 1)
     assert isinstance(caught.value, Diverged) and "\n" not in str(caught.value)
     with torch.no_grad():
@@ -224,7 +259,7 @@ def test_from_the_command_line_that_is_one_line_and_the_last_checkpoint_is_from_
     with pytest.raises(SystemExit) as ended:
         cli.run(lambda: train(*tiny_options(signer, "train.lr=1e18", "train.clip_norm=0", "train.epochs=20")))
     assert ended.value.code == 2
-    error, = capsys.readouterr().err.splitlines()
+    (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: the ") and "lower train.lr" in error
     for path in run_folder(tmp_path).glob("*.pt"):
         assert all(torch.isfinite(v).all() for v in load(path)["model"].values() if v.is_floating_point()), path
@@ -234,24 +269,54 @@ def test_from_the_command_line_that_is_one_line_and_the_last_checkpoint_is_from_
 
 
 def test_a_run_leaves_numbers_that_are_finite(signer, tmp_path, train, capsys):
-    assert train(*tiny_options(signer, "train.epochs=3", "train.log_every=2", "train.health_every=2", "train.save_every=2")) == 0
+    assert (
+        train(
+            *tiny_options(signer, "train.epochs=3", "train.log_every=2", "train.health_every=2", "train.save_every=2")
+        )
+        == 0
+    )
     folder, said = run_folder(tmp_path), capsys.readouterr().out
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["split"], line["step"], line["epoch"]) for line in lines] == [
-        ("train", 2, 1), ("val", 2, 1), ("train", 4, 2), ("val", 4, 2), ("train", 6, 3), ("val", 6, 3)]
+        ("train", 2, 1),
+        ("val", 2, 1),
+        ("train", 4, 2),
+        ("val", 4, 2),
+        ("train", 6, 3),
+        ("val", 6, 3),
+    ]
     assert all(isinstance(value, str) or math.isfinite(value) for line in lines for value in line.values())
     trained = {"loss", "rec", "commit", "temporal", "usage", "rec/left_hand", "lr", "gradient_norm", "revived"}
     assert all(trained <= line.keys() for line in lines if line["split"] == "train")
-    assert all(("codes/left_hand/0/perplexity" in line) == (line["epoch"] > 1) for line in lines if line["split"] == "val")
+    assert all(
+        ("codes/left_hand/0/perplexity" in line) == (line["epoch"] > 1) for line in lines if line["split"] == "val"
+    )
     progress = [line for line in said.splitlines() if line.startswith("step ")]
     assert len(progress) == 3 and progress[1].startswith("step 4/6  66.7% | loss ") and "nan" not in "".join(progress)
     assert "bits | dead " in progress[2], "after a validation that counted codes the line tells of them"
     assert (folder / "train.log").read_text() == said
-    names = {"last.pt", "best.pt", "epoch_0002.pt", "config.yaml", "environment.json", "metrics.jsonl", "speed.jsonl", "skipped.jsonl", "samples"}
+    names = {
+        "last.pt",
+        "best.pt",
+        "epoch_0002.pt",
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "speed.jsonl",
+        "skipped.jsonl",
+        "samples",
+    }
     assert names <= {path.name for path in folder.iterdir()}
-    assert {path.name for path in (folder / "samples").iterdir()} >= {"tokens_epoch_0003.txt", "reconstruction_0000006.png"}
+    assert {path.name for path in (folder / "samples").iterdir()} >= {
+        "tokens_epoch_0003.txt",
+        "reconstruction_0000006.png",
+    }
     best, last = load(folder / "best.pt"), load(folder / "last.pt")
-    assert best["best"] == min(line["rec"] for line in lines if line["split"] == "val" and line["epoch"] > 1) == last["best"]
+    assert (
+        best["best"]
+        == min(line["rec"] for line in lines if line["split"] == "val" and line["epoch"] > 1)
+        == last["best"]
+    )
 
 
 def test_the_means_that_are_logged_are_those_of_the_steps(signer):
@@ -259,17 +324,22 @@ def test_the_means_that_are_logged_are_those_of_the_steps(signer):
     losses = run_steps(loop, 2)
     together = loop.take_window()
     assert min(losses) < together["loss"] < max(losses)
-    assert together["loss"] == pytest.approx(together["rec"] + 0.05 * together["temporal"], rel=1e-5), "no codes yet, so no more terms"
+    assert together["loss"] == pytest.approx(together["rec"] + 0.05 * together["temporal"], rel=1e-5), (
+        "no codes yet, so no more terms"
+    )
     assert not loop.window_counts.any() and not loop.window_totals.any()
     run_steps(loop, 1)
     assert loop.take_window()["loss"] == pytest.approx(loop.recent[-1], rel=1e-5)
 
 
-@pytest.mark.parametrize(("option", "message"), [
-    ("model.encoder_layer=2", "model.encoder_layer is 2 and the checkpoint's is 1"),
-    ("model.rvq.codebook_size=64", "model.rvq.codebook_size is 64 and the checkpoint's is 32"),
-    ("data.chunk_len=8", "data.chunk_len is 8 and the checkpoint's is 10"),
-])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.encoder_layer=2", "model.encoder_layer is 2 and the checkpoint's is 1"),
+        ("model.rvq.codebook_size=64", "model.rvq.codebook_size is 64 and the checkpoint's is 32"),
+        ("data.chunk_len=8", "data.chunk_len is 8 and the checkpoint's is 10"),
+    ],
+)
 def test_going_on_with_another_model_is_an_error_that_names_the_option(signer, tmp_path, train, option, message):
     options = tiny_options(signer, "train.epochs=1")
     train(*options)
@@ -299,12 +369,17 @@ def test_a_run_shorter_than_its_warm_up_still_gets_its_codes(signer):
 
 def test_a_skeleton_of_ones_own_trains(tmp_path, train):
     rng = np.random.default_rng(0)
-    clips = {f"clip{i}": rng.uniform(100, 400, (1, 4, 3)).repeat(30, 0) + rng.uniform(-5, 5, (30, 4, 3)) for i in range(6)}
+    clips = {
+        f"clip{i}": rng.uniform(100, 400, (1, 4, 3)).repeat(30, 0) + rng.uniform(-5, 5, (30, 4, 3)) for i in range(6)
+    }
     for clip in clips.values():
         clip[..., 2] = 1
     root = write_csl(tmp_path / "data", clips, {"train": list(clips), "val": list(clips)[:2]})
     tiny = [f"data.{key}={json.dumps(value)}" for key, value in TINY.items() if key != "augment"]
-    assert train(*tiny_options(root, *tiny, "data.augment.mirror=false", "train.epochs=2", "train.part_weights={body: 1}")) == 0
+    assert (
+        train(*tiny_options(root, *tiny, "data.augment.mirror=false", "train.epochs=2", "train.part_weights={body: 1}"))
+        == 0
+    )
     assert load(run_folder(tmp_path) / "last.pt")["step"] == 2
 
 
@@ -330,7 +405,11 @@ def test_thirty_steps_are_those_of_the_golden_file(signer):
     A latent that is about as near to two codes may fall to either, so one code in twenty may differ.
     """
     loop = begin_loop(tiny_options(signer, "train.epochs=15"))
-    found = {"torch": torch.__version__.split("+")[0], "losses": run_steps(loop, 30), "codes": codes_of(loop, loop.val_loader.clips[:1]).tolist()}
+    found = {
+        "torch": torch.__version__.split("+")[0],
+        "losses": run_steps(loop, 30),
+        "codes": codes_of(loop, loop.val_loader.clips[:1]).tolist(),
+    }
     if os.environ.get("SIGNSTREAM_REWRITE_GOLDEN") == "1":
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps(found) + "\n", encoding="utf-8")

@@ -30,21 +30,39 @@ def chunks_at(clip, t):
     """A ChunkBatch of which only the chunks' clips and numbers matter."""
     n = len(clip)
     empty = torch.zeros(n, 1, 0)
-    return ChunkBatch(torch.zeros(n, 1, 0, 2), empty, empty, torch.zeros(n, 1, 3), torch.ones(n), torch.tensor(clip), torch.tensor(t), BODY)
+    return ChunkBatch(
+        torch.zeros(n, 1, 0, 2),
+        empty,
+        empty,
+        torch.zeros(n, 1, 3),
+        torch.ones(n),
+        torch.tensor(clip),
+        torch.tensor(t),
+        BODY,
+    )
 
 
 def by_hand():
     """Three chunks of one frame and two joints, two parts. Chunk 1 shows nothing of part b."""
-    weight = torch.tensor([[[[1.0, 0.5]], [[1.0, 0.0]], [[1.0, 1.0]]], [[[1.0, 0.0]], [[0.0, 0.0]], [[0.2, 1.0]]]])  # [P, N, L, J]
+    weight = torch.tensor(
+        [[[[1.0, 0.5]], [[1.0, 0.0]], [[1.0, 1.0]]], [[[1.0, 0.0]], [[0.0, 0.0]], [[0.2, 1.0]]]]
+    )  # [P, N, L, J]
     views, xy = torch.zeros(2, 3, 1, 2, 2), torch.zeros(2, 3, 1, 2, 2)
     views[0, 0, 0, 0] = torch.tensor([0.05, -1.0])  # within delta, and beyond it
     views[0, 0, 0, 1] = torch.tensor([0.1, 0.0])  # at delta; its score of 0.5 counts as seen
     views[0, 1, 0, 1] = 50.0  # missing
     xy[1, 2, 0, 0] = torch.tensor([2.0, 0.0])
     latents = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [1.0, 3.0]], [[0.0, 2.0], [9.0, 9.0], [0.0, 0.0]]])  # [P, N, Z]
-    commit, usage = torch.tensor([[1.0, 2.0, 4.0], [8.0, 100.0, 16.0]]), torch.tensor([[0.0, 0.5, 0.0], [0.0, 7.0, 0.0]])
+    commit, usage = (
+        torch.tensor([[1.0, 2.0, 4.0], [8.0, 100.0, 16.0]]),
+        torch.tensor([[0.0, 0.5, 0.0], [0.0, 7.0, 0.0]]),
+    )
     quantised = Quantized(latents, torch.zeros(3, 2, 1, dtype=torch.int64), commit, usage, None)
-    return Output(list(views), latents, quantised), chunks_at([7, 7, 7], [4, 5, 6]), [Target(x, w) for x, w in zip(xy, weight)]
+    return (
+        Output(list(views), latents, quantised),
+        chunks_at([7, 7, 7], [4, 5, 6]),
+        [Target(x, w) for x, w in zip(xy, weight)],
+    )
 
 
 def test_each_term_is_what_a_hand_computes():
@@ -56,7 +74,9 @@ def test_each_term_is_what_a_hand_computes():
     torch.testing.assert_close(totals, expected)
     assert counts.tolist() == [[5, 3], [3, 2], [2, 0], [1, 0]]
     mean = [(near + far + at) / 5 * 0.25 + 1.95 / 3 * 0.75, (7 / 3 + 24 / 2) / 2, (3 / 2 + 0) / 2, (0.5 + 0) / 2]
-    assert float(losses.value(totals, counts)) == pytest.approx(mean[0] + 0.25 * mean[1] + 0.05 * mean[2] + 0.001 * mean[3], rel=1e-6)
+    assert float(losses.value(totals, counts)) == pytest.approx(
+        mean[0] + 0.25 * mean[1] + 0.05 * mean[2] + 0.001 * mean[3], rel=1e-6
+    )
     named = losses.named(totals, counts, "ab")
     assert [named[term] for term in TERMS] == pytest.approx(mean, rel=1e-6)
     assert named["loss"] == pytest.approx(float(losses.value(totals, counts)), rel=1e-6)
@@ -64,16 +84,26 @@ def test_each_term_is_what_a_hand_computes():
     assert named.keys() == {"loss", *TERMS, "rec/a", "rec/b"}
 
 
-@pytest.mark.parametrize(("clip", "t", "pairs"), [
-    ([7, 7, 7], [0, 1, 2], [2, 0]),  # b shows nothing in the middle one
-    ([7, 7, 8], [0, 1, 0], [1, 0]), ([7, 8, 8], [0, 0, 1], [1, 0]), ([7, 8, 9], [0, 0, 0], [0, 0]),
-    ([7, 7, 7], [0, 2, 3], [1, 0]), ([7, 7, 7], [2, 1, 0], [0, 0]), ([7, 8, 9], [0, 1, 2], [0, 0]),
-])
+@pytest.mark.parametrize(
+    ("clip", "t", "pairs"),
+    [
+        ([7, 7, 7], [0, 1, 2], [2, 0]),  # b shows nothing in the middle one
+        ([7, 7, 8], [0, 1, 0], [1, 0]),
+        ([7, 8, 8], [0, 0, 1], [1, 0]),
+        ([7, 8, 9], [0, 0, 0], [0, 0]),
+        ([7, 7, 7], [0, 2, 3], [1, 0]),
+        ([7, 7, 7], [2, 1, 0], [0, 0]),
+        ([7, 8, 9], [0, 1, 2], [0, 0]),
+    ],
+)
 def test_the_temporal_term_is_between_neighbours_of_one_clip(clip, t, pairs):
     output, _, targets = by_hand()
     losses, batch = Losses(config(), "ab"), chunks_at(clip, t)
     assert losses.counts(batch, targets)[TEMPORAL].tolist() == pairs
-    steps = [1.0 if clip[0] == clip[1] and t[1] == t[0] + 1 else 0.0, 2.0 if clip[1] == clip[2] and t[2] == t[1] + 1 else 0.0]
+    steps = [
+        1.0 if clip[0] == clip[1] and t[1] == t[0] + 1 else 0.0,
+        2.0 if clip[1] == clip[2] and t[2] == t[1] + 1 else 0.0,
+    ]
     assert losses.totals(output, batch, targets)[TEMPORAL].tolist() == [sum(steps), 0.0]
 
 
@@ -91,10 +121,14 @@ def test_part_weights_are_shares_of_the_reconstruction():
     assert value(10.0, 30.0) == pytest.approx(value(1.0, 3.0), rel=1e-6)
 
 
-@pytest.mark.parametrize(("weights", "message"), [
-    ({"a": 1.0}, "train.part_weights has no weight for b"),
-    ({"a": 0.0, "b": 0.0}, r"train.part_weights is .* one above"), ({"a": -1.0, "b": 2.0}, "train.part_weights is .* from 0"),
-])
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"a": 1.0}, "train.part_weights has no weight for b"),
+        ({"a": 0.0, "b": 0.0}, r"train.part_weights is .* one above"),
+        ({"a": -1.0, "b": 2.0}, "train.part_weights is .* from 0"),
+    ],
+)
 def test_part_weights_that_weigh_nothing_are_an_error(weights, message):
     with pytest.raises(ValueError, match=message):
         Losses(from_dict({"train": {"part_weights": weights}}), "ab")
@@ -118,7 +152,9 @@ def batch_of(seeds, hide=()):
 
 
 BATCH = batch_of(range(4))
-VIEWS = Views(BODY, fit_signing_space(torch.cat([BATCH.xy, BATCH.weight[..., None]], -1).flatten(0, 1), BODY, Config().data))
+VIEWS = Views(
+    BODY, fit_signing_space(torch.cat([BATCH.xy, BATCH.weight[..., None]], -1).flatten(0, 1), BODY, Config().data)
+)
 
 
 def model():
@@ -229,7 +265,9 @@ class NearestNeighbour:
         following = torch.arange(1, len(batch) + 1).clamp(max=len(batch) - 1)
         itself = torch.eye(len(batch), dtype=torch.bool)
         others = alike.masked_fill(itself, -1e9).transpose(1, 2)
-        each = torch.nn.functional.cross_entropy(others, following.expand(len(alike), -1), reduction="none") * there  # [P, N]
+        each = (
+            torch.nn.functional.cross_entropy(others, following.expand(len(alike), -1), reduction="none") * there
+        )  # [P, N]
         return (each * valid_chunks(targets)).sum(1)
 
 
@@ -240,7 +278,9 @@ def test_a_term_of_the_users_is_weighed_logged_and_trained():
     assert term.asked == [len(BATCH)]
     share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # train.part_weights
     mean = float((totals[4].double() / counts[4] * share).sum())
-    assert float(given.value(totals, counts)) == pytest.approx(float(without.value(totals[:4], counts[:4])) + 0.5 * mean, rel=1e-5)
+    assert float(given.value(totals, counts)) == pytest.approx(
+        float(without.value(totals[:4], counts[:4])) + 0.5 * mean, rel=1e-5
+    )
     assert given.named(totals, counts, PARTS)["info_nce"] == pytest.approx(mean, rel=1e-5)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(20):
@@ -261,11 +301,14 @@ def test_terms_come_from_the_config_in_its_order(monkeypatch):
     assert Losses(on, PARTS, found).names == (*TERMS, "perceptual", "nce")
 
 
-@pytest.mark.parametrize(("losses", "says"), [
-    ({"nce": -1.0}, "train.losses.nce is -1: a weight from 0"),
-    ({"ncee": 1.0}, "train.losses names 'ncee': nce, number or a name that a module of --import registers"),
-    ({"number": 1.0}, "a loss has the methods counts and totals"),
-])
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        ({"nce": -1.0}, "train.losses.nce is -1: a weight from 0"),
+        ({"ncee": 1.0}, "train.losses names 'ncee': nce, number or a name that a module of --import registers"),
+        ({"number": 1.0}, "a loss has the methods counts and totals"),
+    ],
+)
 def test_a_loss_that_is_none_is_one_line(losses, says, monkeypatch):
     monkeypatch.setitem(registry.LOSSES, "nce", NearestNeighbour)
     monkeypatch.setitem(registry.LOSSES, "number", lambda config, skeleton: 3)

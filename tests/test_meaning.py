@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from signstream.models.metrics import meaning
-from signstream.models.metrics.meaning import Items, agreement, bag_of_codes, chance, choose, coordinates, folds, mean_precision, probe, top_one
+from signstream.models.metrics.meaning import (
+    Items,
+    agreement,
+    bag_of_codes,
+    chance,
+    choose,
+    coordinates,
+    folds,
+    mean_precision,
+    probe,
+    top_one,
+)
 
 SIZE, PARTS, LEVELS = 32, 3, 2
 
@@ -38,9 +49,13 @@ def test_codes_that_tell_glosses_apart_pass_the_probe_and_shuffled_codes_fail_it
 def test_the_probe_is_the_same_every_time_and_whatever_the_items_axes():
     one = items(noise=0.7)
     assert probe(one) == probe(one)
-    turned = torch.linalg.qr(torch.randn(one.codes.shape[1], one.codes.shape[1], generator=torch.Generator().manual_seed(0)))[0]
+    turned = torch.linalg.qr(
+        torch.randn(one.codes.shape[1], one.codes.shape[1], generator=torch.Generator().manual_seed(0))
+    )[0]
     scores = meaning.predict(coordinates(one.codes @ turned), one, 0)
-    torch.testing.assert_close(scores, meaning.predict(coordinates(one.codes[:, (one.codes != 0).any(0)]), one, 0), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(
+        scores, meaning.predict(coordinates(one.codes[:, (one.codes != 0).any(0)]), one, 0), rtol=0.05, atol=0.05
+    )
 
 
 def test_a_probe_of_groups_never_sees_the_group_it_is_asked_about():
@@ -72,7 +87,10 @@ def test_scores_by_hand():
 @pytest.mark.parametrize("positive", [1, 2, 4, 5])
 def test_chance_is_the_mean_over_all_orders(positive):
     column = torch.tensor([True] * positive + [False] * (5 - positive))
-    orders = [mean_precision(torch.tensor(order, dtype=torch.float32)[:, None], column[:, None]) for order in itertools.permutations(range(5))]
+    orders = [
+        mean_precision(torch.tensor(order, dtype=torch.float32)[:, None], column[:, None])
+        for order in itertools.permutations(range(5))
+    ]
     given = Items(torch.zeros(5, 1), torch.zeros(5, 1), column[:, None], torch.arange(5), False)
     assert chance(given) == pytest.approx(sum(orders) / len(orders))
 

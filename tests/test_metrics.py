@@ -64,17 +64,35 @@ def one(index, frames=None, noise=0.3):
     generator = torch.Generator().manual_seed(index)
     views = {part.name: chunks.local(part) for part in BODY.parts}
     ours = {name: view.xy + noise * torch.randn(view.xy.shape, generator=generator) for name, view in views.items()}
-    return Batch({name: view.xy for name, view in views.items()}, ours, {name: view.weight for name, view in views.items()},
-                 chunks.place, chunks.clip, chunks.t, chunks.frames)
+    return Batch(
+        {name: view.xy for name, view in views.items()},
+        ours,
+        {name: view.weight for name, view in views.items()},
+        chunks.place,
+        chunks.clip,
+        chunks.t,
+        chunks.frames,
+    )
 
 
 def joined(batches):
-    return Batch(*({name: torch.cat([value[name] for value in values]) for name in values[0]} if isinstance(values[0], dict) else torch.cat(values)
-                   for values in zip(*batches)))
+    return Batch(
+        *(
+            {name: torch.cat([value[name] for value in values]) for name in values[0]}
+            if isinstance(values[0], dict)
+            else torch.cat(values)
+            for values in zip(*batches)
+        )
+    )
 
 
 def rows(batch, index):
-    return Batch(*({name: tensor[index] for name, tensor in value.items()} if isinstance(value, dict) else value[index] for value in batch))
+    return Batch(
+        *(
+            {name: tensor[index] for name, tensor in value.items()} if isinstance(value, dict) else value[index]
+            for value in batch
+        )
+    )
 
 
 EACH = [one(index) for index in range(8)]
@@ -94,8 +112,11 @@ def smoothness(batches=()):
     return metric
 
 
-CODES = torch.where(torch.rand(40, 5, 3, generator=torch.Generator().manual_seed(1)) < 0.2, -1,
-                    torch.randint(16, (40, 5, 3), generator=torch.Generator().manual_seed(2)))
+CODES = torch.where(
+    torch.rand(40, 5, 3, generator=torch.Generator().manual_seed(1)) < 0.2,
+    -1,
+    torch.randint(16, (40, 5, 3), generator=torch.Generator().manual_seed(2)),
+)
 
 
 def use(batches=()):
@@ -145,7 +166,9 @@ def test_a_perfect_reconstruction():
     exact = [batch._replace(ours=batch.target) for batch in EACH]
     result = reconstruction(exact).result()
     assert {name for name in result if name.startswith("left_hand/")} == {
-        f"left_hand/{name}" for name in ("huber", "mse", "mae", "rmse", "pixels", "local", "pck_0.05", "pck_0.1", "pck_0.2")}
+        f"left_hand/{name}"
+        for name in ("huber", "mse", "mae", "rmse", "pixels", "local", "pck_0.05", "pck_0.1", "pck_0.2")
+    }
     assert all(value == (1.0 if "pck" in name else 0.0) for name, value in result.items())
     result = smoothness(exact).result()
     for part in WEIGHTS:
@@ -170,8 +193,13 @@ def test_a_clips_tail_does_not_count():
     batch = one(0, CLIPS.frames(0)[:13])
     assert batch.frames.tolist() == [10, 3]
     short = rows(batch, slice(1, 2))
-    short = short._replace(**{name: {part: value[:, :3] for part, value in getattr(short, name).items()} for name in ("target", "ours", "weight")},
-                           place=short.place[:, :3])
+    short = short._replace(
+        **{
+            name: {part: value[:, :3] for part, value in getattr(short, name).items()}
+            for name in ("target", "ours", "weight")
+        },
+        place=short.place[:, :3],
+    )
     close(reconstruction([batch]).result(), reconstruction([rows(batch, slice(0, 1)), short]).result())
     assert batch.ours["body"][1, 3:].abs().sum() > 0
 
@@ -198,7 +226,9 @@ def four_joints(ours, weight, unit=20.0, widths=None, scale=2.0):
     metric = Reconstruction(FOUR, {"body": 1.0}, [scale], {0: 100.0} if widths is None else widths, 2)
     n, size = ours.shape[:2]
     place = torch.tensor([300.0, 200.0, unit]).expand(n, size, 3)
-    metric.add({"body": torch.zeros_like(ours)}, {"body": ours}, {"body": weight}, place, torch.zeros(n, dtype=torch.int64))
+    metric.add(
+        {"body": torch.zeros_like(ours)}, {"body": ours}, {"body": weight}, place, torch.zeros(n, dtype=torch.int64)
+    )
     return metric
 
 
@@ -214,8 +244,17 @@ def test_numbers_computed_by_hand():
     assert metric.result() == four_joints(ours, weight.ceil()).result()  # however sure the detector was
     huber = sum(0.5 * (2 * x) ** 2 if 2 * x <= 1 else 2 * x - 0.5 for x in numbers) / 8
     mse = sum(x * x for x in numbers) / 8
-    expected = {"huber": huber, "mse": mse, "mae": sum(numbers) / 8, "rmse": math.sqrt(mse), "pixels": 16 / 3, "local": 0.16 / 3,
-                "pck_0.05": 2 / 3, "pck_0.1": 2 / 3, "pck_0.2": 1.0}
+    expected = {
+        "huber": huber,
+        "mse": mse,
+        "mae": sum(numbers) / 8,
+        "rmse": math.sqrt(mse),
+        "pixels": 16 / 3,
+        "local": 0.16 / 3,
+        "pck_0.05": 2 / 3,
+        "pck_0.1": 2 / 3,
+        "pck_0.2": 1.0,
+    }
     result = metric.result()
     assert {name: result[f"body/{name}"] for name in expected} == pytest.approx(expected, rel=1e-12)
     assert {name: result[f"weighted/{name}"] for name in expected} == pytest.approx(expected, rel=1e-12)
@@ -228,7 +267,9 @@ def test_the_share_of_the_error_beside_a_boundary():
     ours[:, :, 1:, 0] = torch.tensor([3.0, 1.0, 1.0, 5.0])[:, None]
     metric = Reconstruction(FOUR, {"body": 1.0}, [1.0], {0: 100.0}, 4)
     clip = torch.zeros(2, dtype=torch.int64)
-    metric.add({"body": torch.zeros_like(ours)}, {"body": ours}, {"body": torch.ones(2, 4, 4)}, torch.ones(2, 4, 3), clip)
+    metric.add(
+        {"body": torch.zeros_like(ours)}, {"body": ours}, {"body": torch.ones(2, 4, 4)}, torch.ones(2, 4, 3), clip
+    )
     assert metric.boundary_share() == {"body": pytest.approx(0.8)}
     assert four_joints(torch.zeros(1, 2, 4, 2), torch.ones(1, 2, 4)).boundary_share() == {}
 
@@ -238,14 +279,23 @@ def test_a_clip_without_shoulders_counts_in_pixels_alone():
     ours[:, :, 0] = 0
     result = four_joints(ours, torch.ones(1, 2, 4), widths={}).result()
     assert result["body/pixels"] == pytest.approx(0.75 * 20 * math.sqrt(2))
-    assert "body/local" not in result and "weighted/pck_0.1" not in result and not four_joints(ours, torch.ones(1, 2, 4), widths={}).by_frame()
+    assert (
+        "body/local" not in result
+        and "weighted/pck_0.1" not in result
+        and not four_joints(ours, torch.ones(1, 2, 4), widths={}).by_frame()
+    )
 
 
 def test_a_part_whose_centre_lies_outside_it_is_measured_as_it_is():
     body = skeleton.build(4, {"body": (2, 4)}, {"body": 1}, [[2, 3]])
     metric = Reconstruction(body, {"body": 1.0}, [1.0], {0: 100.0}, 1)
-    metric.add({"body": torch.zeros(1, 1, 3, 2)}, {"body": torch.full((1, 1, 3, 2), 3.0)}, {"body": torch.ones(1, 1, 3)},
-               torch.full((1, 1, 3), 10.0), torch.tensor([0]))
+    metric.add(
+        {"body": torch.zeros(1, 1, 3, 2)},
+        {"body": torch.full((1, 1, 3, 2), 3.0)},
+        {"body": torch.ones(1, 1, 3)},
+        torch.full((1, 1, 3), 10.0),
+        torch.tensor([0]),
+    )
     assert metric.result()["body/pixels"] == pytest.approx(30 * math.sqrt(2))
 
 
@@ -277,7 +327,13 @@ def scored(tmp_path_factory):
     report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     options = {"smooth": 0, "max_gap": 0}
     cache = open_cache(root / "data", **options)
-    return report, cache, data_config(root / "data", **options), clips, {name: torch.from_numpy(xy) for name, xy in ours.items()}
+    return (
+        report,
+        cache,
+        data_config(root / "data", **options),
+        clips,
+        {name: torch.from_numpy(xy) for name, xy in ours.items()},
+    )
 
 
 def equals_scorer(result, report):
@@ -331,9 +387,14 @@ def moving(xs, ours, t=None, clip=None, size=4):
     inside = torch.arange(count * size).view(count, size) < len(xs)
     weight = inside[..., None].expand(-1, -1, 4).double()
     metric = Smoothness(FOUR)
-    metric.add({"body": view.view(count, size, 4, 2)}, {"body": made.view(count, size, 4, 2)}, {"body": weight},
-               torch.zeros(count, dtype=torch.int64) if clip is None else torch.tensor(clip),
-               torch.arange(count) if t is None else torch.tensor(t), inside.sum(1))
+    metric.add(
+        {"body": view.view(count, size, 4, 2)},
+        {"body": made.view(count, size, 4, 2)},
+        {"body": weight},
+        torch.zeros(count, dtype=torch.int64) if clip is None else torch.tensor(clip),
+        torch.arange(count) if t is None else torch.tensor(t),
+        inside.sum(1),
+    )
     return metric.result()
 
 
@@ -348,7 +409,9 @@ def test_movement_computed_by_hand():
     assert result["body/jerk_error"] == pytest.approx((5 + 10 + 5) / 7)
     cubic = moving([float(i**3) for i in range(10)], steady)
     assert cubic["body/jerk_error"] == cubic["body/jerk/original"] == pytest.approx(6.0)
-    assert cubic["body/jerk/reconstruction"] == 0 and result["body/jerk/reconstruction"] == pytest.approx((5 + 10 + 5) / 7)
+    assert cubic["body/jerk/reconstruction"] == 0 and result["body/jerk/reconstruction"] == pytest.approx(
+        (5 + 10 + 5) / 7
+    )
 
 
 def test_only_neighbours_of_one_clip_are_joined():

@@ -27,7 +27,9 @@ def batch(clips=4, frames=35):
 
 
 BATCH = batch()
-VIEWS = Views(BODY, fit_signing_space(torch.cat([BATCH.xy, BATCH.weight[..., None]], -1).flatten(0, 1), BODY, Config().data))
+VIEWS = Views(
+    BODY, fit_signing_space(torch.cat([BATCH.xy, BATCH.weight[..., None]], -1).flatten(0, 1), BODY, Config().data)
+)
 INPUTS, TARGETS = VIEWS.of(BATCH)
 
 
@@ -45,7 +47,9 @@ def test_views_come_back_in_their_shapes_and_every_weight_learns(arch, pool):
     assert out.quantised.codes.shape == (len(BATCH), 5, 3)
     (sum(v.square().sum() for v in out.views) + out.quantised.commit.sum()).backward()
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not still or (pool == "attention" and arch == "mlp" and still == ["encoder.query"])  # one token needs no attention
+    assert not still or (
+        pool == "attention" and arch == "mlp" and still == ["encoder.query"]
+    )  # one token needs no attention
 
 
 @pytest.mark.parametrize(("arch", "pool"), ARCHITECTURES)
@@ -136,7 +140,9 @@ def test_one_token_for_a_chunk_or_one_a_frame():
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
 @pytest.mark.parametrize("arch", ["transformer", "mlp"])
 def test_a_window_has_the_same_bits_in_any_company(arch, kind, window):
-    net = RVQModel(SHAPES, [3] * 5, 10, replace(SMALL, arch=arch, rvq=replace(SMALL.rvq, kind=kind)), seed=1, window=window).eval()
+    net = RVQModel(
+        SHAPES, [3] * 5, 10, replace(SMALL, arch=arch, rvq=replace(SMALL.rvq, kind=kind)), seed=1, window=window
+    ).eval()
     net.fit(INPUTS)
     inputs = [view[: len(view) // window * window] for view in INPUTS]
     net.quantizer.initialise(net.encode(inputs).detach(), torch.ones(5, len(inputs[0]), dtype=torch.bool))

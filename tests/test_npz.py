@@ -1,4 +1,5 @@
 """npz data end to end, by the programs a user calls: converted, trained on, evaluated, exported, decoded; and the same clip has the same tokens."""
+
 import json
 import signal
 from pathlib import Path
@@ -47,13 +48,23 @@ def place(tmp_path_factory) -> Place:
     assert train_rvq.main(options) in (0, None)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    run, = (folder / "runs" / "default").iterdir()
+    (run,) = (folder / "runs" / "default").iterdir()
     return Place(csl, npz, run, f"data.cache={folder / 'cache'}")
 
 
 def tokens_of(place: Place, out: Path, root: Path, layout: str, split: str = "val") -> dict[str, list]:
     """{name: its line's tokens}, by the program."""
-    arguments = ["--checkpoint", str(place.run), "--split", split, "--out", str(out), f"data.root={root}", f"data.layout={layout}", place.caches]
+    arguments = [
+        "--checkpoint",
+        str(place.run),
+        "--split",
+        split,
+        "--out",
+        str(out),
+        f"data.root={root}",
+        f"data.layout={layout}",
+        place.caches,
+    ]
     assert export_tokens.main(arguments) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     return {line["video_name"]: [line["num_frames"], line["tokens"]] for line in lines}
@@ -83,8 +94,16 @@ def test_a_frame_rate_keeps_its_digits(tmp_path, fps):
 
 def test_a_pose_file_between_them_changes_no_token(place, tmp_path):
     pytest.importorskip("pose_format", reason="pose-format is not installed")
-    for origin, target, root, out in (("npz", "pose", place.npz, "dot_pose"), ("pose", "npz", tmp_path / "dot_pose", "again")):
-        assert convert.main(["--from", origin, "--to", target, "--root", str(root), "--out", str(tmp_path / out), "--splits", "val"]) == 0
+    for origin, target, root, out in (
+        ("npz", "pose", place.npz, "dot_pose"),
+        ("pose", "npz", tmp_path / "dot_pose", "again"),
+    ):
+        assert (
+            convert.main(
+                ["--from", origin, "--to", target, "--root", str(root), "--out", str(tmp_path / out), "--splits", "val"]
+            )
+            == 0
+        )
     expected = tokens_of(place, tmp_path / "before.jsonl", place.npz, "npz")
     assert tokens_of(place, tmp_path / "after.jsonl", tmp_path / "again", "npz") == expected
 
@@ -93,10 +112,17 @@ def test_frames_that_the_mask_leaves_out_are_missing(place, tmp_path):
     """Whatever they hold, and just as if no joint had been seen in them."""
     folder = tmp_path / "masked" / "processed" / "val"
     folder.mkdir(parents=True)
-    poses = np.load(place.npz / "processed" / "val" / f"{min(path.stem for path in (place.npz / 'processed' / 'val').iterdir())}.npz")["poses"]
+    poses = np.load(
+        place.npz
+        / "processed"
+        / "val"
+        / f"{min(path.stem for path in (place.npz / 'processed' / 'val').iterdir())}.npz"
+    )["poses"]
     mask = np.ones(len(poses), bool)
     mask[20:45] = False
-    noise = np.where(mask[:, None, None], poses, np.random.default_rng(0).uniform(0.5, 500, poses.shape)).astype(np.float32)
+    noise = np.where(mask[:, None, None], poses, np.random.default_rng(0).uniform(0.5, 500, poses.shape)).astype(
+        np.float32
+    )
     np.savez(folder / "masked.npz", poses=poses, mask=mask)
     np.savez(folder / "noise.npz", poses=noise, mask=mask.astype(np.int64))
     np.savez(folder / "unseen.npz", poses=poses * mask[:, None, None])
@@ -109,18 +135,46 @@ def test_frames_that_the_mask_leaves_out_are_missing(place, tmp_path):
 
 def test_evaluate_measures_npz_as_it_does_the_other_layout(place, tmp_path):
     for layout, root in (("npz", place.npz), ("csl_daily", place.csl)):
-        evaluate.main(["--checkpoint", str(place.run), "--split", "test", "--out", str(tmp_path / layout), f"data.root={root}",
-                       f"data.layout={layout}", place.caches])
+        evaluate.main(
+            [
+                "--checkpoint",
+                str(place.run),
+                "--split",
+                "test",
+                "--out",
+                str(tmp_path / layout),
+                f"data.root={root}",
+                f"data.layout={layout}",
+                place.caches,
+            ]
+        )
     npz, csl = (json.loads((tmp_path / layout / "report.json").read_text()) for layout in ("npz", "csl_daily"))
     assert npz["recon"] == csl["recon"] and npz["codes"] == csl["codes"]
-    assert npz["per_signer"] == csl["per_signer"] and "unknown" not in npz["per_signer"] and npz["meaning"] == csl["meaning"]
+    assert (
+        npz["per_signer"] == csl["per_signer"]
+        and "unknown" not in npz["per_signer"]
+        and npz["meaning"] == csl["meaning"]
+    )
 
 
 def test_decode_stands_the_poses_where_the_npz_clip_is(place, tmp_path):
     tokens_of(place, tmp_path / "tokens.jsonl", place.npz, "npz")
     for layout, root in (("npz", place.npz), ("csl_daily", place.csl)):
-        decode_tokens.main(["--checkpoint", str(place.run), "--tokens", str(tmp_path / "tokens.jsonl"), "--out", str(tmp_path / layout),
-                            "--reference", str(root), "--split", "val", f"data.layout={layout}"])
+        decode_tokens.main(
+            [
+                "--checkpoint",
+                str(place.run),
+                "--tokens",
+                str(tmp_path / "tokens.jsonl"),
+                "--out",
+                str(tmp_path / layout),
+                "--reference",
+                str(root),
+                "--split",
+                "val",
+                f"data.layout={layout}",
+            ]
+        )
     names = sorted(path.stem for path in (place.npz / "processed" / "val").iterdir())
     assert sorted(path.stem for path in (tmp_path / "npz").iterdir()) == names
     for name in names:

@@ -1,4 +1,5 @@
 """Weight decay, learning rate, accumulation and the search for a batch size."""
+
 import itertools
 import math
 
@@ -30,7 +31,9 @@ def decayed(model: nn.Module) -> set[str]:
     groups = build_optimizer(model, TRAIN).param_groups
     assert {g["weight_decay"] for g in groups} <= {0.0, TRAIN.wd}
     names = [name_of[id(p)] for g in groups for p in g["params"]]
-    assert sorted(names) == sorted(name for name, p in model.named_parameters() if p.requires_grad), "each trained parameter once"
+    assert sorted(names) == sorted(name for name, p in model.named_parameters() if p.requires_grad), (
+        "each trained parameter once"
+    )
     return {name_of[id(p)] for g in groups if g["weight_decay"] for p in g["params"]}
 
 

@@ -16,10 +16,24 @@ from signstream.inference.report.page import error_figure, render, render_compar
 from signstream.pictures.figure import COLOURS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: none of chromium, chromium-browser, google-chrome is on the PATH")
-NASTY = "</script><script>window.hacked=1</script><img src=x onerror=hacked=2> \"it's\" & 你好 🙂 \u2028 {{script}} \ud800"
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--hide-scrollbars")
+browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: none of chromium, chromium-browser, google-chrome is on the PATH"
+)
+NASTY = (
+    '</script><script>window.hacked=1</script><img src=x onerror=hacked=2> "it\'s" & 你好 🙂 \u2028 {{script}} \ud800'
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--hide-scrollbars",
+)
 WATCH = """
 const problems = [];
 addEventListener("error", (event) => problems.push(event.message));
@@ -60,11 +74,15 @@ def browse(page: str, folder, script: str = "", width: int = 1200) -> dict:
     The page's policy must let the test's two scripts in: by their hashes, as its own."""
     act = TOOLS.replace("ACT", script)
     page = page.replace("script-src '", f"script-src '{digest(WATCH)}' '{digest(act)}' '", 1)
-    page = page.replace("<title>", f"<script>{WATCH}</script><title>", 1).replace("</body>", f"<script>{act}</script></body>")
+    page = page.replace("<title>", f"<script>{WATCH}</script><title>", 1).replace(
+        "</body>", f"<script>{act}</script></body>"
+    )
     path = folder / "page.html"
     path.write_text(page, encoding="utf-8")
     command = [CHROMIUM, *FLAGS, f"--window-size={width},1000", f"--user-data-dir={folder / 'profile'}", path.as_uri()]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True
+    )
     end = threading.Timer(30, os.killpg, (process.pid, signal.SIGKILL))
     end.start()
     try:
@@ -91,7 +109,11 @@ def test_data_come_back_as_they_were_and_nothing_in_them_can_end_the_script():
     text = data_of(page)
     assert text.isascii() and "<" not in text
     back = json.loads(text)
-    assert back["report"]["run"]["name"] == NASTY and back["player"]["clips"][0]["name"] == NASTY and back["report"]["recon"]["face"]["local"] is None
+    assert (
+        back["report"]["run"]["name"] == NASTY
+        and back["player"]["clips"][0]["name"] == NASTY
+        and back["report"]["recon"]["face"]["local"] is None
+    )
     assert page.count("<script") == 2 and page.count("</script") == 2
     page.encode("utf-8")
 
@@ -103,8 +125,10 @@ def test_a_page_asks_nothing_of_a_network_and_runs_only_its_own_script():
         assert not re.search(r"<[^>]*\s(on\w+|src|href)\s*=", shell.split("<script>")[0])
         policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
         script, style = shell.split("<script>")[1].split("</script>")[0], shell.split("<style>")[1].split("</style>")[0]
-        assert policy == (f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; img-src data:; "
-                          "base-uri 'none'; form-action 'none'")
+        assert policy == (
+            f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'; img-src data:; "
+            "base-uri 'none'; form-action 'none'"
+        )
         assert "{{" not in shell and "innerHTML" not in script
 
 
@@ -176,7 +200,11 @@ def acted(tmp_path_factory):
 def test_the_page_loads_and_is_used_without_an_error(acted):
     assert acted["problems"] == []
     assert acted["silent"] == []
-    assert acted["start"]["painted"] > 2000 and not acted["start"]["playing"] and re.fullmatch(r"Right hand, code \d+", acted["start"]["card"])
+    assert (
+        acted["start"]["painted"] > 2000
+        and not acted["start"]["playing"]
+        and re.fullmatch(r"Right hand, code \d+", acted["start"]["card"])
+    )
 
 
 @browser
@@ -191,7 +219,9 @@ def test_nothing_stands_out_of_a_narrow_window(compare, tmp_path):
 def test_playing_scrubbing_and_keys_move_the_picture(acted):
     assert (acted["first"], acted["arrow"], acted["chunk"], acted["back"]) == (0, 1, 11, 0)
     assert acted["moved"] and acted["same"]
-    assert acted["scrubbed"].startswith("frame 61 of") and float(acted["cursor"].rstrip("%")) == pytest.approx(100 * 60.5 / 140, abs=0.1)
+    assert acted["scrubbed"].startswith("frame 61 of") and float(acted["cursor"].rstrip("%")) == pytest.approx(
+        100 * 60.5 / 140, abs=0.1
+    )
     assert acted["played"] - 60 > acted["slow"] > 0 and acted["paused"] == acted["played"]
 
 
@@ -225,14 +255,20 @@ def test_names_and_texts_appear_as_they_are_and_run_nothing(tmp_path):
     report, player = make_report(nasty), make_player(1)
     report["verdict"][0] = {"grade": "good", "text": nasty, "advice": nasty}
     report["per_signer"] = {nasty: {"clips": 1, "local": 0.1}}
-    report["steady"], report["notes"], report["config"] = {nasty: report["stay"]}, [f"meaning: segments {nasty}"], {nasty: nasty}
+    report["steady"], report["notes"], report["config"] = (
+        {nasty: report["stay"]},
+        [f"meaning: segments {nasty}"],
+        {nasty: nasty},
+    )
     player["clips"][0].update(name=nasty, text=nasty, gloss=nasty, signer=nasty)
     script = """const places = { h1: "h1", option: "option", clip: ".text q", gloss: ".gloss" };
     for (const [key, query] of Object.entries(places)) out[key] = $(query).textContent;
     out.images = $$("img").length; out.title = document.title;"""
     found = browse(render(report, player), tmp_path, script)
     assert found["problems"] == [] and found["hacked"] is None and found["images"] == 0
-    assert {found[key] for key in ("h1", "option", "clip", "gloss")} == {nasty} and found["title"].startswith(nasty[:20])
+    assert {found[key] for key in ("h1", "option", "clip", "gloss")} == {nasty} and found["title"].startswith(
+        nasty[:20]
+    )
     assert re.sub(r"\s+", " ", found["text"]).count(re.sub(r"\s+", " ", nasty).strip()) >= 6
 
 
@@ -240,21 +276,34 @@ def empty_report() -> dict:
     report = make_report()
     report["run"].update(clips=0, chunks=0, frames=0, seconds=0.0)
     report |= dict.fromkeys(SECTIONS) | {"efficiency": {}, "training": None}
-    return {**report, "verdict": [{"grade": "bad", "text": "The val split holds no clip.", "advice": "Look at data.root."}]}
+    return {
+        **report,
+        "verdict": [{"grade": "bad", "text": "The val split holds no clip.", "advice": "Look at data.root."}],
+    }
 
 
 @browser
 def test_an_empty_split_still_makes_a_page(tmp_path):
     found = browse(render(empty_report(), None), tmp_path)
     assert found["problems"] == []
-    assert "The val split is empty: there was nothing to measure." in found["text"] and "There are no clips to look at." in found["text"]
+    assert (
+        "The val split is empty: there was nothing to measure." in found["text"]
+        and "There are no clips to look at." in found["text"]
+    )
     assert found["text"].count("Not measured.") == 15
 
 
 @browser
 def test_a_dead_level_and_numbers_that_do_not_exist_are_said(tmp_path):
     report, player = make_report(), make_player(1)
-    report["codes"]["face"][2] = {"used": 0.0, "dead": 1.0, "perplexity": None, "entropy": None, "count": 0, "counts": [0] * 512}
+    report["codes"]["face"][2] = {
+        "used": 0.0,
+        "dead": 1.0,
+        "perplexity": None,
+        "entropy": None,
+        "count": 0,
+        "counts": [0] * 512,
+    }
     report["recon"]["left_hand"] = dict.fromkeys(report["recon"]["left_hand"])
     report["per_joint"], report["by_frame"]["face"], report["per_signer"] = [None] * 133, [None] * 10, {}
     report["mutual"]["bits"][0] = [None] * 5
@@ -263,7 +312,11 @@ def test_a_dead_level_and_numbers_that_do_not_exist_are_said(tmp_path):
     for part in ("definitions", "smooth", "notes", "curve", "verdict"):
         del report[part]
     del player["dictionary"], player["clips"][0]["latents"], player["clips"][0]["held"]
-    player["clips"][0].update(text="", gloss="", codes={tag: [[-1, -1, -1]] * len(codes) for tag, codes in player["clips"][0]["codes"].items()})
+    player["clips"][0].update(
+        text="",
+        gloss="",
+        codes={tag: [[-1, -1, -1]] * len(codes) for tag, codes in player["clips"][0]["codes"].items()},
+    )
     found = browse(render(report, player), tmp_path)
     assert found["problems"] == []
     for words in ("dead\nnever used", "No code was sent for this chunk.", "no text", "–", "Not measured."):
@@ -279,5 +332,7 @@ def test_runs_are_compared_side_by_side_and_the_best_of_a_row_is_marked(tmp_path
     assert found["problems"] == [] and found["players"] == 0 and found["lines"] == 6
     error = next(row for row in found["glance"] if row[0].startswith("error, shoulder"))
     assert [cell.startswith("★") for cell in error] == [False, False, True, False] and error[3] == "–"
-    assert ["model.rvq.levels", "3", "4", "3"] in found["configs"] and not any(row[0] == "model.arch" for row in found["configs"])
+    assert ["model.rvq.levels", "3", "4", "3"] in found["configs"] and not any(
+        row[0] == "model.arch" for row in found["configs"]
+    )
     assert "B second <b>" in found["text"]

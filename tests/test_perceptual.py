@@ -1,4 +1,5 @@
 """The loss on bones, velocities and accelerations: by hand, of missing joints, of batches, and that it steadies what is decoded."""
+
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -49,21 +50,38 @@ def test_each_difference_is_what_a_hand_computes():
     bones = huber(0.5) + huber(0.5 - 0.02)
     velocities = huber(0.5) + huber(0.02)
     accelerations = huber(-0.5) + huber(0.02)
-    assert found(perceptual((0, 1)), view, target) == (pytest.approx(bones + velocities + accelerations, rel=1e-5), 3 + 4 + 2)
-    assert found(perceptual(), view, target) == (pytest.approx(velocities + accelerations, rel=1e-5), 4 + 2), "a part without bones"
+    assert found(perceptual((0, 1)), view, target) == (
+        pytest.approx(bones + velocities + accelerations, rel=1e-5),
+        3 + 4 + 2,
+    )
+    assert found(perceptual(), view, target) == (pytest.approx(velocities + accelerations, rel=1e-5), 4 + 2), (
+        "a part without bones"
+    )
 
 
 def test_what_is_only_moved_or_drifts_evenly_costs_as_little_as_it_shows():
     target = Target(torch.randn(2, 5, 3, 2), torch.ones(2, 5, 3))
     term = perceptual((0, 1), (1, 2))
-    assert found(term, target.xy + 7, target)[0] == pytest.approx(0, abs=1e-3), "the whole part somewhere else: the reconstruction loss sees to that"
+    assert found(term, target.xy + 7, target)[0] == pytest.approx(0, abs=1e-3), (
+        "the whole part somewhere else: the reconstruction loss sees to that"
+    )
     drift = torch.arange(5.0).view(1, 5, 1, 1) * torch.tensor((0.5, 0.0))
-    assert found(term, target.xy + drift, target)[0] == pytest.approx(2 * 4 * 3 * huber(0.5), rel=1e-3), "velocities alone"
+    assert found(term, target.xy + drift, target)[0] == pytest.approx(2 * 4 * 3 * huber(0.5), rel=1e-3), (
+        "velocities alone"
+    )
 
 
-@pytest.mark.parametrize(("missing", "bones", "velocities", "accelerations"), [
-    ([], 10, 8, 6), ([(0, 0)], 8, 7, 5), ([(2, 0)], 8, 6, 3), ([(4, 1)], 8, 7, 5), ([(2, 0), (2, 1)], 8, 4, 0), ([(1, 0), (3, 1)], 6, 4, 2),
-])
+@pytest.mark.parametrize(
+    ("missing", "bones", "velocities", "accelerations"),
+    [
+        ([], 10, 8, 6),
+        ([(0, 0)], 8, 7, 5),
+        ([(2, 0)], 8, 6, 3),
+        ([(4, 1)], 8, 7, 5),
+        ([(2, 0), (2, 1)], 8, 4, 0),
+        ([(1, 0), (3, 1)], 6, 4, 2),
+    ],
+)
 def test_a_difference_counts_where_all_of_it_is_visible(missing, bones, velocities, accelerations):
     """Five frames of two joints, the bone in both directions: what is missing, at (frame, joint), takes its differences with it."""
     weight = torch.ones(1, 5, 2)
@@ -94,10 +112,15 @@ def test_what_missing_joints_hold_changes_nothing(fill):
     assert all(torch.equal(gradient, outcomes[1][2][name]) for name, gradient in outcomes[0][2].items())
     term, targets = Perceptual(CONFIG, BODY), VIEWS.of(BATCH)[1]
     spoilt = [Target(torch.where(t.weight[..., None] > 0, t.xy, fill), t.weight) for t in targets]
-    views = [torch.randn(t.xy.shape, generator=torch.Generator().manual_seed(i)).requires_grad_() for i, t in enumerate(targets)]
+    views = [
+        torch.randn(t.xy.shape, generator=torch.Generator().manual_seed(i)).requires_grad_()
+        for i, t in enumerate(targets)
+    ]
     for some in (targets, spoilt):
         term.totals(SimpleNamespace(views=views), BATCH, some).sum().backward()
-    assert all(torch.isfinite(view.grad).all() for view in views), "what a target holds where nothing is to be seen poisons no gradient either"
+    assert all(torch.isfinite(view.grad).all() for view in views), (
+        "what a target holds where nothing is to be seen poisons no gradient either"
+    )
 
 
 def test_batches_add_up_to_the_whole_and_an_empty_one_adds_nothing():
@@ -116,7 +139,9 @@ def test_it_is_logged_by_itself_and_weighed_into_the_loss():
     named = losses.named(totals, counts, PARTS)
     share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # train.part_weights
     assert named["perceptual"] == pytest.approx(float((totals[4].double() / counts[4] * share).sum()), rel=1e-6)
-    assert named["loss"] == pytest.approx(without.named(totals[:4], counts[:4], PARTS)["loss"] + 0.1 * named["perceptual"], rel=1e-6)
+    assert named["loss"] == pytest.approx(
+        without.named(totals[:4], counts[:4], PARTS)["loss"] + 0.1 * named["perceptual"], rel=1e-6
+    )
     assert terms_of(load_config(), BODY) == {}, "off by default"
 
 
@@ -124,7 +149,9 @@ def velocity_error(net) -> float:
     inputs, targets = VIEWS.of(BATCH)
     with torch.no_grad():
         errors = [(view - t.xy, t.weight > 0) for view, t in zip(net(inputs, quantise=False).views, targets)]
-    return float(torch.cat([(e[:, 1:] - e[:, :-1]).norm(dim=-1)[seen[:, 1:] & seen[:, :-1]] for e, seen in errors]).mean())
+    return float(
+        torch.cat([(e[:, 1:] - e[:, :-1]).norm(dim=-1)[seen[:, 1:] & seen[:, :-1]] for e, seen in errors]).mean()
+    )
 
 
 def test_training_with_it_steadies_what_is_decoded():
@@ -149,9 +176,11 @@ def test_training_with_it_steadies_what_is_decoded():
 def test_a_run_that_switches_it_on_when_it_goes_on_logs_it_from_there(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)
     root = signer_root(tmp_path, 24)
-    assert main(tiny_options(root, "model.arch=mlp", "train.log_every=1", "train.epochs=1", "train.health_every=9")) == 0
+    assert (
+        main(tiny_options(root, "model.arch=mlp", "train.log_every=1", "train.epochs=1", "train.health_every=9")) == 0
+    )
     assert "perceptual" not in capsys.readouterr().out
-    folder, = (root.parent / "runs" / "default").iterdir()
+    (folder,) = (root.parent / "runs" / "default").iterdir()
     assert main(["--checkpoint", str(folder), "train.epochs=2", "train.perceptual_weight=0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("step") and ", perceptual " in line for line in lines)
@@ -163,10 +192,16 @@ def test_two_ranks_are_one_process_on_the_joined_batches(tmp_path):
     clips = {f"clip{i}": moving_clip(30 + 4 * i, i) for i in range(10)}
     for i in range(6, 10):
         clips[f"clip{i}"][:, LEFT_HAND:RIGHT_HAND] = 0
-    options = tiny_options(write_csl(tmp_path / "data", clips), *PLAIN, SAME_STEPS, "model.arch=mlp", "model.rvq.codebook_size=8",
-                           "train.perceptual_weight=0.5")
+    options = tiny_options(
+        write_csl(tmp_path / "data", clips),
+        *PLAIN,
+        SAME_STEPS,
+        "model.arch=mlp",
+        "model.rvq.codebook_size=8",
+        "train.perceptual_weight=0.5",
+    )
     work = partial(train_on_plan, options)
-    alone, = on_ranks(1, work, tmp_path)
+    (alone,) = on_ranks(1, work, tmp_path)
     first, second = on_ranks(2, work, tmp_path)
     assert_same(second, first)
     assert_close(first, alone)

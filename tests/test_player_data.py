@@ -30,10 +30,15 @@ def test_the_player_shows_what_the_codes_decode_to(loop):
     tokenizer, cache, clips = Tokenizer(loop.state()), loop.cache, loop.cache.split("val")
     player = make_player(tokenizer, cache, clips, 3)
     json.dumps(player, allow_nan=False)
-    assert [clip["name"] for clip in player["clips"]] == [cache.clips[clips[i]].name for i in (0, 2, 5)] and player["joints"] == 133
+    assert [clip["name"] for clip in player["clips"]] == [cache.clips[clips[i]].name for i in (0, 2, 5)] and player[
+        "joints"
+    ] == 133
     clip, index = player["clips"][1], clips[2]
     tokens = tokenizer.encode_prepared([cache.frames(index)], ["a"])[0]
-    assert clip["frames"] == tokens.num_frames and [clip["codes"][tag] for tag in tokenizer.parts] == tokens.codes.transpose(0, 1).tolist()
+    assert (
+        clip["frames"] == tokens.num_frames
+        and [clip["codes"][tag] for tag in tokenizer.parts] == tokens.codes.transpose(0, 1).tolist()
+    )
     prepared = torch.from_numpy(cache.frames(index).copy())
     place, seen = prepared[:, 0], prepared[:, 1:, 2] > 0
     left, top, right, bottom = clip["box"]
@@ -60,7 +65,9 @@ def test_its_codes_their_latents_and_its_dictionary_go_together(loop):
             codes, held = clip["codes"][part.tag], clip["held"][part.tag]
             assert len(codes) == len(held) == len(clip["latents"][part.tag]) == -(-clip["frames"] // 10)
             assert held == [t > 0 and codes[t] == codes[t - 1] and codes[t][0] >= 0 for t in range(len(codes))]
-    assert make_player(tokenizer, cache, [], 3) is None and len(make_player(tokenizer, cache, clips[:2], 5)["clips"]) == 2
+    assert (
+        make_player(tokenizer, cache, [], 3) is None and len(make_player(tokenizer, cache, clips[:2], 5)["clips"]) == 2
+    )
 
 
 def test_clips_without_hands(loop, tmp_path):
@@ -71,13 +78,17 @@ def test_clips_without_hands(loop, tmp_path):
     player = make_player(Tokenizer(loop.state()), cache, cache.split("val"), 10)
     json.dumps(player, allow_nan=False)
     assert player["dictionary"]["LH"] == player["dictionary"]["RH"] == {} and len(player["dictionary"]["F"]) > 1
-    assert [clip["frames"] for clip in player["clips"]] == [25, 1] and player["clips"][0]["codes"]["LH"] == [[-1, -1, -1]] * 3
+    assert [clip["frames"] for clip in player["clips"]] == [25, 1] and player["clips"][0]["codes"]["LH"] == [
+        [-1, -1, -1]
+    ] * 3
     assert not any(player["clips"][0]["held"]["LH"])
 
 
 def test_positions_in_a_box():
     poses = np.array([[[10.0, 20.0, 1.0], [30.0, 30.0, 1.0], [5.0, 5.0, 0.0], [1e6, 25.0, 0.5]]])
-    assert units(packed(poses, (10, 20, 30, 30)), 4).tolist() == [[[0, 0], [32000, 16000], [-32768, -32768], [32767, 8000]]]
+    assert units(packed(poses, (10, 20, 30, 30)), 4).tolist() == [
+        [[0, 0], [32000, 16000], [-32768, -32768], [32767, 8000]]
+    ]
 
 
 def test_long_clips_are_cut_so_that_the_page_stays_small():

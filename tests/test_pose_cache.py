@@ -31,7 +31,12 @@ def root(tmp_path) -> Path:
 
 def built(cache: PoseCache) -> tuple:
     """What tells one build from the next."""
-    return cache.path, cache.path.stat().st_ino, cache.path.stat().st_mtime_ns, (cache.folder / "index.json").stat().st_ino
+    return (
+        cache.path,
+        cache.path.stat().st_ino,
+        cache.path.stat().st_mtime_ns,
+        (cache.folder / "index.json").stat().st_ino,
+    )
 
 
 def files(cache: PoseCache) -> set[str]:
@@ -63,21 +68,31 @@ def replace_at_the_same_time(path: Path, poses: np.ndarray) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-@pytest.mark.parametrize("change", [
-    lambda root: replace_at_the_same_time(root / "frames_512x512" / "clip1.npy", np.concatenate((CLIPS["clip1"], CLIPS["clip1"]))),
-    lambda root: os.utime(root / "frames_512x512" / "clip1.npy", ns=(0, 10**18)),
-    lambda root: (root / "frames_512x512" / "clip1.npy").unlink(),
-    lambda root: (root / "split_files.json").write_text('{"train": ["clip0"]}'),
-    lambda root: (root / "split_files.json").write_text('{"val": ["clip0", "clip1", "clip2"]}'),
-    lambda root: (root / "annotations.json").write_text(json.dumps({name: note(CLIPS[name], text="anew") for name in ("clip0", "clip1", "clip2")})),
-    lambda root: (root / "CSL-Daily_README.md").write_text("30 fps"),
-], ids=["size", "time", "gone", "fewer names", "another split", "annotations", "a README"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: replace_at_the_same_time(
+            root / "frames_512x512" / "clip1.npy", np.concatenate((CLIPS["clip1"], CLIPS["clip1"]))
+        ),
+        lambda root: os.utime(root / "frames_512x512" / "clip1.npy", ns=(0, 10**18)),
+        lambda root: (root / "frames_512x512" / "clip1.npy").unlink(),
+        lambda root: (root / "split_files.json").write_text('{"train": ["clip0"]}'),
+        lambda root: (root / "split_files.json").write_text('{"val": ["clip0", "clip1", "clip2"]}'),
+        lambda root: (root / "annotations.json").write_text(
+            json.dumps({name: note(CLIPS[name], text="anew") for name in ("clip0", "clip1", "clip2")})
+        ),
+        lambda root: (root / "CSL-Daily_README.md").write_text("30 fps"),
+    ],
+    ids=["size", "time", "gone", "fewer names", "another split", "annotations", "a README"],
+)
 def test_it_is_built_anew_when_a_file_changes(root, change):
     before = built(open_cache(root))
     change(root)
     after = open_cache(root)
     assert built(after) != before
-    assert content(after) == content(PoseCache.open(data_config(root, cache=str(root.parent / "fresh")), workers=1, quiet=True))
+    assert content(after) == content(
+        PoseCache.open(data_config(root, cache=str(root.parent / "fresh")), workers=1, quiet=True)
+    )
     assert files(after) == {"lock", "index.json", after.path.name}, "the old memory map goes"
 
 
@@ -97,10 +112,20 @@ def test_it_is_built_anew_when_a_missing_file_appears(root):
 
 
 PREPROCESSING = {
-    "check_num_frames": False, "fps": 25, "max_frames": 5, "min_score": 0.4, "max_gap": 3, "smooth": 0, "unit_window": 7, "unit_joints": [[60, 63]],
+    "check_num_frames": False,
+    "fps": 25,
+    "max_frames": 5,
+    "min_score": 0.4,
+    "max_gap": 3,
+    "smooth": 0,
+    "unit_window": 7,
+    "unit_joints": [[60, 63]],
 }
 OTHER = {
-    "workers": 1, "chunk_len": 7, "chunk_stride": 3, "normalize": {"bbox_range": 4.0},
+    "workers": 1,
+    "chunk_len": 7,
+    "chunk_stride": 3,
+    "normalize": {"bbox_range": 4.0},
     "augment": {"mirror": False, "dropout_prob": 0.5, "time_warp": False},
     "body_parts": {"body": [1, 17]},
 }
@@ -132,16 +157,31 @@ def test_one_and_two_workers_write_the_same_bytes(tmp_path):
     assert len(one.clips) == 21
 
 
-@pytest.mark.parametrize("damage", [
-    lambda cache: os.truncate(cache.path, cache.path.stat().st_size - 4),
-    lambda cache: os.truncate(cache.path, 0),
-    lambda cache: cache.path.unlink(),
-    lambda cache: os.truncate(cache.folder / "index.json", 100),
-    lambda cache: (cache.folder / "index.json").unlink(),
-    lambda cache: (cache.folder / "index.json").write_text("[]"),
-    lambda cache: (cache.folder / "index.json").write_bytes(b"\xff\0"),
-    lambda cache: (cache.folder / "index.json").write_text(json.dumps({key: value for key, value in read_index(cache).items() if key != "clips"})),
-], ids=["map short", "map empty", "map gone", "index short", "index gone", "index a list", "index binary", "index without clips"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda cache: os.truncate(cache.path, cache.path.stat().st_size - 4),
+        lambda cache: os.truncate(cache.path, 0),
+        lambda cache: cache.path.unlink(),
+        lambda cache: os.truncate(cache.folder / "index.json", 100),
+        lambda cache: (cache.folder / "index.json").unlink(),
+        lambda cache: (cache.folder / "index.json").write_text("[]"),
+        lambda cache: (cache.folder / "index.json").write_bytes(b"\xff\0"),
+        lambda cache: (cache.folder / "index.json").write_text(
+            json.dumps({key: value for key, value in read_index(cache).items() if key != "clips"})
+        ),
+    ],
+    ids=[
+        "map short",
+        "map empty",
+        "map gone",
+        "index short",
+        "index gone",
+        "index a list",
+        "index binary",
+        "index without clips",
+    ],
+)
 def test_a_damaged_cache_is_built_anew(root, damage):
     cache = open_cache(root)
     whole = content(cache)
@@ -168,7 +208,10 @@ def test_a_disk_that_cannot_hold_it_is_one_line_with_both_sizes(root, monkeypatc
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12 - 3_000_000, 3_000_000))
     monkeypatch.setattr("signstream.io.pose_cache.SPARE_DISK", 3_000_000 - 20_000)
-    with pytest.raises(ValueError, match=rf"the cache of {root} needs 0 MB and .* has 3 MB free: name another place with data.cache=DIR"):
+    with pytest.raises(
+        ValueError,
+        match=rf"the cache of {root} needs 0 MB and .* has 3 MB free: name another place with data.cache=DIR",
+    ):
         open_cache(root)
     assert not list((root.parent / "cache").glob("*/frames-*"))
     monkeypatch.setattr("signstream.io.pose_cache.SPARE_DISK", 0)
@@ -179,7 +222,9 @@ def test_files_that_promise_too_much_do_not_stop_the_others(root):
     splits = {"train": ["clip0", "liar"]}
     write_csl(root, {"clip0": CLIPS["clip0"]}, splits, {"liar": {}})
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 134, 3), }\n"
-    (root / "frames_512x512" / "liar.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(1000))
+    (root / "frames_512x512" / "liar.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(1000)
+    )
     cache = open_cache(root)
     assert ([clip.name for clip in cache.clips], [line.name for line in cache.skipped]) == (["clip0"], ["liar"])
 
@@ -238,8 +283,17 @@ def slow(tmp_path, monkeypatch):
     def start(workers: int = 1) -> subprocess.Popen:
         options = {"root": str(root), "cache": str(tmp_path / "cache"), "layout": "slow"}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(REPO), str(tmp_path))), "OMP_NUM_THREADS": "1"}
-        running.append(subprocess.Popen([sys.executable, "-c", OPEN, json.dumps(options), str(workers)], env=environment, cwd=tmp_path, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-c", OPEN, json.dumps(options), str(workers)],
+                env=environment,
+                cwd=tmp_path,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        )
         return running[-1]
 
     yield root, start
@@ -305,7 +359,9 @@ def test_who_has_it_open_keeps_the_old_frames_while_it_is_built_anew(slow):
     (root.parent / "hang").touch()
     process = start()
     wait_for((root.parent / "hanging").exists)
-    assert content(PoseCache(cache.folder, read_index(cache), cache.skeleton)) == before, "the old one stands until the new one is whole"
+    assert content(PoseCache(cache.folder, read_index(cache), cache.skeleton)) == before, (
+        "the old one stands until the new one is whole"
+    )
     process.kill()
     process.wait()
     (root.parent / "hang").unlink()

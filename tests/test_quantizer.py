@@ -239,7 +239,9 @@ def test_revival_repeats_itself_and_ranks_agree_on_it():
     total = flats[0] + flats[1]
     shared = a._shared(parts[0][0], lambda flat: flat.copy_(total), 0, 2)[2][0, 1]
     for own in parts[0]:
-        assert torch.cdist(shared, own.donors[0, 1]).min(0).values.max() < 0.01, "each rank's donors are offered, in places of their own"
+        assert torch.cdist(shared, own.donors[0, 1]).min(0).values.max() < 0.01, (
+            "each rank's donors are offered, in places of their own"
+        )
     for q, own, rank in ((a, parts[0][0], 0), (b, parts[1][1], 1)):
         q.update(own, lambda flat: flat.copy_(total), rank, 2)
     assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
@@ -283,7 +285,15 @@ def test_as_good_as_the_library_on_ragged_batches():
     library = pytest.importorskip("vector_quantize_pytorch", reason="vector-quantize-pytorch is not installed")
     torch.manual_seed(0)
     data, rng = latents(20_000, 1, 16, seed=9)[0], torch.Generator().manual_seed(0)
-    theirs = library.ResidualVQ(dim=16, num_quantizers=2, codebook_size=64, decay=0.99, kmeans_init=True, kmeans_iters=5, threshold_ema_dead_code=1)
+    theirs = library.ResidualVQ(
+        dim=16,
+        num_quantizers=2,
+        codebook_size=64,
+        decay=0.99,
+        kmeans_init=True,
+        kmeans_iters=5,
+        threshold_ema_dead_code=1,
+    )
     theirs.train()
     theirs(data[None, :1024])
     for size in [256, 32] * 200:

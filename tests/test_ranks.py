@@ -1,4 +1,5 @@
 """Several ranks train what one process trains on their batches joined, and none waits for another for ever."""
+
 import json
 import multiprocessing
 import os
@@ -24,8 +25,16 @@ from signstream.training.loop import Loop
 ROOT = Path(__file__).parents[1]
 SAME_STEPS = "train.scale_with_world=false"  # a step holds as many clips whatever the number of ranks
 PROCESSES = multiprocessing.get_context("forkserver")  # imports torch once; each rank is a fork of that
-PROCESSES.set_forkserver_preload(["signstream.training.train_rvq", "signstream.tasks.rvq.validation", "signstream.tasks.rvq.pictures",
-                                  "signstream.pictures.figure", "torch.utils.tensorboard", "torch._dynamo"])
+PROCESSES.set_forkserver_preload(
+    [
+        "signstream.training.train_rvq",
+        "signstream.tasks.rvq.validation",
+        "signstream.tasks.rvq.pictures",
+        "signstream.pictures.figure",
+        "torch.utils.tensorboard",
+        "torch._dynamo",
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,9 @@ def on_ranks(world: int, work: Callable, folder: Path, join: bool = True) -> lis
 
 
 def _rank(work: Callable, rank: int, world: int, port: int, folder: Path, join: bool) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
     if not join:
         torch.save(work(rank), folder / f"{rank}.pt")
         return
@@ -64,8 +75,14 @@ def _rank(work: Callable, rank: int, world: int, port: int, folder: Path, join: 
 
 def lasting(loop: Loop) -> dict:
     """What all ranks must agree on, bit for bit."""
-    return {"model": loop.model.state_dict(), "optimizer": loop.optimizer.state_dict(), "recent": list(loop.recent), "step": loop.step,
-            "window": loop.take_window(), "loader": loop.loader.state_dict()}
+    return {
+        "model": loop.model.state_dict(),
+        "optimizer": loop.optimizer.state_dict(),
+        "recent": list(loop.recent),
+        "step": loop.step,
+        "window": loop.take_window(),
+        "loader": loop.loader.state_dict(),
+    }
 
 
 def assert_close(ours: dict, theirs: dict, tolerance: float = 1e-5) -> None:
@@ -74,7 +91,9 @@ def assert_close(ours: dict, theirs: dict, tolerance: float = 1e-5) -> None:
     assert ours["window"] == pytest.approx(theirs["window"], rel=tolerance, abs=tolerance)
     assert ours["model"].keys() == theirs["model"].keys()
     for name, value in ours["model"].items():
-        torch.testing.assert_close(value, theirs["model"][name], rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            value, theirs["model"][name], rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def train_from_loader(options: list[str], steps: int, ranks: Ranks) -> dict:
@@ -85,10 +104,12 @@ def train_from_loader(options: list[str], steps: int, ranks: Ranks) -> dict:
     return {**lasting(loop), "revived": revived}
 
 
-@pytest.mark.parametrize(("world", "steps", "arch"), [(2, 20, "mlp"), (2, 20, "transformer"), (2, 20, "stgcn"), (4, 6, "mlp")])
+@pytest.mark.parametrize(
+    ("world", "steps", "arch"), [(2, 20, "mlp"), (2, 20, "transformer"), (2, 20, "stgcn"), (4, 6, "mlp")]
+)
 def test_ranks_are_one_process_on_the_joined_batches(root, tmp_path, world, steps, arch):
     work = partial(train_from_loader, tiny_options(root, *PLAIN, SAME_STEPS, *ARCHS[arch], "train.epochs=8"), steps)
-    alone, = on_ranks(1, work, tmp_path)
+    (alone,) = on_ranks(1, work, tmp_path)
     together = on_ranks(world, work, tmp_path)
     assert bool(alone["model"]["quantizer.initialised"]) and alone["step"] == steps
     for rank in together[1:]:
@@ -98,13 +119,23 @@ def test_ranks_are_one_process_on_the_joined_batches(root, tmp_path, world, step
 
 def test_ranks_stay_the_same_with_all_that_is_drawn_at_random(root, tmp_path):
     """Augmentation, level dropout, dead codes revived, the usage loss: each rank has its own clips, and all have the same model."""
-    together = on_ranks(2, partial(train_from_loader, tiny_options(root, "train.epochs=8", "model.rvq.ema_decay=0.9"), 12), tmp_path)
+    together = on_ranks(
+        2, partial(train_from_loader, tiny_options(root, "train.epochs=8", "model.rvq.ema_decay=0.9"), 12), tmp_path
+    )
     assert together[0]["revived"] > 0
     assert_same(together[1], together[0])
 
 
 # One step a line: the clips of rank 0, and of rank 1. Clips 6 to 9 show no left hand.
-UNEVEN = (((0, 1, 2), (3,)), ((4, 5), (6, 7)), ((8,), (0, 1, 2, 3)), ((9, 0), ()), ((), (2,)), ((6,), (7,)), ((1, 8, 3), (9,)))
+UNEVEN = (
+    ((0, 1, 2), (3,)),
+    ((4, 5), (6, 7)),
+    ((8,), (0, 1, 2, 3)),
+    ((9, 0), ()),
+    ((), (2,)),
+    ((6,), (7,)),
+    ((1, 8, 3), (9,)),
+)
 
 
 def train_on_plan(options: list[str], ranks: Ranks) -> dict:
@@ -124,7 +155,7 @@ def test_a_rank_with_less_to_see_or_nothing_at_all_is_no_trouble(tmp_path):
     for options in (PLAIN, (*PLAIN, "train.batch_size=1")):
         few = "model.rvq.codebook_size=8"  # with a code for each of the few chunks nothing but rounding is left for the next level
         work = partial(train_on_plan, tiny_options(root, *options, SAME_STEPS, few))
-        alone, = on_ranks(1, work, tmp_path)
+        (alone,) = on_ranks(1, work, tmp_path)
         together = on_ranks(2, work, tmp_path)
         assert_same(together[1], together[0])
         assert all(torch.isfinite(value).all() for value in together[0]["model"].values() if value.is_floating_point())
@@ -135,7 +166,12 @@ def validate_trained(options: list[str], state: Path, ranks: Ranks) -> dict:
     loop = begin_loop(options, ranks)
     loop.model.load_state_dict(torch.load(state, weights_only=True))
     found = validate(loop, health=True)
-    return {"numbers": found.numbers, "samples": found.samples, "collapsed": found.collapsed, "picture": found.picture is not None}
+    return {
+        "numbers": found.numbers,
+        "samples": found.samples,
+        "collapsed": found.collapsed,
+        "picture": found.picture is not None,
+    }
 
 
 def test_validation_over_ranks_gives_the_numbers_of_one_process(root, tmp_path):
@@ -145,7 +181,7 @@ def test_validation_over_ranks_gives_the_numbers_of_one_process(root, tmp_path):
     run_steps(loop, 5)
     torch.save(loop.model.state_dict(), tmp_path / "model.pt")
     work = partial(validate_trained, options, tmp_path / "model.pt")
-    alone, = on_ranks(1, work, tmp_path)
+    (alone,) = on_ranks(1, work, tmp_path)
     assert len(alone["numbers"]) > 100 and len(alone["samples"]) == 2
     for world in (2, 4):
         for rank, found in enumerate(on_ranks(world, work, tmp_path)):
@@ -221,7 +257,7 @@ def program(arguments: list[str], stop_at: tuple[int, int] | None, rank: int) ->
 
 def run_of(place: Path) -> Path:
     """The one run's folder."""
-    folder, = (place / "default").iterdir()
+    (folder,) = (place / "default").iterdir()
     return folder
 
 
@@ -231,7 +267,11 @@ def test_a_signal_to_one_rank_stops_all_and_they_go_on(root, tmp_path):
         place = tmp_path / name
         place.mkdir()
         for stop_at in stops:
-            work = partial(program, [*tiny_options(root, SAME_STEPS, "train.epochs=4", "train.log_every=1"), f"save_path={place}"], stop_at)
+            work = partial(
+                program,
+                [*tiny_options(root, SAME_STEPS, "train.epochs=4", "train.log_every=1"), f"save_path={place}"],
+                stop_at,
+            )
             codes.setdefault(name, []).append(on_ranks(2, work, place / "ranks", join=False))
     assert codes == {"straight": [[0, 0]], "stopped": [[143, 143], [143, 143], [0, 0]]}
     runs = [run_of(tmp_path / name) for name in codes]
@@ -244,12 +284,30 @@ def test_a_signal_to_one_rank_stops_all_and_they_go_on(root, tmp_path):
 
 def test_torchrun_trains_with_two_processes_into_one_folder(root, tmp_path):
     arguments = [*tiny_options(root, "train.epochs=2", "train.log_every=1", "data.workers=1"), f"save_path={tmp_path}"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "signstream.training.train_rvq", *arguments]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "signstream.training.train_rvq",
+        *arguments,
+    ]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     folder = run_of(tmp_path)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["split"], line["step"]) for line in lines] == [("train", 1), ("train", 2), ("val", 2), ("train", 3), ("train", 4), ("val", 4)]
+    assert [(line["split"], line["step"]) for line in lines] == [
+        ("train", 1),
+        ("train", 2),
+        ("val", 2),
+        ("train", 3),
+        ("train", 4),
+        ("val", 4),
+    ]
     assert done.stdout.count("done: step 4") == 1 and "2 processes on cpu" in done.stdout
     assert len(list((folder / "tensorboard").iterdir())) == 1
     state = checkpoint.load(folder / "last.pt")

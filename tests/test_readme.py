@@ -1,4 +1,5 @@
 """Every command and every block of Python in README.md and docs/data.md, run as a new user would."""
+
 import os
 import re
 import subprocess
@@ -18,7 +19,14 @@ def blocks(page: str, language: str) -> list[str]:
 
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(ROOT), str(folder)])
-    return subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": path, **environment}, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +35,31 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("user")
     (folder / "configs").symlink_to(ROOT / "configs")
     make_dataset(folder / "data" / "synthetic", 40, seed=0)
-    done = run([sys.executable, "-m", "signstream.training.train_rvq", "--config", "configs/quickstart.yaml", "train.epochs=4", "train.threads=1",
-                "train.clips_per_step=8", "model.rvq.codebook_size=64"], folder)  # what `bash train.sh` leaves, small
+    done = run(
+        [
+            sys.executable,
+            "-m",
+            "signstream.training.train_rvq",
+            "--config",
+            "configs/quickstart.yaml",
+            "train.epochs=4",
+            "train.threads=1",
+            "train.clips_per_step=8",
+            "model.rvq.codebook_size=64",
+        ],
+        folder,
+    )  # what `bash train.sh` leaves, small
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_the_readmes_commands_and_python_run_in_their_order(folder):
-    commands = [line.split("#")[0].split() for block in blocks("README.md", "bash") for line in block.splitlines() if line.startswith("python ")]
+    commands = [
+        line.split("#")[0].split()
+        for block in blocks("README.md", "bash")
+        for line in block.splitlines()
+        if line.startswith("python ")
+    ]
     assert len(commands) >= 3
     for command in commands:
         done = run([sys.executable, *command[1:]], folder)
@@ -42,7 +67,9 @@ def test_the_readmes_commands_and_python_run_in_their_order(folder):
     for block in blocks("README.md", "python"):
         done = run([sys.executable, "-c", block], folder)
         assert done.returncode == 0, done.stderr
-    assert {"contact_sheet.png", "animation.gif", "statistics.png"} <= {f.name for f in (folder / "pictures" / "demo").iterdir()}
+    assert {"contact_sheet.png", "animation.gif", "statistics.png"} <= {
+        f.name for f in (folder / "pictures" / "demo").iterdir()
+    }
 
 
 def test_the_class_of_twenty_lines_reads_a_users_own_files(folder):
@@ -52,9 +79,11 @@ def test_the_class_of_twenty_lines_reads_a_users_own_files(folder):
     (folder / "texts" / "train").mkdir(parents=True)
     (folder / "texts" / "train" / "a.txt").write_text("\n".join(" ".join(["10 20 1"] * 133) for _ in range(25)))
     (folder / "texts" / "train" / "b.txt").write_text("1 2 3")
-    script = ("from signstream.config import load_config\nfrom signstream.io.pose_cache import PoseCache\n"
-              "cache = PoseCache.open(load_config(None, ['imports=[my_poses]', 'data.root=texts', 'data.layout=folder_of_text']).data)\n"
-              "print(cache.clips[0].length, cache.skipped[0].name, cache.skipped[0].reason)")
+    script = (
+        "from signstream.config import load_config\nfrom signstream.io.pose_cache import PoseCache\n"
+        "cache = PoseCache.open(load_config(None, ['imports=[my_poses]', 'data.root=texts', 'data.layout=folder_of_text']).data)\n"
+        "print(cache.clips[0].length, cache.skipped[0].name, cache.skipped[0].reason)"
+    )
     done = run([sys.executable, "-c", script], folder)
     assert done.stdout.startswith("30 b cannot reshape array"), done.stderr
 
@@ -65,8 +94,19 @@ def test_the_npz_example_is_a_config(folder):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["config", "data.synthetic", "data.visualize_dataset", "training.train_rvq", "inference.export_tokens",
-                                    "inference.decode_tokens", "inference.stream", "inference.evaluate"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "config",
+        "data.synthetic",
+        "data.visualize_dataset",
+        "training.train_rvq",
+        "inference.export_tokens",
+        "inference.decode_tokens",
+        "inference.stream",
+        "inference.evaluate",
+    ],
+)
 def test_help_answers_without_loading_torch_or_matplotlib(module, folder):
     done = run([sys.executable, "-X", "importtime", "-m", f"signstream.{module}", "--help"], folder)
     assert done.returncode == 0

@@ -86,11 +86,20 @@ CONTRADICTIONS = {
     "frame rate": ("25 fps", {}, "25 frames a second", "data.fps is 30"),
     "our frame rate": ("30 fps", {"fps": 12.5}, "30 frames a second", "data.fps is 12.5"),
     "a range": ("Face 24-90", {}, "face 24-90", "data.body_parts.face is [24, 91]"),
-    "our range": ("left hand: 92 to 112", {"body_parts": {"left_hand": [92, 111]}, "centers": {"left_hand": 92}}, "left_hand 92-112",
-                  "data.body_parts.left_hand is [92, 111]"),
+    "our range": (
+        "left hand: 92 to 112",
+        {"body_parts": {"left_hand": [92, 111]}, "centers": {"left_hand": 92}},
+        "left_hand 92-112",
+        "data.body_parts.left_hand is [92, 111]",
+    ),
     "a centre": ("centre joints: body 1, face 31", {}, "the centre of face is 31", "data.centers.face is 32"),
     "our centre": ("center: body 1", {"centers": {"body": 2}}, "the centre of body is 1", "data.centers.body is 2"),
-    "the unit": ("eye corners 61-64, eye corners 67-70", {}, "eyes 61-64, 67-70", "data.unit_joints is [(60, 63), (66, 69)]"),
+    "the unit": (
+        "eye corners 61-64, eye corners 67-70",
+        {},
+        "eyes 61-64, 67-70",
+        "data.unit_joints is [(60, 63), (66, 69)]",
+    ),
     "our unit": ("eye corners 60-63", {"unit_joints": [[2, 3]]}, "eyes 60-63", "data.unit_joints is [(2, 3)]"),
 }
 
@@ -106,21 +115,39 @@ def test_a_contradiction_is_one_line_with_both_values(tmp_path, text, options, t
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", [
-    "", "A data set of sign language, 20,654 clips of 10 signers.", "The face has 68 landmarks, a hand 21.", "T-shirts [T, 5]", "0 fps",
-    "full-body 1-133", "upper body 1-11, lower body 12-17", "whole body: 1-133",
-    "surface 3-4, interfaces 1 to 2", "between the eyes 2-3, head width 4-5",
-    "Centre joints are given below.", "in 2-3 sentences", "face 68, 21 a hand", "\0\ufeff\ud800",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "A data set of sign language, 20,654 clips of 10 signers.",
+        "The face has 68 landmarks, a hand 21.",
+        "T-shirts [T, 5]",
+        "0 fps",
+        "full-body 1-133",
+        "upper body 1-11, lower body 12-17",
+        "whole body: 1-133",
+        "surface 3-4, interfaces 1 to 2",
+        "between the eyes 2-3, head width 4-5",
+        "Centre joints are given below.",
+        "in 2-3 sentences",
+        "face 68, 21 a hand",
+        "\0\ufeff\ud800",
+    ],
+)
 def test_a_readme_without_facts_is_fine(tmp_path, text):
     assert parse_readme(text) == ReadmeFacts()
     check_readme(ReadmeFacts(), data_config(tmp_path / "data"), tmp_path / "README.md")
 
 
-@pytest.mark.parametrize("text", [
-    "face 24-91 (centre 32)", "body 1-17 with the centre at joint 1",
-    "- face: 24-91, centre joint 32", "centre of the left hand 92-112: its wrist",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "face 24-91 (centre 32)",
+        "body 1-17 with the centre at joint 1",
+        "- face: 24-91, centre joint 32",
+        "centre of the left hand 92-112: its wrist",
+    ],
+)
 def test_a_range_beside_a_centre_is_no_centre(tmp_path, text):
     assert not parse_readme(text).centers
     check_readme(parse_readme(text), data_config(tmp_path / "data"), tmp_path / "README.md")
@@ -154,8 +181,40 @@ def at_most(seconds: int):
 def test_random_text_gives_facts_or_none_and_at_once(tmp_path):
     lines: list[str] = []
     rng, data = np.random.default_rng(0), data_config(tmp_path / "data")
-    words = ["face", "body", "left hand", "right_hand", "eye corners", "centre", "[T,", "fps", "-", "–", "to", ",", "\n", "\n- ", "**",
-             "(", "[", "]", " ", "\t", "\u3000", ":", "|", "17", "0", "9" * 30, "1.5", "٣", "²", "\0", "\ud800", "joints"]
+    words = [
+        "face",
+        "body",
+        "left hand",
+        "right_hand",
+        "eye corners",
+        "centre",
+        "[T,",
+        "fps",
+        "-",
+        "–",
+        "to",
+        ",",
+        "\n",
+        "\n- ",
+        "**",
+        "(",
+        "[",
+        "]",
+        " ",
+        "\t",
+        "\u3000",
+        ":",
+        "|",
+        "17",
+        "0",
+        "9" * 30,
+        "1.5",
+        "٣",
+        "²",
+        "\0",
+        "\ud800",
+        "joints",
+    ]
     for _ in range(3000):
         text = "".join(words[i] for i in rng.integers(0, len(words), rng.integers(1, 40)))
         facts = parse_readme(text)
@@ -166,8 +225,21 @@ def test_random_text_gives_facts_or_none_and_at_once(tmp_path):
                 lines.append(str(error))
     assert lines
     assert not any("\n" in line for line in lines)
-    long = ["face" + " " * 50_000, "face\u3000\t" * 10_000, "9" * 50_000 + " fps", "face 1-" + "9" * 50_000, "\n" * 50_000, "[" * 50_000,
-            "eye" * 20_000, "- " * 50_000, "[t" + " " * 50_000, "1." * 20_000, "face:" + "(" * 50_000, "eye " * 20_000, "centre face " * 5_000]
+    long = [
+        "face" + " " * 50_000,
+        "face\u3000\t" * 10_000,
+        "9" * 50_000 + " fps",
+        "face 1-" + "9" * 50_000,
+        "\n" * 50_000,
+        "[" * 50_000,
+        "eye" * 20_000,
+        "- " * 50_000,
+        "[t" + " " * 50_000,
+        "1." * 20_000,
+        "face:" + "(" * 50_000,
+        "eye " * 20_000,
+        "centre face " * 5_000,
+    ]
     for text in long:
         with at_most(10):
             parse_readme(text)

@@ -1,4 +1,5 @@
 """A run that is stopped, at whatever moment, and goes on is the run that was not stopped: bit for bit."""
+
 import io
 import multiprocessing
 import os
@@ -17,11 +18,28 @@ from signstream.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 EPOCHS, STEPS = 8, 4  # of an epoch
-OPTIONS = ("train.clips_per_step=4", f"train.epochs={EPOCHS}", "train.log_every=3", "train.save_every=3", "train.keep=2", "train.health_every=9",
-           "train.warmup_steps=6")
-PROCESSES = multiprocessing.get_context("forkserver")  # imports torch once; each run is a fork of that, with nothing of the test's in it
-PROCESSES.set_forkserver_preload(["signstream.training.train_rvq", "signstream.tasks.rvq.validation", "signstream.tasks.rvq.pictures",
-                                  "signstream.pictures.figure", "torch.utils.tensorboard", "torch._dynamo"])
+OPTIONS = (
+    "train.clips_per_step=4",
+    f"train.epochs={EPOCHS}",
+    "train.log_every=3",
+    "train.save_every=3",
+    "train.keep=2",
+    "train.health_every=9",
+    "train.warmup_steps=6",
+)
+PROCESSES = multiprocessing.get_context(
+    "forkserver"
+)  # imports torch once; each run is a fork of that, with nothing of the test's in it
+PROCESSES.set_forkserver_preload(
+    [
+        "signstream.training.train_rvq",
+        "signstream.tasks.rvq.validation",
+        "signstream.tasks.rvq.pictures",
+        "signstream.pictures.figure",
+        "torch.utils.tensorboard",
+        "torch._dynamo",
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +77,9 @@ def assert_same_run(run: Path, straight: Path) -> None:
     assert not list(run.glob(".*.part"))
 
 
-def life(arguments: list[str], moment: tuple[str, int] | None = None, number: int = signal.SIGKILL, log: Path | None = None) -> int:
+def life(
+    arguments: list[str], moment: tuple[str, int] | None = None, number: int = signal.SIGKILL, log: Path | None = None
+) -> int:
     """One start of the program, which gets the signal at the n-th passage of a place in it, or n ms after its first step; its exit status."""
     process = PROCESSES.Process(target=_live, args=(arguments, moment, number, log))
     process.start()
@@ -88,11 +108,16 @@ def _strike(place: str, nth: int, number: int) -> None:
     from signstream.training import loop, train_rvq, utils_tb
 
     owner, name, when = {
-        "before a step": (loop.Loop, "train_step", "before"), "after a step": (loop.Loop, "_optimise", "after"),
-        "before a file shows": (os, "replace", "before"), "after a file shows": (os, "replace", "after"),
-        "half-way through a checkpoint": (torch, "save", "half"), "after numbers were written": (utils_tb.Journal, "numbers", "after"),
-        "in validation": (validation, "validate", "after"), "before a checkpoint": (utils_tb.Journal, "sync", "before"),
-        "after a checkpoint": (train_rvq.Run, "_save", "after"), "ms": (loop.Loop, "train_step", "later"),
+        "before a step": (loop.Loop, "train_step", "before"),
+        "after a step": (loop.Loop, "_optimise", "after"),
+        "before a file shows": (os, "replace", "before"),
+        "after a file shows": (os, "replace", "after"),
+        "half-way through a checkpoint": (torch, "save", "half"),
+        "after numbers were written": (utils_tb.Journal, "numbers", "after"),
+        "in validation": (validation, "validate", "after"),
+        "before a checkpoint": (utils_tb.Journal, "sync", "before"),
+        "after a checkpoint": (train_rvq.Run, "_save", "after"),
+        "ms": (loop.Loop, "train_step", "later"),
     }[place]
     real, passed = getattr(owner, name), [0]
 
@@ -120,18 +145,35 @@ def _strike(place: str, nth: int, number: int) -> None:
 def test_it_goes_on_where_sigterm_stopped_it(root, straight, tmp_path):
     """On its first step, within the warm-up, on an epoch's last step, in validation, within an epoch, while it saves."""
     arguments, log = options(root, tmp_path), tmp_path / "log"
-    for place, nth in (("before a step", 1), ("before a step", 2), ("before a step", 2), ("in validation", 1), ("after a step", 2),
-                       ("half-way through a checkpoint", 1)):
+    for place, nth in (
+        ("before a step", 1),
+        ("before a step", 2),
+        ("before a step", 2),
+        ("in validation", 1),
+        ("after a step", 2),
+        ("half-way through a checkpoint", 1),
+    ):
         assert life(arguments, (place, nth), signal.SIGTERM, log=log) == 128 + signal.SIGTERM
     assert life(arguments, log=log) == 0
-    stops = [int(line.split()[3].rstrip(",")) for line in log.read_text().splitlines() if line.startswith("stopped, saved: step")]
-    assert stops == sorted(stops) and {step % STEPS == 0 for step in stops} == {True, False}, "within epochs and at an end"
+    stops = [
+        int(line.split()[3].rstrip(","))
+        for line in log.read_text().splitlines()
+        if line.startswith("stopped, saved: step")
+    ]
+    assert stops == sorted(stops) and {step % STEPS == 0 for step in stops} == {True, False}, (
+        "within epochs and at an end"
+    )
     assert len(list((tmp_path / "default").iterdir())) == 1
     assert_same_run(newest(tmp_path), straight)
 
 
-MOMENTS = [("half-way through a checkpoint", 2), ("before a file shows", 3), ("after a file shows", 2), ("after numbers were written", 5),
-           ("after a step", 3)]
+MOMENTS = [
+    ("half-way through a checkpoint", 2),
+    ("before a file shows", 3),
+    ("after a file shows", 2),
+    ("after numbers were written", 5),
+    ("after a step", 3),
+]
 
 
 def test_it_goes_on_where_sigkill_ended_it(root, straight, tmp_path):
@@ -152,8 +194,15 @@ def test_it_goes_on_where_sigkill_ended_it(root, straight, tmp_path):
 def test_numbers_are_written_once_though_validation_is_repeated(root, straight, tmp_path, first):
     """Asked to stop on the last step of an epoch or in its validation, then killed between the numbers and their checkpoint."""
     arguments = options(root, tmp_path)
-    assert life(arguments, (first, STEPS - 1 if first == "before a step" else 1), signal.SIGTERM) == 128 + signal.SIGTERM
-    for place, nth in (("in validation", 1), ("before a checkpoint", 1), ("before a file shows", 1), ("after a checkpoint", 1)):
+    assert (
+        life(arguments, (first, STEPS - 1 if first == "before a step" else 1), signal.SIGTERM) == 128 + signal.SIGTERM
+    )
+    for place, nth in (
+        ("in validation", 1),
+        ("before a checkpoint", 1),
+        ("before a file shows", 1),
+        ("after a checkpoint", 1),
+    ):
         assert life(arguments, (place, nth)) == -signal.SIGKILL
     assert life(arguments) == 0
     assert_same_run(newest(tmp_path), straight)
@@ -170,7 +219,10 @@ def test_a_checkpoint_cut_short_gives_way_to_the_newest_whole_one(root, straight
     log = tmp_path / "log"
     assert life(options(root, tmp_path), log=log) == 0
     said = log.read_text().splitlines()
-    assert any("last.pt is no whole checkpoint" in line and f"taking epoch_0003.pt of step {3 * STEPS} instead" in line for line in said)
+    assert any(
+        "last.pt is no whole checkpoint" in line and f"taking epoch_0003.pt of step {3 * STEPS} instead" in line
+        for line in said
+    )
     assert f"going on from {run / 'epoch_0003.pt'}, step {3 * STEPS}" in said
     assert_same_run(run, straight)
 
@@ -200,7 +252,9 @@ def test_the_command_stops_on_sigterm_and_goes_on(root, straight, tmp_path):
     """The program itself, with workers that read ahead, as a scheduler would start it, stop it (torchrun and Slurm: the whole group), start it."""
     command = [sys.executable, "-m", "signstream.training.train_rvq", *options(root, tmp_path), "data.workers=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         said = []
         for line in process.stdout:
             said.append(line)

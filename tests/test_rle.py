@@ -21,7 +21,11 @@ def random_codes(rng: random.Random, size: int = 8) -> tuple[torch.Tensor, tuple
         return [rng.randrange(size) for _ in range(sent)] + [-1] * (max(levels) - sent)
 
     def holds(t: int) -> bool:
-        return {"any": rng.random() < 0.4, "static": True, "runs at the ends": not chunks // 3 <= t <= 2 * chunks // 3}.get(kind, False)
+        return {
+            "any": rng.random() < 0.4,
+            "static": True,
+            "runs at the ends": not chunks // 3 <= t <= 2 * chunks // 3,
+        }.get(kind, False)
 
     table: list[list[list[int]]] = []
     for t in range(chunks):
@@ -42,7 +46,9 @@ def test_what_was_compressed_is_expanded():
             rows = compress(codes, tags, **options)
             assert torch.equal(expand(rows, tags, codes.shape[2], codebook_size=8), codes)
             assert [row["t"] for row in rows] == list(range(len(codes)))
-            runs = [entry[1] for row in rows for entry in row.values() if isinstance(entry, list) and entry[:1] == ["NC"]]
+            runs = [
+                entry[1] for row in rows for entry in row.values() if isinstance(entry, list) and entry[:1] == ["NC"]
+            ]
             assert all(1 <= k <= options.get("longest", k) for k in runs) and (options.get("rle", True) or not runs)
 
 
@@ -52,18 +58,27 @@ def test_nothing_is_written_twice():
         for p, tag in enumerate(tags):
             entries = [[code for code in chunk if code >= 0] for chunk in codes[:, p].tolist()]
             sent = [row[tag] for row in rows if tag in row and row[tag] and row[tag][0] != "NC"]
-            assert len(sent) == sum(bool(entry) and (t == 0 or entry != entries[t - 1]) for t, entry in enumerate(entries))
+            assert len(sent) == sum(
+                bool(entry) and (t == 0 or entry != entries[t - 1]) for t, entry in enumerate(entries)
+            )
             written = [row[tag][:1] == ["NC"] for row in rows if tag in row]
             assert not any(a and b for a, b in pairwise(written))
 
 
 def test_rows_are_those_of_the_specification():
     codes = torch.tensor([[[12, 7], [37, -1]], [[7, -1], [37, -1]], [[-1, -1], [37, -1]], [[-1, -1], [37, -1]]])
-    rows = [{"t": 0, "F": [12, 7], "LH": [37]}, {"t": 1, "F": [7], "LH": ["NC", 3]}, {"t": 2, "F": []}, {"t": 3, "F": []}]
+    rows = [
+        {"t": 0, "F": [12, 7], "LH": [37]},
+        {"t": 1, "F": [7], "LH": ["NC", 3]},
+        {"t": 2, "F": []},
+        {"t": 3, "F": []},
+    ]
     assert compress(codes, ["F", "LH"]) == rows
     live = compress(codes, ["F", "LH"], longest=1)
     assert [row["LH"] for row in live] == [[37], ["NC", 1], ["NC", 1], ["NC", 1]]
-    assert all(live[:n] == compress(codes[:n], ["F", "LH"], longest=1) for n in range(5))  # no row depends on a later chunk
+    assert all(
+        live[:n] == compress(codes[:n], ["F", "LH"], longest=1) for n in range(5)
+    )  # no row depends on a later chunk
     assert torch.equal(expand(live, ["F", "LH"], 2), codes)
 
 
@@ -75,9 +90,18 @@ FAULTS = {
     "run of a fraction": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 1.0]}], "chunk 1, F: .* is no run"),
     "run without a length": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC"]}], "chunk 1, F: .* is no run"),
     "run with more": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 1, 1]}], "chunk 1, F: .* is no run"),
-    "run past the end": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 2]}], "chunk 1, F: a run of 2 chunks .* past the end; 1 are left"),
-    "a run of 10**30": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 10**30]}], "chunk 1, F: a run of 1000.* past the end"),
-    "in a run": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 2]}, {"t": 2, "F": [1]}], "chunk 2, F: it stands in the row, but a run holds it"),
+    "run past the end": (
+        [{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 2]}],
+        "chunk 1, F: a run of 2 chunks .* past the end; 1 are left",
+    ),
+    "a run of 10**30": (
+        [{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 10**30]}],
+        "chunk 1, F: a run of 1000.* past the end",
+    ),
+    "in a run": (
+        [{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 2]}, {"t": 2, "F": [1]}],
+        "chunk 2, F: it stands in the row, but a run holds it",
+    ),
     "absent": ([{"t": 0, "F": [1]}, {"t": 1}], "chunk 1, F: it is missing"),
     "absent first": ([{"t": 0}], "chunk 0, F: it is missing"),
     "after a run": ([{"t": 0, "F": [1]}, {"t": 1, "F": ["NC", 1]}, {"t": 2}], "chunk 2, F: it is missing"),
@@ -106,15 +130,18 @@ def test_malformed_rows_are_one_line(rows, fault):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("codes", "fault"), [
-    ([[[0, 1]], [[-1, 3]]], r"chunk 1, F: a level that was not sent \(-1\) stands before a code"),
-    ([[[0, -2]]], "chunk 0, F: a code is below -1"),
-    ([[[0, -1]], [[0, 8]]], r"chunk 1, F: a code is outside 0\.\.7"),
-    ([[[0, 1, 2]]], r"codes are torch.int64 \[1, 1, 3\]: int64 \[N, 1, 2\] is expected"),
-    ([[[0, 1]] * 2], r"\[1, 2, 2\]: int64 \[N, 1, 2\]"),
-    ([[0, 1]], r"\[1, 2\]: int64"),
-    ([[[0.0, 1.0]]], r"codes are torch.float32"),
-])
+@pytest.mark.parametrize(
+    ("codes", "fault"),
+    [
+        ([[[0, 1]], [[-1, 3]]], r"chunk 1, F: a level that was not sent \(-1\) stands before a code"),
+        ([[[0, -2]]], "chunk 0, F: a code is below -1"),
+        ([[[0, -1]], [[0, 8]]], r"chunk 1, F: a code is outside 0\.\.7"),
+        ([[[0, 1, 2]]], r"codes are torch.int64 \[1, 1, 3\]: int64 \[N, 1, 2\] is expected"),
+        ([[[0, 1]] * 2], r"\[1, 2, 2\]: int64 \[N, 1, 2\]"),
+        ([[0, 1]], r"\[1, 2\]: int64"),
+        ([[[0.0, 1.0]]], r"codes are torch.float32"),
+    ],
+)
 def test_what_are_no_codes(codes, fault):
     with pytest.raises(ValueError, match=fault):
         check_codes(torch.tensor(codes), ["F"], levels=[2], codebook_size=8)

@@ -5,7 +5,16 @@ import torch
 
 from clips import moving_clip, with_gaps
 from signstream.data.frontend import clean
-from signstream.models.metrics.steadiness import CHANGES, HIDDEN, JITTER, LARGER, SHIFT, Steadiness, changes, seeded_order
+from signstream.models.metrics.steadiness import (
+    CHANGES,
+    HIDDEN,
+    JITTER,
+    LARGER,
+    SHIFT,
+    Steadiness,
+    changes,
+    seeded_order,
+)
 
 POSES = clean(torch.from_numpy(with_gaps(moving_clip(30, 2), 2)), 0.3)
 SEEN = POSES[..., 2] > 0
@@ -18,7 +27,9 @@ def test_the_changes_are_what_their_names_say():
     assert noise.std() == pytest.approx(1.0, abs=0.03) and abs(noise.mean()) < 0.05
     assert torch.equal(found[SHIFT], POSES[1:])
     middle = torch.tensor([256.0, 200.0])
-    torch.testing.assert_close(found[LARGER][SEEN][:, :2] - middle, 1.02 * (POSES[SEEN][:, :2] - middle), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        found[LARGER][SEEN][:, :2] - middle, 1.02 * (POSES[SEEN][:, :2] - middle), rtol=0, atol=1e-3
+    )
     hidden = (found[HIDDEN] == 0).all(-1).all(0)
     assert hidden.sum() == 7 and torch.equal(found[HIDDEN][:, ~hidden], POSES[:, ~hidden])
     for change in (JITTER, LARGER):
@@ -34,8 +45,12 @@ def test_they_depend_on_the_seed_alone():
 def test_a_picture_of_unknown_size_has_its_middle_where_the_joints_are():
     grown = changes(POSES, None, 0)[LARGER][SEEN][:, :2]
     before = POSES[SEEN][:, :2]
-    torch.testing.assert_close((grown.amax(0) + grown.amin(0)) / 2, (before.amax(0) + before.amin(0)) / 2, rtol=0, atol=1e-3)
-    torch.testing.assert_close(grown.amax(0) - grown.amin(0), 1.02 * (before.amax(0) - before.amin(0)), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        (grown.amax(0) + grown.amin(0)) / 2, (before.amax(0) + before.amin(0)) / 2, rtol=0, atol=1e-3
+    )
+    torch.testing.assert_close(
+        grown.amax(0) - grown.amin(0), 1.02 * (before.amax(0) - before.amin(0)), rtol=0, atol=1e-3
+    )
 
 
 def test_shares_by_hand_in_any_order_and_over_ranks():

@@ -1,4 +1,5 @@
 """The graph encoder and decoder: shapes, graphs, independence of company and of how joints are numbered, and that they learn."""
+
 import math
 
 import pytest
@@ -31,8 +32,24 @@ def body_graphs():
 
 def model(frames, window, shapes=SHAPES, graphs=None, layers=1, width=16, checkpointing=False, untold=True) -> RVQModel:
     """RVQModel with the graph network in it; `untold`: edges and biases are drawn too, so that none of them is 0 by the way it begins."""
-    net = RVQModel(shapes, [1] * len(shapes), frames, Model(encoder_layer=1, encoder_latent_dim=32, latent_dim=LATENT), window=window)
-    sizes = (shapes, body_graphs() if graphs is None else graphs, frames, window, layers, width, LATENT, 8, checkpointing)
+    net = RVQModel(
+        shapes,
+        [1] * len(shapes),
+        frames,
+        Model(encoder_layer=1, encoder_latent_dim=32, latent_dim=LATENT),
+        window=window,
+    )
+    sizes = (
+        shapes,
+        body_graphs() if graphs is None else graphs,
+        frames,
+        window,
+        layers,
+        width,
+        LATENT,
+        8,
+        checkpointing,
+    )
     net.encoder, net.decoder = GraphEncoder(*sizes), GraphDecoder(*sizes)
     net.init_weights(1)
     if untold:
@@ -72,7 +89,9 @@ def test_views_come_back_in_their_shapes_and_every_weight_learns(frames, window)
 def test_an_empty_batch_goes_through(frames, window):
     net = model(frames, window)
     out = net(seen_views(0, frames), quantise=False)
-    assert out.latents.shape == (5, 0, LATENT) and [v.shape for v in out.views] == [(0, frames, s.joints, 2) for s in SHAPES]
+    assert out.latents.shape == (5, 0, LATENT) and [v.shape for v in out.views] == [
+        (0, frames, s.joints, 2) for s in SHAPES
+    ]
 
 
 @pytest.mark.parametrize(("frames", "window"), SIZES)
@@ -126,9 +145,16 @@ def test_how_joints_are_numbered_does_not_matter():
     assert torch.equal(moved_graph, graph[:, order][:, :, order])
     old, net = (model(frames, window, shapes, [g], layers=2, width=8) for g in (graph, moved_graph))
     net.load_state_dict(old.state_dict())
-    along = {"encoder.linear": (1, frames, joints), "encoder.outputs": (1, joints),
-             "decoder.linear": (0, frames, joints), "decoder.inputs": (0, joints)}  # the axis that holds joints, and what lies along it
-    for name, weight in (*net.encoder.named_parameters(prefix="encoder"), *net.decoder.named_parameters(prefix="decoder")):
+    along = {
+        "encoder.linear": (1, frames, joints),
+        "encoder.outputs": (1, joints),
+        "decoder.linear": (0, frames, joints),
+        "decoder.inputs": (0, joints),
+    }  # the axis that holds joints, and what lies along it
+    for name, weight in (
+        *net.encoder.named_parameters(prefix="encoder"),
+        *net.decoder.named_parameters(prefix="decoder"),
+    ):
         axis, *sizes = along.get(name.rsplit(".", 2)[0], (None,))
         if name.endswith("embedding.joint"):
             weight.copy_(weight[order])
@@ -138,7 +164,7 @@ def test_how_joints_are_numbered_does_not_matter():
         elif axis is not None and axis < weight.ndim:
             spread = weight.unflatten(axis, (*sizes, -1))
             weight.copy_(spread.index_select(axis + len(sizes) - 1, order).flatten(axis, axis + len(sizes)))
-    view, = seen_views(4, frames, shapes)
+    (view,) = seen_views(4, frames, shapes)
     latents = net.encode([view[:, :, order]])
     torch.testing.assert_close(latents, old.encode([view]), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(net.decode(latents)[0], old.decode(latents)[0][:, :, order], atol=1e-5, rtol=1e-5)
@@ -163,7 +189,9 @@ def test_the_body_s_graphs_are_whole_and_the_hands_have_one():
         rows = graph.sum(-1)
         torch.testing.assert_close(rows, (rows > 0).float())
     assert torch.equal(graphs[1], graphs[2])
-    assert (graphs[1][1, 1:].sum(-1) == 1).all() and not graphs[1][1, 0].any()  # a finger's joint has one neighbour nearer to the wrist
+    assert (graphs[1][1, 1:].sum(-1) == 1).all() and not graphs[1][
+        1, 0
+    ].any()  # a finger's joint has one neighbour nearer to the wrist
 
 
 def test_strides_are_small_and_widths_double():

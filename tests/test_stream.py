@@ -1,4 +1,5 @@
 """The live program: the rows of the file's tokens as soon as they are known, from a file or line by line, in memory that does not grow."""
+
 import io
 import json
 import os
@@ -38,25 +39,41 @@ def run(place: Made, capsys, *options: str) -> tuple[dict, list[dict]]:
 
 
 def codes_of(rows: list[dict], place: Made) -> torch.Tensor:
-    return expand([{key: value for key, value in row.items() if key not in OWN} for row in rows], place.tokenizer.parts, 3, 32)
+    return expand(
+        [{key: value for key, value in row.items() if key not in OWN} for row in rows], place.tokenizer.parts, 3, 32
+    )
 
 
 def type_in(monkeypatch, lines: list[str]) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("".join(f"{line}\n" for line in lines).encode())))
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=io.BytesIO("".join(f"{line}\n" for line in lines).encode()))
+    )
 
 
 def as_lines(poses: np.ndarray) -> list[str]:
     return [json.dumps(frame) for frame in poses.tolist()]
 
 
-@pytest.mark.parametrize(("options", "rate", "hold"), [((), 6.0, 0.01), (("export.codes_per_chunk=full", "export.rle_threshold=0.1"), "full", 0.1),
-                                                       (("export.enable_rle=false",), 6.0, 0.0)])
+@pytest.mark.parametrize(
+    ("options", "rate", "hold"),
+    [
+        ((), 6.0, 0.01),
+        (("export.codes_per_chunk=full", "export.rle_threshold=0.1"), "full", 0.1),
+        (("export.enable_rle=false",), 6.0, 0.0),
+    ],
+)
 def test_the_rows_are_the_tokens_of_the_file(place, clip, tmp_path, monkeypatch, capsys, options, rate, hold):
     own = place.tokenizer
     own.codes_per_chunk, own.hold = rate, hold
     np.save(tmp_path / "clip.npy", clip.poses)
     header, rows = run(place, capsys, "--input", str(tmp_path / "clip.npy"), *options)
-    assert header == {"fps": 30.0, "chunk_len": 10, "tokenizer": own.digest, "levels": dict.fromkeys(own.parts, 3), "codebook_size": 32}
+    assert header == {
+        "fps": 30.0,
+        "chunk_len": 10,
+        "tokenizer": own.digest,
+        "levels": dict.fromkeys(own.parts, 3),
+        "codebook_size": 32,
+    }
     assert torch.equal(codes_of(rows, place), own.encode(clip.poses).codes)
     assert any(row[tag][:1] == ["NC"] for row in rows for tag in own.parts) == (hold > 0)
     type_in(monkeypatch, as_lines(clip.poses))
@@ -72,11 +89,17 @@ def test_a_chunk_comes_as_soon_as_it_is_known(place, clip, tmp_path, capsys):
     assert all(0 < row["ms"] < 10_000 for row in rows)
     _, rows = run(place, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "15")
     assert [row["behind_frames"] for row in rows] == [4] * 8 + [2, 0]
-    plain, played = (run(place, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "120", *more)[1] for more in ((), ("--realtime",)))
+    plain, played = (
+        run(place, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "120", *more)[1]
+        for more in ((), ("--realtime",))
+    )
     assert torch.equal(codes_of(played, place), codes_of(plain, place))
 
 
-@pytest.mark.parametrize("form", [lambda p: np.concatenate((np.full((len(p), 1, 3), 512), p), 1), np.asfortranarray, lambda p: p.astype(">f8")])
+@pytest.mark.parametrize(
+    "form",
+    [lambda p: np.concatenate((np.full((len(p), 1, 3), 512), p), 1), np.asfortranarray, lambda p: p.astype(">f8")],
+)
 def test_files_of_other_forms_are_the_same(place, clip, tmp_path, capsys, form):
     poses = clip.poses[:25].astype(np.float32)
     np.save(tmp_path / "plain.npy", poses)
@@ -95,7 +118,15 @@ def test_memory_does_not_grow_over_3000_frames(place, clip, monkeypatch, capsys)
         def measured(frame):
             chunks = push(frame)
             front = live.front
-            sizes.append((len(live.rows), len(front.source), len(front.buffer), len(front.units), *(len(m.values) for m in front.unit.medians)))
+            sizes.append(
+                (
+                    len(live.rows),
+                    len(front.source),
+                    len(front.buffer),
+                    len(front.units),
+                    *(len(m.values) for m in front.unit.medians),
+                )
+            )
             return chunks
 
         live.push = measured
@@ -110,11 +141,22 @@ def test_memory_does_not_grow_over_3000_frames(place, clip, monkeypatch, capsys)
     assert len(sizes) == 3001 and (late <= early).all() and late.max() <= 300
 
 
-@pytest.mark.parametrize(("line", "fault"), [
-    ("", "Expecting value"), ("[[1, 2, 3]]", r"\[1, 3\] of int64"), ("[1, 2", "Expecting"), ("null", "object"), ("[" * 5000, "recursion|Expecting"),
-    (json.dumps([[1, 2]] * 133), r"\[133, 2\]"), (json.dumps([[1, 2, None]] * 133), "object"), (json.dumps([["1", "2", "3"]] * 133), "of <U1"),
-    (json.dumps([[1, 2, 3]] * 132 + [[1, 2]]), "inhomogeneous"), (json.dumps([[1, 2, 3.5]] * 20_000), "Expecting"), ("\xff", "Expecting"),
-])
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("", "Expecting value"),
+        ("[[1, 2, 3]]", r"\[1, 3\] of int64"),
+        ("[1, 2", "Expecting"),
+        ("null", "object"),
+        ("[" * 5000, "recursion|Expecting"),
+        (json.dumps([[1, 2]] * 133), r"\[133, 2\]"),
+        (json.dumps([[1, 2, None]] * 133), "object"),
+        (json.dumps([["1", "2", "3"]] * 133), "of <U1"),
+        (json.dumps([[1, 2, 3]] * 132 + [[1, 2]]), "inhomogeneous"),
+        (json.dumps([[1, 2, 3.5]] * 20_000), "Expecting"),
+        ("\xff", "Expecting"),
+    ],
+)
 def test_a_malformed_frame_is_an_error_that_names_its_line(place, clip, monkeypatch, capsys, line, fault):
     type_in(monkeypatch, [*as_lines(clip.poses[:17]), line, *as_lines(clip.poses[:3])])
     with pytest.raises(ValueError, match=rf"standard input, line 18: .*({fault}).*; a frame is 133 lists of 3 numbers"):
@@ -145,9 +187,12 @@ def test_a_wrong_file_or_option_is_one_line(place, tmp_path):
     for options, message in (
         (("--input", str(tmp_path / "pickle.npy")), r"pickle.npy: .*\[T, 133, 3\]"),
         (("--input", str(tmp_path / "other.npy")), r"shape \[4, 17, 3\]"),
-        (("--input", str(tmp_path / "flat.npy")), r"shape \[4, 133\]"), (("--input", str(tmp_path / "text.npy")), r"not an npy file"),
-        (("--input", str(tmp_path / "gone.npy")), r"gone.npy: missing file"), (("--realtime",), r"name it with --input"),
-        (("--fps", "0"), r"--fps is 0"), (("data.max_gap=0",), r"data.max_gap is 0"),
+        (("--input", str(tmp_path / "flat.npy")), r"shape \[4, 133\]"),
+        (("--input", str(tmp_path / "text.npy")), r"not an npy file"),
+        (("--input", str(tmp_path / "gone.npy")), r"gone.npy: missing file"),
+        (("--realtime",), r"name it with --input"),
+        (("--fps", "0"), r"--fps is 0"),
+        (("data.max_gap=0",), r"data.max_gap is 0"),
     ):
         with pytest.raises(ValueError, match=message):
             stream.main(["--checkpoint", str(place.checkpoint), *options])
@@ -156,7 +201,9 @@ def test_a_wrong_file_or_option_is_one_line(place, tmp_path):
 
 def test_realtime_plays_at_the_files_pace():
     """Against a clock that only sleeping moves."""
-    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now, sleep=lambda s: setattr(clock, "now", clock.now + s))
+    clock = SimpleNamespace(
+        now=0.0, perf_counter=lambda: clock.now, sleep=lambda s: setattr(clock, "now", clock.now + s)
+    )
     real, stream.time = stream.time, clock
     try:
         at = [clock.now for _ in stream.at_own_pace(iter(range(90)), 30)]
@@ -167,8 +214,14 @@ def test_realtime_plays_at_the_files_pace():
 
 def test_ctrl_c_writes_the_last_chunks_and_ends_quietly(place, clip):
     """26 frames: the second chunk is known with the last of them, so nothing is left to read."""
-    process = subprocess.Popen([sys.executable, "-m", "signstream.inference.stream", "--checkpoint", str(place.checkpoint)], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "signstream.inference.stream", "--checkpoint", str(place.checkpoint)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+    )
     process.stdin.write("".join(f"{line}\n" for line in as_lines(clip.poses[:26])))
     process.stdin.flush()
     lines = [process.stdout.readline() for _ in range(3)]  # the header and two chunks reach us while the input is open

@@ -1,4 +1,5 @@
 """The synthetic signer: the same seed gives the same bytes, bodies stay bodies, splits are what they say, signs differ across signers."""
+
 from __future__ import annotations
 
 import hashlib
@@ -15,9 +16,38 @@ import pytest
 from benchmarks import synthetic_realism as realism
 from signstream.data.synthetic.__main__ import main
 from signstream.data.synthetic.dataset import SPLITS, make_clip, make_dataset
-from signstream.data.synthetic.lexicon import HANDSHAPES, MOTIONS, ORIENTATIONS, PLACES, Grammar, handshape_angles, lexicon, mouthing, too_alike
-from signstream.data.synthetic.signer import FOREARM, PALM, PHALANGES, UPPER_ARM, draw_signer, hand_axes, hand_points, perform, solve_arm
-from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND, LEFT_SHOULDER, LEFT_WRIST, NOSE, RIGHT_HAND, RIGHT_SHOULDER, RIGHT_WRIST
+from signstream.data.synthetic.lexicon import (
+    HANDSHAPES,
+    MOTIONS,
+    ORIENTATIONS,
+    PLACES,
+    Grammar,
+    handshape_angles,
+    lexicon,
+    mouthing,
+    too_alike,
+)
+from signstream.data.synthetic.signer import (
+    FOREARM,
+    PALM,
+    PHALANGES,
+    UPPER_ARM,
+    draw_signer,
+    hand_axes,
+    hand_points,
+    perform,
+    solve_arm,
+)
+from signstream.skeleton import (
+    COCO_WHOLEBODY,
+    LEFT_HAND,
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    NOSE,
+    RIGHT_HAND,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+)
 
 CLIPS, SIGNERS, VISIBLE = 80, 6, 0.3
 
@@ -52,12 +82,19 @@ def people(count: int) -> list:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_same_seed_same_bytes_whatever_the_workers(tmp_path):
     runs = ((7, 1), (7, 2), (8, 1))
-    made = [digest(make_dataset(tmp_path / f"{seed}_{workers}", 12, seed, signers=4, workers=workers)) for seed, workers in runs]
+    made = [
+        digest(make_dataset(tmp_path / f"{seed}_{workers}", 12, seed, signers=4, workers=workers))
+        for seed, workers in runs
+    ]
     assert made[0] == made[1]
     assert made[0] != made[2]
 
@@ -150,7 +187,7 @@ def test_finger_bones_keep_their_length():
     tips, palm = hand_axes(rng.uniform(-3, 3, (50, 3)))
     points = hand_points(rng.normal(size=(50, 3)), tips, palm, rng.uniform(-0.2, 1.6, (50, 15)), size=1.1)
     for finger in range(5):
-        chain = points[:, 1 + 4 * finger:5 + 4 * finger]
+        chain = points[:, 1 + 4 * finger : 5 + 4 * finger]
         lengths = np.linalg.norm(np.diff(chain, axis=1), axis=-1)
         assert np.allclose(lengths, PALM * 1.1 * PHALANGES[finger], atol=1e-9)
     assert np.allclose(np.linalg.norm(points[:, 9] - points[:, 0], axis=-1), PALM * 1.1, rtol=0.01)
@@ -167,7 +204,9 @@ def test_arms_reach_without_nan_and_keep_their_bones():
     wanted = np.concatenate([rng.normal(0, 2, (500, 3)), np.zeros((1, 3)), [[0, 1e-9, 0]], [[0, 90.0, 0]]])
     elbow, wrist = solve_arm(np.zeros_like(wanted), wanted, 1.0)
     assert np.isfinite(elbow).all() and np.isfinite(wrist).all()
-    assert np.allclose(np.linalg.norm(elbow[:-3], axis=-1), UPPER_ARM) and np.allclose(np.linalg.norm(wrist - elbow, axis=-1)[:-3], FOREARM)
+    assert np.allclose(np.linalg.norm(elbow[:-3], axis=-1), UPPER_ARM) and np.allclose(
+        np.linalg.norm(wrist - elbow, axis=-1)[:-3], FOREARM
+    )
     near = np.linalg.norm(wanted, axis=-1)
     near = (near > 0.4) & (near < 1.6)
     assert near.sum() > 50 and np.allclose(wrist[near], wanted[near], atol=1e-9)
@@ -175,7 +214,10 @@ def test_arms_reach_without_nan_and_keep_their_bones():
 
 def test_a_left_handed_signer_is_the_mirror_image(signs):
     sentence, signer = Grammar(signs).sentence(np.random.default_rng(5)), replace(people(1)[0], left_handed=False)
-    right, left = (perform(sentence, signs, replace(signer, left_handed=side), np.random.default_rng(1), 30.0).joints for side in (False, True))
+    right, left = (
+        perform(sentence, signs, replace(signer, left_handed=side), np.random.default_rng(1), 30.0).joints
+        for side in (False, True)
+    )
     assert np.allclose(left, right[:, list(COCO_WHOLEBODY.flip)] * (-1, 1, 1))
     reach = [np.ptp(joints[:, wrist], axis=0).sum() for joints, wrist in ((right, RIGHT_WRIST), (left, LEFT_WRIST))]
     assert reach[0] == pytest.approx(reach[1])
@@ -206,7 +248,7 @@ def test_hands_go_missing_whole_and_in_runs(clips):
     lost, runs = [], 0
     for poses in clips.values():
         for start in (LEFT_HAND, RIGHT_HAND):
-            scores = poses[:, 1 + start:1 + start + 21, 2]
+            scores = poses[:, 1 + start : 1 + start + 21, 2]
             gone = np.median(scores, axis=1) < VISIBLE
             assert (scores[gone] < VISIBLE).all(), "a lost hand is lost with all its joints"
             lost.append(gone.mean())
@@ -215,7 +257,7 @@ def test_hands_go_missing_whole_and_in_runs(clips):
 
 
 def test_lost_hands_are_zero_or_garbage_and_scores_are_graded(clips):
-    hands = np.concatenate([poses[:, 1 + LEFT_HAND:] for poses in clips.values()])
+    hands = np.concatenate([poses[:, 1 + LEFT_HAND :] for poses in clips.values()])
     lost = hands[hands[..., 2] < VISIBLE]
     assert (lost == 0).all(-1).any() and (lost[:, 2] > 0).any()
     seen = hands[..., 2][hands[..., 2] >= VISIBLE]
@@ -224,7 +266,7 @@ def test_lost_hands_are_zero_or_garbage_and_scores_are_graded(clips):
 
 def test_legs_out_of_the_picture_score_low(clips):
     for poses in clips.values():
-        below = poses[:, 1 + 15:1 + 17]
+        below = poses[:, 1 + 15 : 1 + 17]
         assert (below[..., 2][below[..., 1] > 512 * 1.1] < VISIBLE).all()
 
 
@@ -245,7 +287,10 @@ def segment_features(poses: np.ndarray, start: int, end: int) -> np.ndarray:
     mouth = place[:, 71:91] - place[:, 71:91].mean(1, keepdims=True)
     features = [8 * mouth]
     for root, wrist in ((LEFT_HAND, LEFT_WRIST), (RIGHT_HAND, RIGHT_WRIST)):
-        features += [2 * (place[:, root:root + 21] - place[:, root:root + 1]) * seen[:, root:root + 21], 2 * (place[:, wrist] - place[:, NOSE])]
+        features += [
+            2 * (place[:, root : root + 21] - place[:, root : root + 1]) * seen[:, root : root + 21],
+            2 * (place[:, wrist] - place[:, NOSE]),
+        ]
     return np.concatenate([f.ravel() for f in features])
 
 
@@ -277,16 +322,26 @@ def test_nothing_constant_gives_a_gloss_away(signs):
     rows = []
     for turn in range(120):
         clip = make_clip(grammar.sentence(rng), some, crowd[turn % 6], rng)
-        rows += [(np.append(clip.poses[a:b, 0].mean(0), clip.poses[a:b, 1:6, 2].mean(0)), gloss) for a, b, gloss in clip.segments]
+        rows += [
+            (np.append(clip.poses[a:b, 0].mean(0), clip.poses[a:b, 1:6, 2].mean(0)), gloss)
+            for a, b, gloss in clip.segments
+        ]
     x, y = (np.array(column) for column in zip(*rows))
     half = len(y) // 2
     assert (nearest_centroid(x[:half], y[:half], x[half:]) == y[half:]).mean() < 0.2
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    (["--clips", "3"], "--clips is 3"), (["--signers", "1"], "--signers is 1"), (["--glosses", "5"], "--glosses is 5"),
-    (["--fps", "nan"], "--fps is nan"), (["--seed", "-1"], "--seed is -1"), (["--workers", "0"], "--workers is 0"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--clips", "3"], "--clips is 3"),
+        (["--signers", "1"], "--signers is 1"),
+        (["--glosses", "5"], "--glosses is 5"),
+        (["--fps", "nan"], "--fps is nan"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--workers", "0"], "--workers is 0"),
+    ],
+)
 def test_nonsense_gets_one_line(tmp_path, capsys, wrong, message):
     with pytest.raises(SystemExit) as stop:
         main(["--out", str(tmp_path / "set"), *wrong])

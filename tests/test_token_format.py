@@ -20,14 +20,29 @@ from signstream.tokens.format import (
 )
 from test_rle import cases, random_codes
 
-NAMES = ("S000001_P0004_T00", "你好, мир", "naïve \"clip\"\\\n\u2028\x85", "👋", " ", "../x", "[")
+NAMES = ("S000001_P0004_T00", "你好, мир", 'naïve "clip"\\\n\u2028\x85', "👋", " ", "../x", "[")
 CODES = torch.tensor([[[12, 7], [37, -1]], [[7, -1], [37, -1]], [[9, -1], [37, -1]], [[9, -1], [-1, -1]]])
 CLIP = TokenSequence("好", 30.0, 10, 38, CODES, ("F", "LH"), (2, 1), 64, "0123456789abcdef")
 BY_CHUNK = {
-    "video_name": "好", "fps": 30, "chunk_len": 10, "num_frames": 38,
-    "tokens": [{"t": 0, "F": [12, 7], "LH": [37]}, {"t": 1, "F": [7], "LH": ["NC", 2]}, {"t": 2, "F": [9]}, {"t": 3, "F": ["NC", 1], "LH": []}],
-    "templates": ["<T0><F:c12><F:c7><LH:a37>", "<T1><F:c7><LH:NCx2>", "<T2><F:c9>", "<T3><F:NCx1>"], "rle": True,
-    "meta": {"format": 1, "tokenizer": "0123456789abcdef", "codebook_size": 64, "levels": {"F": 2, "LH": 1}, "check": CLIP.check},
+    "video_name": "好",
+    "fps": 30,
+    "chunk_len": 10,
+    "num_frames": 38,
+    "tokens": [
+        {"t": 0, "F": [12, 7], "LH": [37]},
+        {"t": 1, "F": [7], "LH": ["NC", 2]},
+        {"t": 2, "F": [9]},
+        {"t": 3, "F": ["NC", 1], "LH": []},
+    ],
+    "templates": ["<T0><F:c12><F:c7><LH:a37>", "<T1><F:c7><LH:NCx2>", "<T2><F:c9>", "<T3><F:NCx1>"],
+    "rle": True,
+    "meta": {
+        "format": 1,
+        "tokenizer": "0123456789abcdef",
+        "codebook_size": 64,
+        "levels": {"F": 2, "LH": 1},
+        "check": CLIP.check,
+    },
 }
 BY_PART = {
     "face": [{"t": 0, "F": [12, 7]}, {"t": 1, "F": [7]}, {"t": 2, "F": [9]}, {"t": 3, "F": ["NC", 1]}],
@@ -49,7 +64,10 @@ def clips(count: int, seed: int = 0) -> list[TokenSequence]:
 def said(clip: TokenSequence) -> list:
     """All that a clip says, as one comparable value."""
     assert clip.codes.dtype == torch.int64
-    return [(field.name, getattr(clip, field.name)) for field in fields(clip) if field.name != "codes"] + [clip.codes.shape, clip.codes.tolist()]
+    return [(field.name, getattr(clip, field.name)) for field in fields(clip) if field.name != "codes"] + [
+        clip.codes.shape,
+        clip.codes.tolist(),
+    ]
 
 
 def test_a_line_is_what_the_design_says():
@@ -57,8 +75,14 @@ def test_a_line_is_what_the_design_says():
     assert list(CLIP.to_json()) == list(BY_CHUNK) and isinstance(CLIP.to_json()["fps"], int)
     assert CLIP.to_json("part") == BY_CHUNK | {"tokens": BY_PART}
     plain = CLIP.to_json(rle=False)
-    assert plain["tokens"][2] == {"t": 2, "F": [9], "LH": [37]} and plain["templates"][2] == "<T2><F:c9><LH:a37>" and plain["rle"] is False
-    assert write_line(CLIP).startswith('{"video_name": "好", "fps": 30, "chunk_len": 10') and write_line(CLIP).endswith("}}\n")
+    assert (
+        plain["tokens"][2] == {"t": 2, "F": [9], "LH": [37]}
+        and plain["templates"][2] == "<T2><F:c9><LH:a37>"
+        and plain["rle"] is False
+    )
+    assert write_line(CLIP).startswith('{"video_name": "好", "fps": 30, "chunk_len": 10') and write_line(CLIP).endswith(
+        "}}\n"
+    )
     with pytest.raises(ValueError, match="the layout is 'row': chunk or part"):
         CLIP.to_json("row")
 
@@ -81,27 +105,32 @@ def test_templates_back_to_codes():
         for rle in (True, False):
             assert torch.equal(from_templates(templates(codes, tags, rle), tags, codes.shape[2]), codes)
     assert templates(CODES, ("F", "LH"))[2:] == ["<T2><F:c9><LH:a37>", "<T3><F:c9>"]
-    assert torch.equal(from_templates(["<T0><RH:b08>"], ("F", "RH"), 1), torch.tensor([[[-1], [8]]]))  # as 2.3 of the specification writes it
+    assert torch.equal(
+        from_templates(["<T0><RH:b08>"], ("F", "RH"), 1), torch.tensor([[[-1], [8]]])
+    )  # as 2.3 of the specification writes it
 
 
-@pytest.mark.parametrize(("lines", "fault"), [
-    (["<T1><F:c1>"], "template 0 .* should begin with <T0>"),
-    (["<T0><F:c1>", "<F:c1>"], "template 1 .* should begin with <T1>"),
-    ([None], "template 0 is None"),
-    (["<T0><F:c1>x"], "template 0 .* marks such as <F:c7>"),
-    (["<T0><F:c1><F:c>"], "template 0 .* marks such as <F:c7>"),
-    (["<T0><F:c1234567890123456789>"], "template 0 .* marks such as <F:c7>"),
-    (["<T0><LH:a1><F:c1>"], "template 0 .* part by part"),
-    (["<T0><F:a1>"], r"template 0 holds <F:a1>: the parts are written <F:c\.\.> <LH:a\.\.>"),
-    (["<T0><B:d1>"], "template 0 holds <B:d1>"),
-    (["<T0><B:NCx1>"], "template 0 holds <B:NCx1>"),
-    (["<T0><F:NCx1>"], "chunk 0, F: a run in the first chunk"),
-    (["<T0><F:c1>", "<T1><F:NCx2>"], "chunk 1, F: a run of 2 chunks"),
-    (["<T0><F:c1>", "<T1><F:NCx0>"], "chunk 1, F: .* is no run"),
-    (["<T0><F:c1>", "<T1><F:NCx1><F:c1>"], "chunk 1, F: .* is no run"),
-    (["<T0><F:c1>", "<T1><F:NCx2>", "<T2><F:c1>"], "chunk 2, F: it stands in the row"),
-    (["<T0><F:c1><F:c1><F:c1>"], "chunk 0, F: 3 codes; there are 2 levels"),
-])
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (["<T1><F:c1>"], "template 0 .* should begin with <T0>"),
+        (["<T0><F:c1>", "<F:c1>"], "template 1 .* should begin with <T1>"),
+        ([None], "template 0 is None"),
+        (["<T0><F:c1>x"], "template 0 .* marks such as <F:c7>"),
+        (["<T0><F:c1><F:c>"], "template 0 .* marks such as <F:c7>"),
+        (["<T0><F:c1234567890123456789>"], "template 0 .* marks such as <F:c7>"),
+        (["<T0><LH:a1><F:c1>"], "template 0 .* part by part"),
+        (["<T0><F:a1>"], r"template 0 holds <F:a1>: the parts are written <F:c\.\.> <LH:a\.\.>"),
+        (["<T0><B:d1>"], "template 0 holds <B:d1>"),
+        (["<T0><B:NCx1>"], "template 0 holds <B:NCx1>"),
+        (["<T0><F:NCx1>"], "chunk 0, F: a run in the first chunk"),
+        (["<T0><F:c1>", "<T1><F:NCx2>"], "chunk 1, F: a run of 2 chunks"),
+        (["<T0><F:c1>", "<T1><F:NCx0>"], "chunk 1, F: .* is no run"),
+        (["<T0><F:c1>", "<T1><F:NCx1><F:c1>"], "chunk 1, F: .* is no run"),
+        (["<T0><F:c1>", "<T1><F:NCx2>", "<T2><F:c1>"], "chunk 2, F: it stands in the row"),
+        (["<T0><F:c1><F:c1><F:c1>"], "chunk 0, F: 3 codes; there are 2 levels"),
+    ],
+)
 def test_malformed_templates_are_one_line(lines, fault):
     with pytest.raises(ValueError, match=fault) as error:
         from_templates(lines, ("F", "LH"), depth=2)
@@ -116,25 +145,28 @@ def test_every_part_has_a_letter_of_its_own():
             part_letters(tags)
 
 
-@pytest.mark.parametrize(("change", "fault"), [
-    ({"num_frames": 41}, "codes has 4 chunks: 41 frames in chunks of 10 make 5"),
-    ({"num_frames": -1}, "num_frames is -1"),
-    ({"num_frames": 1 << 40}, "num_frames is 1099511627776"),
-    ({"chunk_len": 0}, "chunk_len is 0"),
-    ({"chunk_len": 10.0}, r"chunk_len is 10\.0"),
-    ({"fps": 0}, "fps is 0"),
-    ({"fps": float("nan")}, "fps is nan"),
-    ({"fps": True}, "fps is True"),
-    ({"codebook_size": 37}, r"chunk 0, LH: a code is outside 0\.\.36"),
-    ({"levels": (1, 1)}, r"codes are .*\[4, 2, 2\]: int64 \[N, 2, 1\]"),
-    ({"levels": (1, 2)}, "chunk 0, F: more codes than the part has levels"),
-    ({"levels": (2,)}, r"levels are \(2,\)"),
-    ({"levels": (2, 0)}, r"levels are \(2, 0\)"),
-    ({"parts": ("F", "F")}, "different tags"),
-    ({"name": ""}, "video_name is ''"),
-    ({"name": "\ud800"}, "video_name is .* text is expected"),
-    ({"tokenizer": None}, "tokenizer is None"),
-])
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"num_frames": 41}, "codes has 4 chunks: 41 frames in chunks of 10 make 5"),
+        ({"num_frames": -1}, "num_frames is -1"),
+        ({"num_frames": 1 << 40}, "num_frames is 1099511627776"),
+        ({"chunk_len": 0}, "chunk_len is 0"),
+        ({"chunk_len": 10.0}, r"chunk_len is 10\.0"),
+        ({"fps": 0}, "fps is 0"),
+        ({"fps": float("nan")}, "fps is nan"),
+        ({"fps": True}, "fps is True"),
+        ({"codebook_size": 37}, r"chunk 0, LH: a code is outside 0\.\.36"),
+        ({"levels": (1, 1)}, r"codes are .*\[4, 2, 2\]: int64 \[N, 2, 1\]"),
+        ({"levels": (1, 2)}, "chunk 0, F: more codes than the part has levels"),
+        ({"levels": (2,)}, r"levels are \(2,\)"),
+        ({"levels": (2, 0)}, r"levels are \(2, 0\)"),
+        ({"parts": ("F", "F")}, "different tags"),
+        ({"name": ""}, "video_name is ''"),
+        ({"name": "\ud800"}, "video_name is .* text is expected"),
+        ({"tokenizer": None}, "tokenizer is None"),
+    ],
+)
 def test_a_clip_that_cannot_be_written_is_refused_when_it_is_made(change, fault):
     with pytest.raises(ValueError, match=fault):
         replace(CLIP, **change)
@@ -147,10 +179,22 @@ def edited(edit: Callable[[dict], object], layout: str = "chunk") -> str:
 
 
 EDITS = {
-    "a code": (lambda d: d["tokens"][1].update(F=[8]), "chunk 1, F: tokens and templates differ: the line was changed after it was written"),
-    "a template": (lambda d: d["templates"].__setitem__(1, "<T1><F:c8><LH:NCx2>"), "chunk 1, F: tokens and templates differ"),
-    "both": (lambda d: (d["tokens"][1].update(F=[8]), d["templates"].__setitem__(1, "<T1><F:c8><LH:NCx2>")), "meta.check is .* was changed after"),
-    "a code and no templates": (lambda d: (d["tokens"][1].update(F=[8]), d.pop("templates")), "meta.check is .* was changed after"),
+    "a code": (
+        lambda d: d["tokens"][1].update(F=[8]),
+        "chunk 1, F: tokens and templates differ: the line was changed after it was written",
+    ),
+    "a template": (
+        lambda d: d["templates"].__setitem__(1, "<T1><F:c8><LH:NCx2>"),
+        "chunk 1, F: tokens and templates differ",
+    ),
+    "both": (
+        lambda d: (d["tokens"][1].update(F=[8]), d["templates"].__setitem__(1, "<T1><F:c8><LH:NCx2>")),
+        "meta.check is .* was changed after",
+    ),
+    "a code and no templates": (
+        lambda d: (d["tokens"][1].update(F=[8]), d.pop("templates")),
+        "meta.check is .* was changed after",
+    ),
     "a run": (lambda d: d["tokens"][1].update(LH=["NC", 1]), "chunk 2, LH: it is missing"),
     "name": (lambda d: d.update(video_name="x"), "meta.check is .* was changed after"),
     "fps": (lambda d: d.update(fps=25), "meta.check is .* was changed after"),
@@ -188,52 +232,77 @@ PART_EDITS = {
 }
 
 
-@pytest.mark.parametrize(("layout", "edit", "fault"), [("chunk", *EDITS[key]) for key in EDITS] + [("part", *PART_EDITS[key]) for key in PART_EDITS],
-                         ids=[*EDITS, *PART_EDITS])
+@pytest.mark.parametrize(
+    ("layout", "edit", "fault"),
+    [("chunk", *EDITS[key]) for key in EDITS] + [("part", *PART_EDITS[key]) for key in PART_EDITS],
+    ids=[*EDITS, *PART_EDITS],
+)
 def test_an_edited_line_is_refused_in_one_line(layout, edit, fault):
     with pytest.raises(ValueError, match=r"^x\.jsonl, line 7: .*" + fault) as error:
         parse_line(edited(edit, layout), "x.jsonl, line 7")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("edit", [
-    lambda d: d["meta"].pop("check"), lambda d: d.pop("templates"), lambda d: d.pop("rle"), lambda d: d["meta"].update(note="by hand"),
-    lambda d: d.update(fps=30.0), lambda d: d["tokens"][2].update(F=[9]),
-    lambda d: (d["tokens"][1].update(LH=["NC", 1]), d["tokens"][2].update(LH=["NC", 1])),  # as a live stream writes it
-])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda d: d["meta"].pop("check"),
+        lambda d: d.pop("templates"),
+        lambda d: d.pop("rle"),
+        lambda d: d["meta"].update(note="by hand"),
+        lambda d: d.update(fps=30.0),
+        lambda d: d["tokens"][2].update(F=[9]),
+        lambda d: (
+            d["tokens"][1].update(LH=["NC", 1]),
+            d["tokens"][2].update(LH=["NC", 1]),
+        ),  # as a live stream writes it
+    ],
+)
 def test_what_a_hand_may_write(edit):
     assert said(parse_line(edited(edit), "x")) == said(CLIP)
 
 
-@pytest.mark.parametrize(("text", "fault"), [
-    (write_line(CLIP)[:-20], "not whole JSON: .*character .*; the file may be cut"),
-    ("", "not whole JSON"),
-    (write_line(CLIP).replace('"fps": 30', '"fps": 30, "fps": 30'), "a key stands twice in one object: .*'fps'"),
-    (write_line(CLIP).replace('{"t": 1', '{"t": 1, "t": 1'), "a key stands twice in one object: .*'t'"),
-    (write_line(CLIP).replace("30", "NaN"), "NaN is no number"),
-    (write_line(CLIP).replace("30", "-Infinity"), "-Infinity is no number"),
-    (write_line(CLIP).replace("30", "1e999"), "fps is inf"),
-    (write_line(CLIP).replace("30", "9" * 5000), "(Exceeds the limit|fps is 9999)"),
-    ("[" * 100_000, "lists within lists, too deep"),
-    (write_line(CLIP).encode().replace("好".encode(), b"\xff"), "not UTF-8 at byte 16"),
-    ("\ufeff" + write_line(CLIP), "not whole JSON: .*BOM"),
-    ("null", "the line is None: an object is expected"),
-])
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (write_line(CLIP)[:-20], "not whole JSON: .*character .*; the file may be cut"),
+        ("", "not whole JSON"),
+        (write_line(CLIP).replace('"fps": 30', '"fps": 30, "fps": 30'), "a key stands twice in one object: .*'fps'"),
+        (write_line(CLIP).replace('{"t": 1', '{"t": 1, "t": 1'), "a key stands twice in one object: .*'t'"),
+        (write_line(CLIP).replace("30", "NaN"), "NaN is no number"),
+        (write_line(CLIP).replace("30", "-Infinity"), "-Infinity is no number"),
+        (write_line(CLIP).replace("30", "1e999"), "fps is inf"),
+        (write_line(CLIP).replace("30", "9" * 5000), "(Exceeds the limit|fps is 9999)"),
+        ("[" * 100_000, "lists within lists, too deep"),
+        (write_line(CLIP).encode().replace("好".encode(), b"\xff"), "not UTF-8 at byte 16"),
+        ("\ufeff" + write_line(CLIP), "not whole JSON: .*BOM"),
+        ("null", "the line is None: an object is expected"),
+    ],
+)
 def test_text_that_is_no_line(text, fault):
     with pytest.raises(ValueError, match=r"^x\.jsonl, line 7: .*" + fault) as error:
         parse_line(text, "x.jsonl, line 7")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("content", "fault"), [
-    (b"", "line 1: there is none, the file is empty"),
-    (b"\n \n", "line 1: there is none, the file is empty"),
-    (b"[]", "the list is empty"),
-    (b"[1]", "item 1: the line is 1"),
-    (write_list([write_line(CLIP)] * 2).encode()[:-9], "not whole JSON: .*line 3, character .*; the file may be cut"),
-    (write_list([write_line(CLIP), write_line(CLIP).replace("[9]", "[8]")]).encode(), "item 2: chunk 2, F: tokens and templates differ"),
-    ((write_line(CLIP) + write_line(CLIP)[:200]).encode(), "line 2: not whole JSON"),
-])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "line 1: there is none, the file is empty"),
+        (b"\n \n", "line 1: there is none, the file is empty"),
+        (b"[]", "the list is empty"),
+        (b"[1]", "item 1: the line is 1"),
+        (
+            write_list([write_line(CLIP)] * 2).encode()[:-9],
+            "not whole JSON: .*line 3, character .*; the file may be cut",
+        ),
+        (
+            write_list([write_line(CLIP), write_line(CLIP).replace("[9]", "[8]")]).encode(),
+            "item 2: chunk 2, F: tokens and templates differ",
+        ),
+        ((write_line(CLIP) + write_line(CLIP)[:200]).encode(), "line 2: not whole JSON"),
+    ],
+)
 def test_a_file_that_is_none_is_one_line(tmp_path, content, fault):
     path = tmp_path / "tokens.jsonl"
     path.write_bytes(content)
@@ -254,14 +323,16 @@ def one_edit(rng: random.Random, text: bytes) -> bytes:
     i = rng.randrange(len(text))
     j = min(len(text), i + rng.choice((1, 2, 5, 40)))
     at = rng.choice([found.start() for found in re.finditer(rb"\d", text)] or [i])
-    return rng.choice((
-        lambda: text[:i],
-        lambda: text[:i] + text[j:],
-        lambda: text[:i] + bytes([rng.choice(b' ,:"[]{}0123456789-.eTFLNC\n\\\xff')]) + text[i:],
-        lambda: text[:i] + bytes([text[i] ^ 1 << rng.randrange(8)]) + text[i + 1:],
-        lambda: text[:j] + text[i:],
-        lambda: text[:at] + b"%d" % rng.randrange(10) + text[at + 1:],
-    ))()
+    return rng.choice(
+        (
+            lambda: text[:i],
+            lambda: text[:i] + text[j:],
+            lambda: text[:i] + bytes([rng.choice(b' ,:"[]{}0123456789-.eTFLNC\n\\\xff')]) + text[i:],
+            lambda: text[:i] + bytes([text[i] ^ 1 << rng.randrange(8)]) + text[i + 1 :],
+            lambda: text[:j] + text[i:],
+            lambda: text[:at] + b"%d" % rng.randrange(10) + text[at + 1 :],
+        )
+    )()
 
 
 def test_an_edited_file_is_never_read_as_something_else(tmp_path):
@@ -275,10 +346,14 @@ def test_an_edited_file_is_never_read_as_something_else(tmp_path):
         try:
             read = list(map(said, read_jsonl(path)))
         except ValueError as error:
-            outcomes.append("refused" if ONE_LINE.search(str(error).removeprefix(str(path))) else f"{error!r} of case {case}")
+            outcomes.append(
+                "refused" if ONE_LINE.search(str(error).removeprefix(str(path))) else f"{error!r} of case {case}"
+            )
             continue
         left = iter(map(said, made))
-        assert all(clip in left for clip in read)  # in order; a whole line may be gone, and nothing in the others can tell
+        assert all(
+            clip in left for clip in read
+        )  # in order; a whole line may be gone, and nothing in the others can tell
         assert len(read) == sum(bool(line.strip()) for line in text.split(b"\n"))
         outcomes.append("whole" if len(read) == 3 else "lines lost")
     assert set(outcomes) == {"refused", "whole", "lines lost"} and outcomes.count("refused") > 400

@@ -97,7 +97,9 @@ def test_a_clip_has_the_same_codes_in_any_company(loop, tokenizer):
     alone = [tokenizer.encode_prepared([f], [n])[0] for f, n in zip(frames, names)]
     for group in (range(6), [3, 0], [5, 5, 1]):
         together = tokenizer.encode_prepared([frames[i] for i in group], [names[i] for i in group])
-        assert all(torch.equal(tokens.codes, alone[i].codes) and tokens.name == names[i] for i, tokens in zip(group, together))
+        assert all(
+            torch.equal(tokens.codes, alone[i].codes) and tokens.name == names[i] for i, tokens in zip(group, together)
+        )
 
 
 def test_encoding_and_decoding_change_nothing(loop, tokenizer):
@@ -149,12 +151,17 @@ def test_a_still_clip_is_held_and_no_movement_is_lost(tokenizer):
     assert (codes[1:] == codes[:-1]).all(-1).float().mean() > 0.9  # in a window a chunk's place counts
     with_options(tokenizer, "full", 0.01)
     moving, hand = still.copy(), tokenizer.skeleton.part("right_hand").joints
-    moving[:, hand, 0] += np.linspace(0, 1, 150)[:, None] * np.linspace(0, 60, 21)[None]  # the hand opens by 60 px in 5 s
+    moving[:, hand, 0] += (
+        np.linspace(0, 1, 150)[:, None] * np.linspace(0, 60, 21)[None]
+    )  # the hand opens by 60 px in 5 s
     held = tokenizer.encode(moving, 30).codes
     tokenizer.hold = 0
     free = tokenizer.encode(moving, 30).codes
     assert not torch.equal(held, free)
-    ours, own = (torch.stack([distance(v, t) for v, t in zip(tokenizer.model.detokenise(c), chunks_of(tokenizer, moving))]) for c in (held, free))
+    ours, own = (
+        torch.stack([distance(v, t) for v, t in zip(tokenizer.model.detokenise(c), chunks_of(tokenizer, moving))])
+        for c in (held, free)
+    )
     assert (ours <= own + 0.01 * tokenizer.config.data.normalize.bbox_range + 1e-6).all()
     hand = tokenizer.parts.index("RH")
     assert not torch.equal(held[0, hand], held[-1, hand])
@@ -180,7 +187,9 @@ def test_poses_come_back_in_unit_lengths_or_pixels(loop, tokenizer):
     pixels = tokenizer.decode(tokens, (100.0, 50.0, 20.0))
     torch.testing.assert_close(pixels[..., :2], poses[..., :2] * 20 + torch.tensor([100.0, 50.0]))
     place = torch.rand(len(poses), 3) + 1
-    torch.testing.assert_close(tokenizer.decode(tokens, place)[..., 0], poses[..., 0] * place[:, None, 2] + place[:, None, 0])
+    torch.testing.assert_close(
+        tokenizer.decode(tokens, place)[..., 0], poses[..., 0] * place[:, None, 2] + place[:, None, 0]
+    )
 
 
 def test_tokens_of_another_tokenizer_are_refused(loop, tokenizer):

@@ -10,7 +10,16 @@ from signstream.data.frontend import prepare
 from signstream.data.transforms import cut, deform, hide_joints, num_chunks, plan_chunks
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import build
-from signstream.space import SigningSpace, assemble, fit_signing_space, join_chunks, local_view, mirror, part_centre, to_pixels
+from signstream.space import (
+    SigningSpace,
+    assemble,
+    fit_signing_space,
+    join_chunks,
+    local_view,
+    mirror,
+    part_centre,
+    to_pixels,
+)
 
 STILL = Augment(mirror=False, time_warp=False, affine=0, dropout_prob=0, random_phase=False)
 
@@ -35,7 +44,9 @@ def test_chunks_cover_every_frame_of_every_clip_exactly_once(size):
 
 def test_evaluation_ignores_stride_and_augmentation():
     overlapping = replace(Data(), chunk_stride=3)
-    assert np.array_equal(plan_chunks([25], overlapping).position, plan_chunks([25], replace(Data(), augment=STILL)).position)
+    assert np.array_equal(
+        plan_chunks([25], overlapping).position, plan_chunks([25], replace(Data(), augment=STILL)).position
+    )
 
 
 @pytest.mark.parametrize("stride", [None, 3, 10])
@@ -94,7 +105,9 @@ def test_mirror_twice_is_the_identity():
     assert not torch.equal(mirror(frames, BODY), frames)
 
 
-@pytest.mark.parametrize(("mine", "other"), [("left_hand", "right_hand"), ("right_hand", "left_hand"), ("face", "face"), ("body", "body")])
+@pytest.mark.parametrize(
+    ("mine", "other"), [("left_hand", "right_hand"), ("right_hand", "left_hand"), ("face", "face"), ("body", "body")]
+)
 def test_a_mirrored_clips_left_hand_is_the_originals_right_hand_mirrored(mine, other):
     frames = ready()
     flipped, mine, other = mirror(frames, BODY), BODY.part(mine), BODY.part(other)
@@ -120,7 +133,10 @@ def test_a_skeleton_without_pairs_cannot_be_mirrored():
 
 
 def test_a_deformed_chunk_is_undone_by_the_inverse_map_and_missing_joints_stay_at_zero():
-    frames, maps = ready().view(4, 10, 133, 3), torch.eye(2) + torch.randn(4, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.2
+    frames, maps = (
+        ready().view(4, 10, 133, 3),
+        torch.eye(2) + torch.randn(4, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.2,
+    )
     out = deform(frames, maps)
     torch.testing.assert_close(deform(out, torch.linalg.inv(maps)), frames, atol=1e-4, rtol=1e-4)
     assert torch.equal(out[..., 2], frames[..., 2])

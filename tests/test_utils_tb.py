@@ -1,4 +1,5 @@
 """What a run writes of itself, before and after a stop; meters, timers and the progress line."""
+
 import json
 import re
 from pathlib import Path
@@ -47,7 +48,10 @@ def test_a_line_is_in_the_file_as_soon_as_it_is_written_and_json_for_anybody(tmp
     folder = RunFolder(tmp_path)
     journal = open_journal(folder)
     journal.numbers(3, 1, "val", {"z": float("nan"), "b": torch.tensor(0.1), "codes": 7})
-    assert folder.metrics.read_text() == '{"b": 0.10000000149011612, "codes": 7, "epoch": 1, "split": "val", "step": 3, "z": null}\n'
+    assert (
+        folder.metrics.read_text()
+        == '{"b": 0.10000000149011612, "codes": 7, "epoch": 1, "split": "val", "step": 3, "z": null}\n'
+    )
     with pytest.raises(AssertionError, match="step"):
         journal.numbers(3, 1, "val", {"step": 1})
     journal.close()
@@ -83,8 +87,12 @@ def test_lines_after_the_checkpoint_and_lines_that_cannot_be_read_are_dropped(tm
     path = tmp_path / "metrics.jsonl"
     drop_after(path, 3)
     assert not path.exists()
-    for lines, kept in ((b'{"step": 1}\n{"step": 4}\n', b'{"step": 1}\n'), (b'{"step": 1}\n{"step": 2}', b'{"step": 1}\n'), (b"", b""),
-                        (b'{"step": 3}\n\x00\x00\n{"a": 1}\n[1]\n', b'{"step": 3}\n')):
+    for lines, kept in (
+        (b'{"step": 1}\n{"step": 4}\n', b'{"step": 1}\n'),
+        (b'{"step": 1}\n{"step": 2}', b'{"step": 1}\n'),
+        (b"", b""),
+        (b'{"step": 3}\n\x00\x00\n{"a": 1}\n[1]\n', b'{"step": 3}\n'),
+    ):
         path.write_bytes(lines)
         drop_after(path, 3)
         assert path.read_bytes() == kept
@@ -112,8 +120,10 @@ def test_a_timer_tells_waiting_from_work():
 def test_the_progress_line_has_all_of_it_in_one_line():
     losses = {"loss": 0.51234, "recon": 0.5, "commit": 0.01234}
     line = progress_line(1200, 20000, losses, 3e-4, Speed(142.2, 3.1, 5120.4), 3 << 30, entropy=8.123, dead=12)
-    assert line == ("step  1200/20000   6.0% | loss 0.5123 (recon 0.5, commit 0.01234) | entropy 8.12 bits | dead 12 | lr 3.00e-04 | 142 ms (3 data) "
-                    "| 5120 chunks/s | 3.00 GiB | left 0:44:33")
+    assert line == (
+        "step  1200/20000   6.0% | loss 0.5123 (recon 0.5, commit 0.01234) | entropy 8.12 bits | dead 12 | lr 3.00e-04 | 142 ms (3 data) "
+        "| 5120 chunks/s | 3.00 GiB | left 0:44:33"
+    )
     assert "entropy" not in progress_line(1, 2, {"loss": 1.0}, 1e-3, Speed(1, 0, 1), 0)
 
 

@@ -16,10 +16,23 @@ def healthy():
     level = {"used": 0.9, "perplexity": 200.0, "count": 1000}
     curve = {"rec": [0.1, 1.0, 0.5, 0.5], "commit": [0.0, 1.0, 1.0, 1.0]}  # the first is from before there were codes
     return {
-        "run": {"clips": 20, "split": "val"}, "parts": ["face", "body"], "codebook_size": 512,
-        "recon": {"face": dict(error), "body": dict(error), "weighted": dict(error)}, "smooth": {"face": dict(smooth), "body": dict(smooth)},
-        "codes": {"face": [dict(level)], "body": [dict(level), dict(level)]}, "training": {"train": dict(curve), "val": dict(curve)},
-        "meaning": {"clips": None, "segments": {"classes": 30, "chance": 0.05, "codes": [0.4, 0.6], "shuffled": [0.04, 0.05], "latents": [0.6, 0.6]}},
+        "run": {"clips": 20, "split": "val"},
+        "parts": ["face", "body"],
+        "codebook_size": 512,
+        "recon": {"face": dict(error), "body": dict(error), "weighted": dict(error)},
+        "smooth": {"face": dict(smooth), "body": dict(smooth)},
+        "codes": {"face": [dict(level)], "body": [dict(level), dict(level)]},
+        "training": {"train": dict(curve), "val": dict(curve)},
+        "meaning": {
+            "clips": None,
+            "segments": {
+                "classes": 30,
+                "chance": 0.05,
+                "codes": [0.4, 0.6],
+                "shuffled": [0.04, 0.05],
+                "latents": [0.6, 0.6],
+            },
+        },
         "steady": {"jitter of 1 px": {"face": [0.9, 0.1], "body": [None, None]}},
         "rate": {"held": 0.1, "hold_error": {"with": 0.05, "without": 0.05}},
     }
@@ -31,22 +44,25 @@ def test_a_healthy_report_is_called_healthy(healthy):
     assert len(lines) == 9 and all(line["grade"] == "good" and not line["advice"] for line in lines)
 
 
-@pytest.mark.parametrize(("path", "value", "grade", "text", "advice"), [
-    ("codes/body/1/used", 0.2, "bad", "body, level 2", "model.rvq.usage_reg"),
-    ("codes/body/1/perplexity", 40.0, "bad", "body, level 2", "model.rvq.usage_reg"),
-    ("codes/body/1/perplexity", 1.0, "bad", "dead: body, level 2", "model.rvq.revive_below"),
-    ("codes/face/0/count", 0, "warn", "anything of face", "data.min_score"),
-    ("recon/weighted/local", 0.05, "warn", "50% of the mean pose's", "train.epochs"),
-    ("recon/weighted/local", 0.09, "bad", "90% of the mean pose's", "train.epochs"),
-    ("recon/body/local", 0.07, "warn", "body: its error is 70%", "train.part_weights for body"),
-    ("smooth/body/jump", 0.15, "warn", "body jumps 1.5 times", "model.rvq.levels"),
-    ("training/val/rec", [0.1, 0.4, 0.3, 0.5], "warn", "1.67 times its own least", "more clips"),
-    ("training/val/rec", [0.1, 1.0, 1.2, 1.2], "warn", "1.80 times the training loss", "data.augment.affine"),
-    ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "train.part_weights"),
-    ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 50%", "train.part_weights"),
-    ("steady/jitter of 1 px/face", [0.3, 0.1], "warn", "30% of the first-level codes", "data.smooth"),
-    ("rate/hold_error/with", 0.06, "warn", "adds 20.0% to the error", "export.rle_threshold"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "grade", "text", "advice"),
+    [
+        ("codes/body/1/used", 0.2, "bad", "body, level 2", "model.rvq.usage_reg"),
+        ("codes/body/1/perplexity", 40.0, "bad", "body, level 2", "model.rvq.usage_reg"),
+        ("codes/body/1/perplexity", 1.0, "bad", "dead: body, level 2", "model.rvq.revive_below"),
+        ("codes/face/0/count", 0, "warn", "anything of face", "data.min_score"),
+        ("recon/weighted/local", 0.05, "warn", "50% of the mean pose's", "train.epochs"),
+        ("recon/weighted/local", 0.09, "bad", "90% of the mean pose's", "train.epochs"),
+        ("recon/body/local", 0.07, "warn", "body: its error is 70%", "train.part_weights for body"),
+        ("smooth/body/jump", 0.15, "warn", "body jumps 1.5 times", "model.rvq.levels"),
+        ("training/val/rec", [0.1, 0.4, 0.3, 0.5], "warn", "1.67 times its own least", "more clips"),
+        ("training/val/rec", [0.1, 1.0, 1.2, 1.2], "warn", "1.80 times the training loss", "data.augment.affine"),
+        ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "train.part_weights"),
+        ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 50%", "train.part_weights"),
+        ("steady/jitter of 1 px/face", [0.3, 0.1], "warn", "30% of the first-level codes", "data.smooth"),
+        ("rate/hold_error/with", 0.06, "warn", "adds 20.0% to the error", "export.rle_threshold"),
+    ],
+)
 def test_each_check_can_fail(healthy, path, value, grade, text, advice):
     *way, last = path.split("/")
     place = healthy
@@ -62,28 +78,42 @@ def test_a_part_is_named_as_people_say_it_and_the_key_as_it_is_written(healthy):
     for section in ("recon", "smooth", "codes"):
         healthy[section]["full_body"] = healthy[section].pop("body")
     healthy["parts"] = ["face", "full_body"]
-    healthy["recon"]["full_body"]["local"], healthy["smooth"]["full_body"]["jump"], healthy["codes"]["full_body"][1]["used"] = 0.07, 0.15, 0.2
+    (
+        healthy["recon"]["full_body"]["local"],
+        healthy["smooth"]["full_body"]["jump"],
+        healthy["codes"]["full_body"][1]["used"],
+    ) = 0.07, 0.15, 0.2
     bad, *warned = [line for line in verdict(healthy)[1:] if line["grade"] != "good"]
-    assert "full body, level 2" in bad["text"] and len(warned) == 2 and all("full body" in line["text"] for line in warned)
+    assert (
+        "full body, level 2" in bad["text"] and len(warned) == 2 and all("full body" in line["text"] for line in warned)
+    )
     assert any("train.part_weights for full_body" in line["advice"] for line in warned)
 
 
 def test_what_was_not_measured_is_not_judged(healthy):
     healthy |= {"training": None, "meaning": None}
-    healthy["rate"]["hold_error"]["with"] = healthy["recon"]["weighted"]["local"] = healthy["recon"]["body"]["local"] = None
+    healthy["rate"]["hold_error"]["with"] = healthy["recon"]["weighted"]["local"] = healthy["recon"]["body"][
+        "local"
+    ] = None
     assert verdict(healthy)[0]["text"] == "Healthy: all 4 checks passed."
     healthy["run"]["clips"] = 0
     assert [line["grade"] for line in verdict(healthy)] == ["bad"]
 
 
 def test_a_codebook_is_judged_by_what_so_few_chunks_can_show(healthy):
-    assert can_show(512, 1e9) == pytest.approx(512) and can_show(512, 1) == pytest.approx(1) and 260 < can_show(512, 400) < 300
+    assert (
+        can_show(512, 1e9) == pytest.approx(512)
+        and can_show(512, 1) == pytest.approx(1)
+        and 260 < can_show(512, 400) < 300
+    )
     healthy["codes"]["body"][1] = {"used": 35 / 512, "perplexity": 32.0, "count": 40}
     assert verdict(healthy)[0]["grade"] == "good"
 
 
 def test_advice_names_keys_that_there_are():
-    keys = set(re.findall(r"\b((?:data|model|train|export)(?:\.[a-z_]+)+)", Path(module.__file__).read_text(encoding="utf-8")))
+    keys = set(
+        re.findall(r"\b((?:data|model|train|export)(?:\.[a-z_]+)+)", Path(module.__file__).read_text(encoding="utf-8"))
+    )
     assert len(keys) > 8
     for key in keys:
         place = Config()

@@ -1,4 +1,5 @@
 """The pictures hold what they should and the table is right to the digit; `write_odd` makes the data set by hand."""
+
 import io
 import subprocess
 import sys
@@ -27,10 +28,19 @@ def write_odd(root: Path) -> Path:
     """Three clips to train on, of 12 frames: `gap` lacks the left hand in frames 3 to 5, `one_hand` the right one throughout. `other` is val's."""
     gap, one_hand, whole, other = (moving_clip(FRAMES, seed) for seed in range(4))
     gap[3:6, LEFT, 2], one_hand[:, RIGHT] = 0, np.nan
-    notes = {"gap": note(gap, text="他去$北京$ 了\n\x07 👩‍👩‍👧 x$_y \\frac{1}", gloss="他 $x^2$ 去", fps=30), "one_hand": note(one_hand, fps=30),
-             "手语 $1": note(whole, text="a" * 500, fps=30), "broken": note(whole)}
+    notes = {
+        "gap": note(gap, text="他去$北京$ 了\n\x07 👩‍👩‍👧 x$_y \\frac{1}", gloss="他 $x^2$ 去", fps=30),
+        "one_hand": note(one_hand, fps=30),
+        "手语 $1": note(whole, text="a" * 500, fps=30),
+        "broken": note(whole),
+    }
     splits = {"train": ["gap", "one_hand", "手语 $1", "broken"], "val": ["other"]}
-    write_csl(root, {"gap": with_size(gap), "one_hand": one_hand, "手语 $1": whole, "other": other, "broken": whole[:, :50]}, splits, notes)
+    write_csl(
+        root,
+        {"gap": with_size(gap), "one_hand": one_hand, "手语 $1": whole, "other": other, "broken": whole[:, :50]},
+        splits,
+        notes,
+    )
     return root
 
 
@@ -56,7 +66,9 @@ def odd(tmp_path_factory):
 
 
 def test_writes_its_three_files_and_nothing_else(odd):
-    assert {path.name for path in odd.out.iterdir()} == FILES | {"mine.png"} and (odd.out / "mine.png").read_text() == "mine"
+    assert {path.name for path in odd.out.iterdir()} == FILES | {"mine.png"} and (
+        odd.out / "mine.png"
+    ).read_text() == "mine"
     assert not list(odd.root.glob("*.png"))
     last = odd.printed.splitlines()[-1]
     assert all(str(odd.out / name) in last for name in FILES)
@@ -87,8 +99,16 @@ def test_statistics_is_a_picture(odd):
 
 def test_table_agrees_with_the_hand(odd):
     # of 36 frames the left hand lacks 3, a gap of 3 frames for each of 21 joints; the right hand lacks 12, with no sighting to make a gap of them
-    assert row(odd.printed, "left_hand")[:3] == ["21", "8.3%", "8.3%"] and row(odd.printed, "left_hand")[4:7] == ["21", "3.0", "100.0%"]
-    assert row(odd.printed, "right_hand")[:3] == ["21", "33.3%", "33.3%"] and row(odd.printed, "right_hand")[4:7] == ["0", "-", "-"]
+    assert row(odd.printed, "left_hand")[:3] == ["21", "8.3%", "8.3%"] and row(odd.printed, "left_hand")[4:7] == [
+        "21",
+        "3.0",
+        "100.0%",
+    ]
+    assert row(odd.printed, "right_hand")[:3] == ["21", "33.3%", "33.3%"] and row(odd.printed, "right_hand")[4:7] == [
+        "0",
+        "-",
+        "-",
+    ]
     assert row(odd.printed, "full_body")[1:3] == [f"{(3 + 12) * 21 / (36 * 133):.1%}", "0.0%"]
     assert "0.40" in odd.printed.split("clip length")[1].splitlines()[0]
     assert "left out: 1 shape" in odd.printed
@@ -110,21 +130,36 @@ def test_another_layout_with_its_own_joints_and_no_bones(tmp_path):
         clips[f"c{seed}"] = {"poses": poses, "fps": np.float32(25)}
     root = write_npz(tmp_path / "npz", clips)
     parts = "{" + ", ".join(f"{name}: [{a}, {b}]" for name, (a, b) in OWN_PARTS.items()) + "}"
-    printed = run(tmp_path / "out", root, "data.layout=npz", "data.num_joints=75", f"data.body_parts={parts}", "data.unit_joints=[[6, 7]]",
-                  "data.centers={body: 1, left_hand: 34, right_hand: 55}", "data.augment.mirror=false")
-    assert row(printed, "left_hand")[:3] == ["21", "50.0%", "50.0%"] and row(printed, "body")[:3] == ["33", "0.0%", "0.0%"]
+    printed = run(
+        tmp_path / "out",
+        root,
+        "data.layout=npz",
+        "data.num_joints=75",
+        f"data.body_parts={parts}",
+        "data.unit_joints=[[6, 7]]",
+        "data.centers={body: 1, left_hand: 34, right_hand: 55}",
+        "data.augment.mirror=false",
+    )
+    assert row(printed, "left_hand")[:3] == ["21", "50.0%", "50.0%"] and row(printed, "body")[:3] == [
+        "33",
+        "0.0%",
+        "0.0%",
+    ]
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["--split", "trian"], "the split 'trian' has no clip: those that have are train (3), val (1)"),
-    (["--names", "gap,one_hnd"], "no clip 'one_hnd'; did you mean 'one_hand'?"),
-    (["--names", "other"], "no clip 'other'; it is in val"),
-    (["--names", "broken"], "no clip 'broken'; it was left out: shape"),
-    (["--clips", "0"], "--clips: 0 clips are asked for; from 1 to"),
-    (["--sample", "0"], "--sample: 0 clips are asked for"),
-    (["data.chunk_lem=3"], "did you mean data.chunk_len?"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--split", "trian"], "the split 'trian' has no clip: those that have are train (3), val (1)"),
+        (["--names", "gap,one_hnd"], "no clip 'one_hnd'; did you mean 'one_hand'?"),
+        (["--names", "other"], "no clip 'other'; it is in val"),
+        (["--names", "broken"], "no clip 'broken'; it was left out: shape"),
+        (["--clips", "0"], "--clips: 0 clips are asked for; from 1 to"),
+        (["--sample", "0"], "--sample: 0 clips are asked for"),
+        (["data.chunk_lem=3"], "did you mean data.chunk_len?"),
+    ],
+)
 def test_mistakes_are_one_line_and_leave_nothing(odd, tmp_path, arguments, says):
     with pytest.raises(ValueError) as error:
         run(tmp_path / "out", odd.root, *arguments)

@@ -1,4 +1,5 @@
 """The animation has every frame, in real time, and says what the tokens say; what cannot be written is refused; training and the script make one."""
+
 import os
 import subprocess
 import sys
@@ -68,7 +69,11 @@ def test_a_gif_has_every_frame_in_real_time_and_moves(clip, tmp_path):
     path = tmp_path / "clip.gif"
     animate(*clip, COCO_WHOLEBODY, path, 30.0, "clip", said())
     frames, durations = shown(path)
-    assert len(frames) == FRAMES and set(durations) == {30, 40} and sum(durations) == pytest.approx(1000 * FRAMES / 30, abs=10)
+    assert (
+        len(frames) == FRAMES
+        and set(durations) == {30, 40}
+        and sum(durations) == pytest.approx(1000 * FRAMES / 30, abs=10)
+    )
     assert all((a != b).any() for a, b in zip(frames, frames[1:]))
     assert list(tmp_path.iterdir()) == [path]
     height, width = frames[0].shape[:2]
@@ -77,7 +82,9 @@ def test_a_gif_has_every_frame_in_real_time_and_moves(clip, tmp_path):
 
 
 def test_a_fast_clip_leaves_frames_out_and_keeps_its_time(tmp_path):
-    frames = np.repeat(255 * np.eye(60, dtype=np.uint8)[:, None, :, None], 3, -1)  # frame t is one pixel high and white at t
+    frames = np.repeat(
+        255 * np.eye(60, dtype=np.uint8)[:, None, :, None], 3, -1
+    )  # frame t is one pixel high and white at t
     save(frames, tmp_path / "fast.gif", 60.0)
     kept, durations = shown(tmp_path / "fast.gif")
     assert len(kept) == 50 and set(durations) == {20}
@@ -94,8 +101,11 @@ def test_the_panel_says_what_each_part_says_and_marks_what_holds(clip):
         colours.append([text.get_color() for text in panel.texts[1:]])
         assert panel.mark.get_xdata()[0] == pytest.approx(t / 30)
     quiet = visualizer.QUIET
-    assert lines == [["<T0>", "<F:c7><F:c8>", "<B:d1><B:d2>"],
-                     ["<T1>", "<F:c7><F:c8> held", "<B:d3><B:d4>"], ["<T2>", "<F:c9><F:c1>", "<B> not sent"]]
+    assert lines == [
+        ["<T0>", "<F:c7><F:c8>", "<B:d1><B:d2>"],
+        ["<T1>", "<F:c7><F:c8> held", "<B:d3><B:d4>"],
+        ["<T2>", "<F:c9><F:c1>", "<B> not sent"],
+    ]
     assert colours == [["black", "black"], [quiet, "black"], ["black", quiet]]
 
 
@@ -105,7 +115,9 @@ def test_the_most_that_three_levels_say_fits_and_more_is_cut():
     for levels, cut in ((3, False), (8, True)):
         codes = torch.full((2, 1, levels), 1023)
         figure = new_figure(6, 3)
-        panel = TokenPanel(figure, TokenSequence("clip", 30.0, 10, 20, codes, ("RH",), (levels,), 1024, "a"), 1.0, 5.8, 1.0)
+        panel = TokenPanel(
+            figure, TokenSequence("clip", 30.0, 10, 20, codes, ("RH",), (levels,), 1024, "a"), 1.0, 5.8, 1.0
+        )
         for t in (0, 10):
             panel.set(t)
             text = panel.texts[1]
@@ -130,7 +142,7 @@ def test_what_the_original_does_not_show_is_not_compared(clip):
 
 def test_any_name_is_drawn_without_a_warning(clip, tmp_path, recwarn):
     animate(*(poses[:2] for poses in clip), COCO_WHOLEBODY, tmp_path / "a.gif", 30.0, ODD_NAME)
-    first, = {frame.shape for frame in shown(tmp_path / "a.gif")[0]}
+    (first,) = {frame.shape for frame in shown(tmp_path / "a.gif")[0]}
     reconstruction_sheet(ODD_NAME, *map(torch.from_numpy, clip), COCO_WHOLEBODY).canvas.draw()
     assert first[2] == 3 and [str(warning.message) for warning in recwarn] == []
 
@@ -138,8 +150,11 @@ def test_any_name_is_drawn_without_a_warning(clip, tmp_path, recwarn):
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(visualizer.shutil, "which", lambda name: None)
     (tmp_path / "folder.gif").mkdir()
-    for name, message in (("a.txt", r"a.txt: the name of a .gif or an .mp4"), ("a.mp4", "a.mp4: an MP4 needs ffmpeg, which is not on the PATH"),
-                          ("folder.gif", "folder.gif is a folder")):
+    for name, message in (
+        ("a.txt", r"a.txt: the name of a .gif or an .mp4"),
+        ("a.mp4", "a.mp4: an MP4 needs ffmpeg, which is not on the PATH"),
+        ("folder.gif", "folder.gif is a folder"),
+    ):
         with pytest.raises(ValueError, match=message) as error:
             main(["--checkpoint", "no such checkpoint", "--out", str(tmp_path / name)])
         assert "\n" not in str(error.value)
@@ -160,7 +175,11 @@ def stand_in(folder: Path, monkeypatch, script: str) -> None:
 
 
 def test_ffmpeg_gets_every_frame_at_even_sides(tmp_path, monkeypatch):
-    stand_in(tmp_path, monkeypatch, 'printf "%s\\n" "$@" > "$(dirname "$0")/said"; for last; do :; done; cat > "${last#file:}"')
+    stand_in(
+        tmp_path,
+        monkeypatch,
+        'printf "%s\\n" "$@" > "$(dirname "$0")/said"; for last; do :; done; cat > "${last#file:}"',
+    )
     frames = [np.full((5, 7, 3), t, np.uint8) for t in range(4)]
     save(iter(frames), tmp_path / "a.mp4", 29.97)
     assert (tmp_path / "a.mp4").read_bytes() == b"".join(bytes([t]) * 4 * 6 * 3 for t in range(4))
@@ -170,18 +189,25 @@ def test_ffmpeg_gets_every_frame_at_even_sides(tmp_path, monkeypatch):
 
 
 def test_when_ffmpeg_fails_the_line_has_its_reason_and_nothing_is_left(tmp_path, monkeypatch):
-    stand_in(tmp_path, monkeypatch, 'for last; do :; done; echo half > "${last#file:}"; echo "no such encoder" >&2; exit 1')
+    stand_in(
+        tmp_path, monkeypatch, 'for last; do :; done; echo half > "${last#file:}"; echo "no such encoder" >&2; exit 1'
+    )
     (tmp_path / "a.mp4").write_text("an older one")
     with pytest.raises(ValueError, match=r"ffmpeg failed on .*a.mp4: no such encoder; name a .gif"):
         save((np.zeros((400, 400, 3), np.uint8) for _ in range(20)), tmp_path / "a.mp4", 30.0)
-    assert (tmp_path / "a.mp4").read_text() == "an older one" and {path.name for path in tmp_path.iterdir()} == {"bin", "a.mp4"}
+    assert (tmp_path / "a.mp4").read_text() == "an older one" and {path.name for path in tmp_path.iterdir()} == {
+        "bin",
+        "a.mp4",
+    }
 
 
 def test_the_clip_is_compared_with_what_its_written_tokens_decode_to(place):
     index = place.cache.split("val")[2]
     found = compare(place.tokenizer, place.cache, index)
     prepared = place.cache.frames(index)
-    assert found.tokens.name == place.cache.clips[index].name and len(found.original) == len(found.again) == len(prepared)
+    assert found.tokens.name == place.cache.clips[index].name and len(found.original) == len(found.again) == len(
+        prepared
+    )
     again = place.tokenizer.decode(found.tokens)
     back = to_pixels(again[..., :2], torch.from_numpy(prepared[:, 0].copy()))
     assert np.allclose(found.again[..., :2], back, atol=1e-3)
@@ -203,8 +229,12 @@ def test_training_shows_the_first_frames_small_and_tensorboard_gets_the_same_byt
     journal = open_journal(folder)
     journal.animation(7, "reconstruction_animation", path.read_bytes())
     journal.close()
-    image, = EventAccumulator(str(folder.tensorboard)).Reload().Images("reconstruction_animation")
-    assert image.step == 7 and image.encoded_image_string == path.read_bytes() and (image.height, image.width) == frames[0].shape[:2]
+    (image,) = EventAccumulator(str(folder.tensorboard)).Reload().Images("reconstruction_animation")
+    assert (
+        image.step == 7
+        and image.encoded_image_string == path.read_bytes()
+        and (image.height, image.width) == frames[0].shape[:2]
+    )
 
 
 def test_training_draws_a_clip_at_health_time(place, tmp_path):
@@ -216,12 +246,15 @@ def test_training_draws_a_clip_at_health_time(place, tmp_path):
     run = Run(loop, folder, journal, Ranks())
     run._picture(validate(loop, health=True).picture)
     run.close()
-    assert {path.name for path in folder.samples.iterdir()} == {"reconstruction_0000012.png", "reconstruction_0000012.gif"}
+    assert {path.name for path in folder.samples.iterdir()} == {
+        "reconstruction_0000012.png",
+        "reconstruction_0000012.gif",
+    }
     frames, _ = shown(folder.samples / "reconstruction_0000012.gif")
     assert len(frames) == min(90, place.cache.clips[place.cache.split("val")[0]].length)
     board = EventAccumulator(str(folder.tensorboard)).Reload()
     assert set(board.Tags()["images"]) == {"reconstruction", "reconstruction_animation"}
-    image, = board.Images("reconstruction_animation")
+    (image,) = board.Images("reconstruction_animation")
     assert image.encoded_image_string == (folder.samples / "reconstruction_0000012.gif").read_bytes()
 
 
@@ -230,7 +263,10 @@ def test_the_program_shows_the_clip_that_is_named(place, tmp_path, capsys):
     command = ["--checkpoint", str(place.checkpoint), "--out", str(tmp_path / "new" / "a.gif"), "--frames", "7"]
     main([*command, "--sample", name, "export.codes_per_chunk=full"])
     told = capsys.readouterr().out
-    assert told.startswith(f"{tmp_path}/new/a.gif: {name}, 7 frames of ") and len(shown(tmp_path / "new" / "a.gif")[0]) == 7
+    assert (
+        told.startswith(f"{tmp_path}/new/a.gif: {name}, 7 frames of ")
+        and len(shown(tmp_path / "new" / "a.gif")[0]) == 7
+    )
     with pytest.raises(ValueError, match=f"--sample: the split 'val' has no clip '{name[:-1]}'; did you mean"):
         main([*command, "--sample", name[:-1]])
 
@@ -241,11 +277,19 @@ def test_the_script_takes_the_newest_best_checkpoint(place, tmp_path):
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess:
-        return subprocess.run(["bash", "decode_sample.sh", *arguments], cwd=tmp_path, env={**environment, **more}, capture_output=True, text=True,
-                              timeout=60)
+        return subprocess.run(
+            ["bash", "decode_sample.sh", *arguments],
+            cwd=tmp_path,
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     done = run()
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: there is no checkpoints/*/*/best.pt: train first")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(
+        "error: there is no checkpoints/*/*/best.pt: train first"
+    )
     for folder in ("b/2024-05-01_00-00-00", "a/2025-01-01_00-00-00"):
         (tmp_path / "checkpoints" / folder).mkdir(parents=True)
         (tmp_path / "checkpoints" / folder / "best.pt").symlink_to(place.checkpoint)

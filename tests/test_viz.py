@@ -1,4 +1,5 @@
 """Every plot shows something and cuts nothing off, from a report with gaps too; what was not measured is named; tokens are found by name."""
+
 import json
 import math
 import subprocess
@@ -57,16 +58,25 @@ def test_every_plot_shows_something_and_its_words_fit(report):
 
 def test_numbers_stand_where_they_should(report):
     figures = dict(drawn(report, None))
-    wanted = [f"{level['used']:.0%}\n{level['perplexity']:.0f}" for levels in report["codes"].values() for level in levels]
+    wanted = [
+        f"{level['used']:.0%}\n{level['perplexity']:.0f}" for levels in report["codes"].values() for level in levels
+    ]
     assert [text.get_text() for text in figures["usage_heatmap"].axes[0].texts] == wanted
     by_frame = lines(figures["error_by_frame"])
-    assert by_frame["left hand"][:, 1] == pytest.approx(report["by_frame"]["left_hand"]) and by_frame["full body"][0, 0] == 1
+    assert (
+        by_frame["left hand"][:, 1] == pytest.approx(report["by_frame"]["left_hand"])
+        and by_frame["full body"][0, 0] == 1
+    )
     curve = lines(figures["rate_against_error"])["codes where they are worth most"]
-    assert curve.tolist() == [[row["codes_per_chunk"], row["budget"]] for row in report["curve"] if row["budget"] is not None]
+    assert curve.tolist() == [
+        [row["codes_per_chunk"], row["budget"]] for row in report["curve"] if row["budget"] is not None
+    ]
     loss = lines(figures["loss_curves"])
     assert loss["val: rec"][:, 1] == pytest.approx(report["training"]["val"]["rec"])
     train = report["training"]["train"]
-    assert loss["codes from here on"][0, 0] == next(step for step, commit in zip(train["step"], train["commit"]) if commit)
+    assert loss["codes from here on"][0, 0] == next(
+        step for step, commit in zip(train["step"], train["commit"]) if commit
+    )
 
 
 def test_gaps_in_a_report_are_drawn_as_gaps(report):
@@ -84,12 +94,20 @@ def test_gaps_in_a_report_are_drawn_as_gaps(report):
 
 
 def test_what_was_not_measured_is_left_out_and_named(report, capsys):
-    report |= {"training": None, "curve": [], "per_joint": [0.1] * 20, "notes": ["training: there is no metrics.jsonl beside the checkpoint"]}
+    report |= {
+        "training": None,
+        "curve": [],
+        "per_joint": [0.1] * 20,
+        "notes": ["training: there is no metrics.jsonl beside the checkpoint"],
+    }
     del report["by_frame"]
     assert [name for name, _ in drawn(report, None)] == ["usage_heatmap", "usage_histograms"]
     assert capsys.readouterr().out.splitlines() == [
-        "skipped error_by_frame: by_frame: not measured", "skipped error_per_joint: per_joint: 20 joints, and the figure has COCO-WholeBody's 133",
-        "skipped rate_against_error: curve: not measured", "skipped loss_curves: training: there is no metrics.jsonl beside the checkpoint"]
+        "skipped error_by_frame: by_frame: not measured",
+        "skipped error_per_joint: per_joint: 20 joints, and the figure has COCO-WholeBody's 133",
+        "skipped rate_against_error: curve: not measured",
+        "skipped loss_curves: training: there is no metrics.jsonl beside the checkpoint",
+    ]
     assert missing(PLOTS["error_per_joint"], {"per_joint": [None] * 133}) == "per_joint: not measured"
 
 
@@ -103,7 +121,7 @@ def test_held_chunks_say_again_what_was_said():
 
 def test_a_held_chunk_is_thin_and_what_was_not_sent_is_empty():
     axes, tokens = token_timeline(sequence()).axes[0], sequence()
-    collection, = (item for item in axes.collections if isinstance(item, PatchCollection))
+    (collection,) = (item for item in axes.collections if isinstance(item, PatchCollection))
     boxes = [path.get_extents() for path in collection.get_paths()]
     assert len(boxes) == int((tokens.codes >= 0).sum())
     heights = {}
@@ -112,7 +130,9 @@ def test_a_held_chunk_is_thin_and_what_was_not_sent_is_empty():
         heights[n, p, q] = box.height
     assert heights[3, 0, 0] < 0.35 * heights[2, 0, 0] and heights[4, 1, 0] == pytest.approx(heights[0, 1, 0])
     written = [text.get_text() for text in axes.texts]
-    assert written == [str(code) for n, row in enumerate(tokens.codes.tolist()) if n != 3 for part in row for code in part if code >= 0]
+    assert written == [
+        str(code) for n, row in enumerate(tokens.codes.tolist()) if n != 3 for part in row for code in part if code >= 0
+    ]
 
 
 def test_a_long_clip_has_no_numbers_and_still_fits():
@@ -122,7 +142,12 @@ def test_a_long_clip_has_no_numbers_and_still_fits():
 
 
 def test_writing_reads_on_every_colour():
-    assert [ink(colour) for colour in ((1, 1, 1), (0, 0, 0), (1, 1, 0, 1), (0, 0, 1, 1))] == ["black", "white", "black", "white"]
+    assert [ink(colour) for colour in ((1, 1, 1), (0, 0, 0), (1, 1, 0, 1), (0, 0, 1, 1))] == [
+        "black",
+        "white",
+        "black",
+        "white",
+    ]
 
 
 def test_tokens_are_found_by_name_or_the_error_names_the_nearest(tmp_path):
@@ -130,8 +155,11 @@ def test_tokens_are_found_by_name_or_the_error_names_the_nearest(tmp_path):
     file.write_text("".join(write_line(sequence(name)) for name in ("S000_P0", "S001_P0", "other")), encoding="utf-8")
     empty.touch()
     assert find_tokens(file, None).name == "S000_P0" and find_tokens(file, "other").name == "other"
-    for path, name, message in ((file, "othr", r"no clip 'othr'; did you mean 'other'\?"), (file, "zzz", "no clip 'zzz'; its first is 'S000_P0'"),
-                                (empty, None, r"empty.jsonl, line 1: there is none")):
+    for path, name, message in (
+        (file, "othr", r"no clip 'othr'; did you mean 'other'\?"),
+        (file, "zzz", "no clip 'zzz'; its first is 'S000_P0'"),
+        (empty, None, r"empty.jsonl, line 1: there is none"),
+    ):
         with pytest.raises(ValueError, match=message):
             find_tokens(path, name)
 
@@ -148,7 +176,9 @@ def test_the_program_writes_every_plot_with_any_name(report, tmp_path, capsys, r
     tokens.write_text(write_line(sequence("手语 $x_1$ ကြ")), encoding="utf-8")
     main(["--report", str(run), "--out", str(out), "--tokens", str(tokens)])
     files = [out / f"{name}.png" for name in (*PLOTS, "token_timeline")]
-    assert capsys.readouterr().out.splitlines() == [str(file) for file in files] and sorted(out.iterdir()) == sorted(files)
+    assert capsys.readouterr().out.splitlines() == [str(file) for file in files] and sorted(out.iterdir()) == sorted(
+        files
+    )
     for file in files:
         top = np.asarray(Image.open(file).convert("L"))[:54]
         assert (top < 128).any() and (top[:, -3:] == 255).all(), f"{file}: the heading ends before the edge"
@@ -158,9 +188,14 @@ def test_the_program_writes_every_plot_with_any_name(report, tmp_path, capsys, r
 def test_a_line_says_what_is_wrong(report, tmp_path):
     run = write_report(tmp_path / "run", report)
     (tmp_path / "file").touch()
-    for options, message in ((("--report", str(run), "--out", str(tmp_path / "file")), "is a file: the name of a folder"),
-                             (("--report", str(run), "--out", str(tmp_path / "out"), "--clip", "a"), "--clip needs --tokens FILE"),
-                             (("--report", str(tmp_path / "none"), "--out", str(tmp_path / "out")), "none has no report.json: make it first")):
+    for options, message in (
+        (("--report", str(run), "--out", str(tmp_path / "file")), "is a file: the name of a folder"),
+        (("--report", str(run), "--out", str(tmp_path / "out"), "--clip", "a"), "--clip needs --tokens FILE"),
+        (
+            ("--report", str(tmp_path / "none"), "--out", str(tmp_path / "out")),
+            "none has no report.json: make it first",
+        ),
+    ):
         with pytest.raises(ValueError, match=message):
             main(list(options))
     assert not (tmp_path / "out").exists()
@@ -168,7 +203,14 @@ def test_a_line_says_what_is_wrong(report, tmp_path):
 
 @pytest.mark.parametrize("module", ["viz", "visualizer"])
 def test_help_answers_without_loading_torch_or_matplotlib(module):
-    done = subprocess.run([sys.executable, "-X", "importtime", "-m", f"signstream.inference.{module}", "--help"], capture_output=True, text=True,
-                          timeout=60, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"signstream.inference.{module}", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[1],
+    )
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
-    assert done.returncode == 0 and "usage: python -m signstream" in done.stdout and not loaded & {"torch", "matplotlib"}
+    assert (
+        done.returncode == 0 and "usage: python -m signstream" in done.stdout and not loaded & {"torch", "matplotlib"}
+    )

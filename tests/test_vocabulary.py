@@ -55,25 +55,35 @@ def test_a_chunk_that_is_written_live_depends_on_none_that_follows():
     for codes, tags, levels in cases(60):
         words = Vocabulary(tags, levels, 8)
         whole = words.encode(codes, longest=1)
-        assert all(whole[:len(part) - 1] == part[:-1] for n in range(len(codes)) for part in [words.encode(codes[:n], longest=1)])
+        assert all(
+            whole[: len(part) - 1] == part[:-1]
+            for n in range(len(codes))
+            for part in [words.encode(codes[:n], longest=1)]
+        )
 
 
-@pytest.mark.parametrize(("texts", "position"), [
-    ((), "position 0: <SIGN>"),
-    (("<SIGN>",), "position 0"),
-    (("<NONE>", "<NONE>", "</SIGN>"), "position 0: <SIGN>"),
-    (("<SIGN>", "<NONE>", "<NONE>"), "position 2: </SIGN>"),
-    (("<SIGN>", "<NC:1>", "<NONE>", "</SIGN>"), "position 1: <NC:1> stands where chunk 0 of F is expected"),
-    (("<SIGN>", "<NONE>", "</SIGN>"), "position 2: </SIGN> stands where chunk 0 of LH is expected"),
-    (("<SIGN>", "<F0:c1>", "<F0:c1>", "<LH0:a1>", "</SIGN>"), "position 2: .* of LH is expected"),
-    (("<SIGN>", "<F1:c1>", "<LH0:a1>", "</SIGN>"), "position 1: .* of F is expected"),
-    (("<SIGN>", "<LH0:a1>", "<F0:c1>", "</SIGN>"), "position 1"),
-    (("<SIGN>", "<NONE>", "<LH0:a1>", "<LH0:a1>", "</SIGN>"), "position 3: .* chunk 1 of F"),
-    (("<SIGN>", "<F0:c1>", "<LH0:a1>", "<NC:2>", "<LH0:a2>", "</SIGN>"), "position 5: </SIGN> stands where chunk 2 of LH is expected"),
-    (("<SIGN>", "<F0:c1>", "<SEP>", "</SIGN>"), "position 2: <SEP> stands"),
-    (("<SIGN>", "</SIGN>", "</SIGN>"), "position 1: </SIGN> stands"),
-    (("<SIGN>", "<SIGN>", "</SIGN>"), "position 1: <SIGN> stands"),
-])
+@pytest.mark.parametrize(
+    ("texts", "position"),
+    [
+        ((), "position 0: <SIGN>"),
+        (("<SIGN>",), "position 0"),
+        (("<NONE>", "<NONE>", "</SIGN>"), "position 0: <SIGN>"),
+        (("<SIGN>", "<NONE>", "<NONE>"), "position 2: </SIGN>"),
+        (("<SIGN>", "<NC:1>", "<NONE>", "</SIGN>"), "position 1: <NC:1> stands where chunk 0 of F is expected"),
+        (("<SIGN>", "<NONE>", "</SIGN>"), "position 2: </SIGN> stands where chunk 0 of LH is expected"),
+        (("<SIGN>", "<F0:c1>", "<F0:c1>", "<LH0:a1>", "</SIGN>"), "position 2: .* of LH is expected"),
+        (("<SIGN>", "<F1:c1>", "<LH0:a1>", "</SIGN>"), "position 1: .* of F is expected"),
+        (("<SIGN>", "<LH0:a1>", "<F0:c1>", "</SIGN>"), "position 1"),
+        (("<SIGN>", "<NONE>", "<LH0:a1>", "<LH0:a1>", "</SIGN>"), "position 3: .* chunk 1 of F"),
+        (
+            ("<SIGN>", "<F0:c1>", "<LH0:a1>", "<NC:2>", "<LH0:a2>", "</SIGN>"),
+            "position 5: </SIGN> stands where chunk 2 of LH is expected",
+        ),
+        (("<SIGN>", "<F0:c1>", "<SEP>", "</SIGN>"), "position 2: <SEP> stands"),
+        (("<SIGN>", "</SIGN>", "</SIGN>"), "position 1: </SIGN> stands"),
+        (("<SIGN>", "<SIGN>", "</SIGN>"), "position 1: <SIGN> stands"),
+    ],
+)
 def test_malformed_ids_are_named_by_their_position(texts, position):
     with pytest.raises(ValueError, match=position):
         WORDS.decode(ids(*texts))
@@ -98,10 +108,15 @@ def test_changed_ids_are_refused_or_are_other_codes():
     assert all(outcomes)
 
 
-@pytest.mark.parametrize(("arguments", "fault"), [
-    ((("F", "f"), (1, 1), 8), "capital letters"), ((("F",), (1, 1), 8), "levels are"),
-    ((("F",), (0,), 8), "levels are"), ((("F",), (1,), 0), "codebook_size"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ((("F", "f"), (1, 1), 8), "capital letters"),
+        ((("F",), (1, 1), 8), "levels are"),
+        ((("F",), (0,), 8), "levels are"),
+        ((("F",), (1,), 0), "codebook_size"),
+    ],
+)
 def test_no_vocabulary(arguments, fault):
     with pytest.raises(ValueError, match=fault):
         Vocabulary(*arguments)

@@ -1,4 +1,5 @@
 """Weights & Biases as a second journal, offline and with the real package: the same names and steps as the other files."""
+
 import io
 import json
 import struct
@@ -60,7 +61,11 @@ def history(folder: Path) -> list[dict]:
             line = {}
             for item in record.history.item:
                 name, *inner = item.nested_key or [item.key]
-                line[name] = {**line.get(name, {}), inner[0]: json.loads(item.value_json)} if inner else json.loads(item.value_json)
+                line[name] = (
+                    {**line.get(name, {}), inner[0]: json.loads(item.value_json)}
+                    if inner
+                    else json.loads(item.value_json)
+                )
             lines.append({name: value for name, value in line.items() if not name.startswith("_")})
     return lines
 
@@ -89,12 +94,17 @@ def test_numbers_pictures_and_texts_come_with_the_names_and_steps_of_the_other_f
     assert_same(generator_states(), before)  # nothing that training draws from is touched
     merged = {name: value for line in history(tmp_path) for name, value in line.items()}
     assert all(line["step"] == 3 for line in history(tmp_path))
-    assert (merged["train/loss"], merged["train/rec/face"], merged["val/loss"], merged["speed/ms"]) == (0.5, 2.0, 0.25, 7.0)
+    assert (merged["train/loss"], merged["train/rec/face"], merged["val/loss"], merged["speed/ms"]) == (
+        0.5,
+        2.0,
+        0.25,
+        7.0,
+    )
     assert merged["use/face/0"]["_type"] == "histogram" and sum(merged["use/face/0"]["values"]) == 2
     assert merged["reconstruction"]["_type"] == "image-file"
     assert (merged["reconstruction"]["width"], merged["reconstruction"]["height"]) == (6, 4)
     assert (merged["moving"]["_type"], merged["tokens"]["_type"]) == ("video-file", "html-file")
-    page, = tmp_path.glob("wandb/offline-run-*/files/media/html/tokens*.html")
+    (page,) = tmp_path.glob("wandb/offline-run-*/files/media/html/tokens*.html")
     assert "&lt;T0&gt;&lt;F:c12&gt;" in page.read_text(encoding="utf-8")
     assert "nothing" not in merged
     run = runs(tmp_path)[0]
@@ -108,19 +118,30 @@ def test_a_run_that_is_trained_and_resumed_is_one_run_with_the_numbers_of_metric
     root = signer_root(tmp_path, 24)
     options = tiny_options(root, "model.arch=mlp", "train.log_every=1", "train.epochs=2", "train.health_every=1")
     assert main(["--wandb-project", "signs 2", *options]) == 0
-    folder, = (root.parent / "runs" / "default").iterdir()
+    (folder,) = (root.parent / "runs" / "default").iterdir()
     first = len(runs(folder))
     assert main(["--checkpoint", str(folder), "train.epochs=3"]) == 0  # the checkpoint remembers the project
     found = runs(folder)
     assert len(found) > first and {run.run_id for run in found} == {(folder / "wandb_id").read_text()}
     assert {run.project for run in found} == {"signs 2"}
-    written = {(line["split"], line["step"]): line for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())}
-    logged = {(name.split("/")[0], line["step"]): line for line in history(folder) for name in line if name.split("/")[0] in ("train", "val")}
+    written = {
+        (line["split"], line["step"]): line
+        for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    }
+    logged = {
+        (name.split("/")[0], line["step"]): line
+        for line in history(folder)
+        for name in line
+        if name.split("/")[0] in ("train", "val")
+    }
     assert logged.keys() == written.keys()
     for (split, step), line in written.items():
         theirs = logged[split, step]
-        assert theirs == pytest.approx({f"{split}/{k}": v for k, v in line.items() if k not in ("step", "epoch", "split")}
-                                       | {"step": step, "epoch": line["epoch"]}, nan_ok=True)
+        assert theirs == pytest.approx(
+            {f"{split}/{k}": v for k, v in line.items() if k not in ("step", "epoch", "split")}
+            | {"step": step, "epoch": line["epoch"]},
+            nan_ok=True,
+        )
     names = {name for line in history(folder) for name in line}
     assert {"reconstruction", "reconstruction_animation", "tokens", "speed/ms"} <= names
     assert any(name.startswith("use/") for name in names)
@@ -153,7 +174,10 @@ def test_without_it_nothing_is_imported_and_other_ranks_write_nothing(tmp_path, 
 
 def test_a_package_that_is_not_there_is_one_line_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match=r"^train\.log_wandb needs the package wandb \(.*\): pip install wandb, or set train\.log_wandb=false$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^train\.log_wandb needs the package wandb \(.*\): pip install wandb, or set train\.log_wandb=false$",
+    ):
         main(["--wandb-project", "p", f"save_path={tmp_path}", f"data.root={tmp_path / 'nowhere'}", "train.device=cpu"])
     assert not list(tmp_path.iterdir())
 
@@ -167,5 +191,7 @@ def test_a_run_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb, "init", refuse)
     with pytest.raises(ValueError) as error:
         WandbJournal(RunFolder(tmp_path), WANDB)
-    assert str(error.value) == ("train.log_wandb: Weights & Biases cannot begin a run: api_key not configured (no-tty). "
-                                "`wandb login` logs in, WANDB_MODE=offline needs no login")
+    assert str(error.value) == (
+        "train.log_wandb: Weights & Biases cannot begin a run: api_key not configured (no-tty). "
+        "`wandb login` logs in, WANDB_MODE=offline needs no login"
+    )

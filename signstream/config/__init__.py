@@ -7,6 +7,7 @@ comes last. What a key means is said in configs/default.yaml, which a test holds
 Names that the specifications print are read as ours (aliases.py), and a misspelt key is an error that says the nearest right one.
 A user's own classes are known by names (registry.py); modules that the file or the command line lists under `imports` are run to learn them.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,7 +33,11 @@ Pairs = tuple[tuple[int, int], ...]
 
 def option(default: Any = None, low: float = -math.inf, high: float = math.inf) -> Any:
     limits = {"low": low, "high": high}
-    return field(default_factory=lambda: dict(default), metadata=limits) if isinstance(default, dict) else field(default=default, metadata=limits)
+    return (
+        field(default_factory=lambda: dict(default), metadata=limits)
+        if isinstance(default, dict)
+        else field(default=default, metadata=limits)
+    )
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Data:
     window: int = option(1, low=1)
     chunk_stride: int | None = option(None, low=1)
     num_joints: int = option(133, low=1)
-    body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17), "full_body": (1, 133)})
+    body_parts: Ranges = option(
+        {"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17), "full_body": (1, 133)}
+    )
     centers: dict[str, int] | None = None
     unit_joints: Pairs | None = None
     mirror_pairs: Pairs | None = None
@@ -125,7 +132,9 @@ class Train:
     clip_norm: float = option(1.0, low=0)
     amp: Literal["bf16", "fp16", "fp32"] = "bf16"
     huber_delta: float = option(0.1, low=1e-6)
-    part_weights: dict[str, float] = option({"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0})
+    part_weights: dict[str, float] = option(
+        {"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0}
+    )
     perceptual_weight: float = option(0.0, low=0)
     losses: dict[str, float] = option({})
     save_every: int = option(5, low=1)
@@ -166,7 +175,9 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), b
         name, found, value = text.partition("=")
         if not found or not name:
             raise ValueError(f"{text!r} is no override: write key.path=value, for example data.chunk_len=8")
-        branch: Any = _parse_yaml(re.sub(r"(?<=\w):(?=[\w\[])", ": ", value) if value.startswith("{") else value, f"the override {text!r}")
+        branch: Any = _parse_yaml(
+            re.sub(r"(?<=\w):(?=[\w\[])", ": ", value) if value.startswith("{") else value, f"the override {text!r}"
+        )
         for part in reversed(name.split(".")):
             branch = {part: branch}
         given = _merge(given, aliases.rename(branch, f"the override {text!r}"))
@@ -211,8 +222,14 @@ def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -
 def parse_with_overrides(parser: argparse.ArgumentParser, argv: list[str] | None, what: str) -> argparse.Namespace:
     """The arguments of an entry point that takes overrides, before, between and after its options. An option that stands for an override
     has dest="implied" and a `type` that writes it out; these come first."""
-    parser.add_argument("--import", dest="implied", action="append", type="imports=[{}]".format, metavar="MODULE",
-                        help="a module of your own, whose registered classes the config may name (docs/extending.md)")
+    parser.add_argument(
+        "--import",
+        dest="implied",
+        action="append",
+        type="imports=[{}]".format,
+        metavar="MODULE",
+        help="a module of your own, whose registered classes the config may name (docs/extending.md)",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=what)
     args = parser.parse_intermixed_args(argv)
     args.overrides = [*(args.implied or ()), *args.overrides]
@@ -243,7 +260,9 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the config {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+        raise ValueError(
+            f"cannot read the config {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        ) from None
     tree = _parse_yaml(text, str(path)) or {}
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds {type(tree).__name__}: a config is a table of keys")
@@ -269,7 +288,9 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _build(section: type, tree: Any, path: str) -> Any:
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} is {tree!r}: a section with keys is expected ({', '.join(f.name for f in dataclasses.fields(section))})")
+        raise ValueError(
+            f"{path} is {tree!r}: a section with keys is expected ({', '.join(f.name for f in dataclasses.fields(section))})"
+        )
     hints, values = typing.get_type_hints(section), {}
     known = {f.name: f for f in dataclasses.fields(section)}
     for key, value in tree.items():
@@ -371,12 +392,19 @@ def _unknown_key(name: str) -> str:
 def _check_across(config: Config) -> None:
     data = config.data
     if data.chunk_stride is not None and data.chunk_stride > data.chunk_len * data.window:
-        raise ValueError(f"data.chunk_stride is {data.chunk_stride}, longer than data.chunk_len {data.chunk_len}"
-                         + (f" x data.window {data.window}" if data.window > 1 else "") + ": frames would be left out")
+        raise ValueError(
+            f"data.chunk_stride is {data.chunk_stride}, longer than data.chunk_len {data.chunk_len}"
+            + (f" x data.window {data.window}" if data.window > 1 else "")
+            + ": frames would be left out"
+        )
     if data.smooth == 1:
         raise ValueError("data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default")
     for module in config.imports:
         if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(f"imports holds {module!r}: the name of a module is expected, my_signs for a file my_signs.py")
+            raise ValueError(
+                f"imports holds {module!r}: the name of a module is expected, my_signs for a file my_signs.py"
+            )
     if not config.experiment_name or "/" in config.experiment_name or config.experiment_name in (".", ".."):
-        raise ValueError(f"experiment_name is {config.experiment_name!r}: it names a folder, so letters, digits, - and _ are expected")
+        raise ValueError(
+            f"experiment_name is {config.experiment_name!r}: it names a folder, so letters, digits, - and _ are expected"
+        )

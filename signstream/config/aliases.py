@@ -4,6 +4,7 @@
 
 configs/default.yaml lists them for people; a test holds that list equal to the tables here. Imports nothing of ours.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -11,12 +12,21 @@ from typing import Any
 SECTIONS = {"training": "train"}
 VALUES = {"train.amp": {"bf32": "bf16"}}
 KEYS = {
-    "num_keypoints": "data.num_joints", "sequence_length": "data.window", "num_workers": "data.workers",
-    "hidden_dim": "model.encoder_latent_dim", "num_layers": "model.encoder_layer",
-    "num_quantizers": "model.rvq.levels", "codebook_size": "model.rvq.codebook_size",
-    "quantization_weight": "model.rvq.commitment_beta", "temporal_weight": "model.rvq.temporal_loss_alpha",
-    "perceptual_weight": "train.perceptual_weight", "batch_size": "train.clips_per_step", "num_epochs": "train.epochs", "learning_rate": "train.lr",
-    "use_amp": "train.amp", "use_wandb": "train.log_wandb",
+    "num_keypoints": "data.num_joints",
+    "sequence_length": "data.window",
+    "num_workers": "data.workers",
+    "hidden_dim": "model.encoder_latent_dim",
+    "num_layers": "model.encoder_layer",
+    "num_quantizers": "model.rvq.levels",
+    "codebook_size": "model.rvq.codebook_size",
+    "quantization_weight": "model.rvq.commitment_beta",
+    "temporal_weight": "model.rvq.temporal_loss_alpha",
+    "perceptual_weight": "train.perceptual_weight",
+    "batch_size": "train.clips_per_step",
+    "num_epochs": "train.epochs",
+    "learning_rate": "train.lr",
+    "use_amp": "train.amp",
+    "use_wandb": "train.log_wandb",
 }
 FIXED = {
     "keypoint_dim": (3, "a joint is x, y and its score"),
@@ -43,7 +53,12 @@ def rename(tree: dict[str, Any], where: str) -> dict[str, Any]:
             raise ValueError(f"{where}: {key} is {tree[key]!r}: {only!r} is expected, since {why}")
     for key, path in KEYS.items():
         if key in tree:
-            _place(out, path, _converted(key, tree[key], where), f"{where} has {key!r} and {path!r}, which are the same option: keep one")
+            _place(
+                out,
+                path,
+                _converted(key, tree[key], where),
+                f"{where} has {key!r} and {path!r}, which are the same option: keep one",
+            )
     return out
 
 
@@ -73,7 +88,9 @@ def _converted(key: str, value: Any, where: str) -> Any:
             return COMMITMENT * number
         if key == "sequence_length" and number >= 1 and number % 1 == 0:
             return Frames(number)
-        raise ValueError(f"{where}: {key} is {value!r}: {'a whole number of frames' if key == 'sequence_length' else 'a number from 0'} is expected")
+        raise ValueError(
+            f"{where}: {key} is {value!r}: {'a whole number of frames' if key == 'sequence_length' else 'a number from 0'} is expected"
+        )
     return value
 
 
@@ -89,5 +106,7 @@ def whole_window(tree: dict[str, Any], chunk_len: int) -> dict[str, Any]:
         return {**tree, "data": {**data, "window": 1}}  # chunk_len has an error of its own
     if frames % int(told):
         advice = f"data.chunk_len={dividing[0]} would do" if dividing else "give another one of the two"
-        raise ValueError(f"sequence_length is {frames}, no multiple of data.chunk_len {told}: a window is whole chunks; {advice}")
+        raise ValueError(
+            f"sequence_length is {frames}, no multiple of data.chunk_len {told}: a window is whole chunks; {advice}"
+        )
     return {**tree, "data": {**data, "chunk_len": int(told), "window": frames // int(told)}}

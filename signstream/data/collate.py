@@ -2,6 +2,7 @@
 
 Chunks of several clips lie packed one after another: there is no padding, so nothing can depend on it.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ class _Movable:
     """Moves and pins every tensor it holds."""
 
     def _each(self, do):
-        return replace(self, **{f.name: do(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)})
+        return replace(
+            self, **{f.name: do(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        )
 
     def to(self, device: torch.device | str):
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -75,7 +78,9 @@ class ChunkBatch(_Movable):
     def split(self, values: Tensor) -> dict[int, Tensor]:
         """Values a frame [N, L, ...] of these chunks, put together clip by clip: {clip: [T, ...]}. Chunks must not overlap."""
         inside = torch.arange(values.shape[1], device=values.device) < self.frames[:, None]
-        return {int(clip): values[self.clip == clip][inside[self.clip == clip]] for clip in self.clip.unique_consecutive()}
+        return {
+            int(clip): values[self.clip == clip][inside[self.clip == clip]] for clip in self.clip.unique_consecutive()
+        }
 
 
 def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, num_joints: int = 133) -> ClipBatch:
@@ -90,7 +95,9 @@ def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, num_j
 
 def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = False) -> ChunkBatch:
     """ClipBatch -> ChunkBatch on the batch's device; with `train` under the augmentation that the config switches on."""
-    rng, generator = (np.random.default_rng(batch.seed), torch.Generator().manual_seed(batch.seed)) if train else (None, None)
+    rng, generator = (
+        (np.random.default_rng(batch.seed), torch.Generator().manual_seed(batch.seed)) if train else (None, None)
+    )
     plan = transforms.plan_chunks(batch.lengths, data, rng)
     cut = transforms.cut(batch.frames, plan)  # [N, L, 1 + J, 3]
     place, joints = cut[:, :, 0], cut[:, :, 1:]
@@ -101,7 +108,11 @@ def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = 
         maps = np.eye(2) + rng.normal(0, data.augment.affine, (len(batch.lengths), 2, 2))
         joints = transforms.deform(joints, torch.from_numpy(maps[plan.clip].astype(np.float32)).to(joints.device))
     weight = joints[..., 2]
-    seen = transforms.hide_joints(weight, data.augment.dropout_prob, generator) if generator is not None and data.augment.dropout_prob else weight
+    seen = (
+        transforms.hide_joints(weight, data.augment.dropout_prob, generator)
+        if generator is not None and data.augment.dropout_prob
+        else weight
+    )
     index = np.array(batch.index, np.int64)[plan.clip] if len(plan.clip) else plan.clip
     frames, clip, t = (torch.from_numpy(a).to(joints.device) for a in (plan.inside.sum(1), index, plan.t))
     return ChunkBatch(joints[..., :2], weight, seen, place, frames, clip, t, skeleton, data.normalize.center_parts)

@@ -8,6 +8,7 @@ The layouts, and what each of them holds, are in docs/data.md. Poses stay [T, 13
 become COCO-WholeBody's 133. Text, gloss, signer and segments travel in annotations.json, whatever the layout.
 A clip that cannot be read is named with its reason and left out; then the exit status is 1. --out appears when all of it is written.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -61,12 +62,21 @@ def read_notes(source: PoseData) -> dict[str, Any]:
     from signstream.data.dot_pose import DotPose
 
     path = source.root / TABLE
-    return read_table(path, "an object {name: {text, gloss, signer}}") if isinstance(source, DotPose) and path.is_file() else {}
+    return (
+        read_table(path, "an object {name: {text, gloss, signer}}")
+        if isinstance(source, DotPose) and path.is_file()
+        else {}
+    )
 
 
 def note_of(clip: Clip) -> dict[str, Any]:
     """A clip's annotation, as CSL-Daily's layout has it, with the picture's size, which npz files have no place for."""
-    note: dict[str, Any] = {"text": clip.text, "gloss": clip.gloss, "num_frames": len(clip.poses), "signer": clip.signer}
+    note: dict[str, Any] = {
+        "text": clip.text,
+        "gloss": clip.gloss,
+        "num_frames": len(clip.poses),
+        "signer": clip.signer,
+    }
     if clip.fps is not None:
         note["fps"] = int(clip.fps) if clip.fps.is_integer() else clip.fps
     if clip.size is not None:
@@ -118,7 +128,11 @@ def write_dot_pose(root: Path, split: str, clip: Clip) -> None:
     write_pose(root / split / f"{clip.name}.pose", clip)
 
 
-WRITERS: dict[str, Callable[[Path, str, Any], None]] = {"csl_daily": write_csl_daily, "npz": write_npz, "pose": write_dot_pose}
+WRITERS: dict[str, Callable[[Path, str, Any], None]] = {
+    "csl_daily": write_csl_daily,
+    "npz": write_npz,
+    "pose": write_dot_pose,
+}
 
 
 def make_folders(root: Path, layout: str, splits: dict[str, list[Any]]) -> None:
@@ -188,13 +202,20 @@ def convert(source: PoseData, layout: str, out: Path, asked: list[str] | None) -
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m signstream.data.convert", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.data.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--from", dest="origin", required=True, choices=LAYOUTS, help="the layout of --root")
     parser.add_argument("--to", dest="target", required=True, choices=LAYOUTS, help="the layout of --out")
     parser.add_argument("--root", required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make; must not exist or be empty")
-    parser.add_argument("--split-file", metavar="FILE", help="the splits' names, where they are not <root>/split_files.json or folders")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to make; must not exist or be empty"
+    )
+    parser.add_argument(
+        "--split-file", metavar="FILE", help="the splits' names, where they are not <root>/split_files.json or folders"
+    )
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these (default: all that there are)")
     args, config = parse_with_config(parser, argv)
     source = open_source(args.origin, replace(config.data, root=args.root, split_file=args.split_file))

@@ -5,6 +5,7 @@ whose text is the reason ("missing file", "shape [12, 3]", ...); the cache count
 `csl_daily`, `npz`, or one of your own, under the name that it was registered by (docs/data.md has an example of twenty lines).
 No file is read in a way that could run code, and no clip is ever made up.
 """
+
 from __future__ import annotations
 
 import json
@@ -38,14 +39,19 @@ class Clip:
     text: str = ""
     gloss: str = ""
     signer: str = ""
-    segments: tuple[tuple[int, int, str], ...] = ()  # (first frame, one past the last, gloss) where the annotation has them
+    segments: tuple[
+        tuple[int, int, str], ...
+    ] = ()  # (first frame, one past the last, gloss) where the annotation has them
 
 
 class PoseData:
     """What a user extends: `splits` and `load`; `files` lets the cache see that a clip changed, `frames` lets it say its size first."""
 
     def __init__(self, data: Data) -> None:
-        self.data, self.root = data, Path(os.path.realpath(data.root))  # however it is spelled, the same files have the same paths
+        self.data, self.root = (
+            data,
+            Path(os.path.realpath(data.root)),
+        )  # however it is spelled, the same files have the same paths
 
     def splits(self) -> dict[str, list[str]]:
         """The clips' names, split by split. A name need only be unique in its split."""
@@ -74,20 +80,28 @@ class CSLDaily(PoseData):
         super().__init__(data)
         self.split_path = Path(data.split_file) if data.split_file else self.root / "split_files.json"
         if not self.root.is_dir():
-            raise ValueError(f"data.root {self.root} is no folder: it should hold frames_512x512/, annotations.json and split_files.json; "
-                             "`python -m signstream.data.synthetic --out DIR` makes such a data set")
+            raise ValueError(
+                f"data.root {self.root} is no folder: it should hold frames_512x512/, annotations.json and split_files.json; "
+                "`python -m signstream.data.synthetic --out DIR` makes such a data set"
+            )
         readme = self.root / README_NAME
         if readme.is_file():
             check_readme(parse_readme(readme.read_text(encoding="utf-8", errors="replace")), data, readme)
-        self.annotations = read_table(self.root / "annotations.json", "an object {name: {text, gloss, num_frames, signer}}")
+        self.annotations = read_table(
+            self.root / "annotations.json", "an object {name: {text, gloss, num_frames, signer}}"
+        )
         self.names = read_table(self.split_path, 'an object {"train": [names], "val": [names], "test": [names]}')
         for split, names in self.names.items():
             if names == TWICE:
-                raise ValueError(f"{self.split_path}: the split {split!r} stands there twice, with other names: keep one")
+                raise ValueError(
+                    f"{self.split_path}: the split {split!r} stands there twice, with other names: keep one"
+                )
             if _name_fault(split):
                 raise ValueError(f"{self.split_path}: the split {split!r} has an {_name_fault(split)}")
             if not isinstance(names, list):
-                raise ValueError(f"{self.split_path}: {split!r} is a {type(names).__name__}: a list of clips' names is expected")
+                raise ValueError(
+                    f"{self.split_path}: {split!r} is a {type(names).__name__}: a list of clips' names is expected"
+                )
 
     def splits(self) -> dict[str, list[str]]:
         return self.names
@@ -118,8 +132,16 @@ class CSLDaily(PoseData):
         size = None
         if poses.shape[1] == joints + 1:
             size, poses = _picture_size(poses[:, 0]), poses[:, 1:]
-        return Clip(name, poses, fps=note.get("fps"), size=size, text=str(note.get("text") or ""), gloss=str(note.get("gloss") or ""),
-                    signer="" if note.get("signer") is None else str(note["signer"]), segments=_segments(note.get("segments"), len(poses)))
+        return Clip(
+            name,
+            poses,
+            fps=note.get("fps"),
+            size=size,
+            text=str(note.get("text") or ""),
+            gloss=str(note.get("gloss") or ""),
+            signer="" if note.get("signer") is None else str(note["signer"]),
+            segments=_segments(note.get("segments"), len(poses)),
+        )
 
 
 class NpzPoses(PoseData):
@@ -130,15 +152,22 @@ class NpzPoses(PoseData):
         super().__init__(data)
         self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
         if not any((self.folder / split).is_dir() for split in ("train", "val", "test")):
-            raise ValueError(f"data.root {self.root} has none of processed/train, processed/val, processed/test: "
-                             "that is where the npz layout keeps <name>.npz")
+            raise ValueError(
+                f"data.root {self.root} has none of processed/train, processed/val, processed/test: "
+                "that is where the npz layout keeps <name>.npz"
+            )
         table = self.root / "annotations.json"
         self.annotations = read_table(table, "an object {name: {text, gloss, signer}}") if table.is_file() else {}
 
     def splits(self) -> dict[str, list[str]]:
         folders, usual = [folder for folder in self.folder.iterdir() if folder.is_dir()], ["train", "val", "test"]
-        found = {folder.name: sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".npz")) for folder in folders}
-        return {split: found[split] for split in sorted(found, key=lambda s: (usual.index(s) if s in usual else len(usual), s))}
+        found = {
+            folder.name: sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".npz")) for folder in folders
+        }
+        return {
+            split: found[split]
+            for split in sorted(found, key=lambda s: (usual.index(s) if s in usual else len(usual), s))
+        }
 
     def path(self, split: str, name: str) -> Path:
         return self.folder / split / f"{name}.npz"
@@ -176,9 +205,18 @@ def annotate(clip: Clip, note: Any) -> Clip:
         return clip
     words = {key: str(note[key]) for key in ("text", "gloss", "signer") if note.get(key) is not None}
     size = note.get("size")
-    good = isinstance(size, list) and len(size) == 2 and all(isinstance(side, (int, float)) and 0 < side < FARTHEST for side in size)
-    return replace(clip, **words, fps=_frame_rate(note.get("fps")) or clip.fps, size=(float(size[0]), float(size[1])) if good else clip.size,
-                   segments=_segments(note.get("segments"), len(clip.poses)))
+    good = (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(isinstance(side, (int, float)) and 0 < side < FARTHEST for side in size)
+    )
+    return replace(
+        clip,
+        **words,
+        fps=_frame_rate(note.get("fps")) or clip.fps,
+        size=(float(size[0]), float(size[1])) if good else clip.size,
+        segments=_segments(note.get("segments"), len(clip.poses)),
+    )
 
 
 def load_checked(source: PoseData, split: str, name: str) -> Clip:
@@ -212,7 +250,9 @@ def open_data(data: Data) -> PoseData:
 def skeleton_of(data: Data) -> Skeleton:
     body = skeleton.build(data.num_joints, data.body_parts, data.centers, data.unit_joints, data.mirror_pairs)
     if data.augment.mirror and body.flip is None:
-        raise ValueError("data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or set it to false")
+        raise ValueError(
+            "data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or set it to false"
+        )
     return body
 
 

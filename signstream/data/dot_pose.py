@@ -5,6 +5,7 @@
 A point's confidence is its score; a masked point, and one that the file lacks, scores 0. The third dimension is left out. Only
 signstream.data.convert reads these: training reads what it makes of them. The library reads and writes the bytes and is imported where it is used.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -20,7 +21,12 @@ from signstream.io.pose_files import LARGEST, open_regular
 from signstream.skeleton import COCO_WHOLEBODY, NUM_JOINTS
 
 ENDING = ".pose"
-COLOURS = {"BODY": (135, 148, 161), "FACE": (0, 158, 115), "LEFT_HAND": (0, 114, 178), "RIGHT_HAND": (213, 94, 0)}  # for the library's own pictures
+COLOURS = {
+    "BODY": (135, 148, 161),
+    "FACE": (0, 158, 115),
+    "LEFT_HAND": (0, 114, 178),
+    "RIGHT_HAND": (213, 94, 0),
+}  # for the library's own pictures
 
 
 class Library(NamedTuple):
@@ -45,7 +51,9 @@ def open_library() -> Library:
 
 def check_skeleton(data: Data) -> None:
     if data.num_joints != NUM_JOINTS:
-        raise ValueError(f"data.num_joints is {data.num_joints}: .pose files are converted from and to COCO-WholeBody's {NUM_JOINTS} joints only")
+        raise ValueError(
+            f"data.num_joints is {data.num_joints}: .pose files are converted from and to COCO-WholeBody's {NUM_JOINTS} joints only"
+        )
 
 
 class DotPose(PoseData):
@@ -75,7 +83,9 @@ class DotPose(PoseData):
         for component in components:
             if component.format[:2] != "XY" or component.format[-1] != "C":
                 raise ValueError(f"format {component.format[:20]!r} of {component.name[:40]!r}: XY..C is expected")
-        names = [component.name.removesuffix("_133") for component in components]  # AlphaPose's name for the same points
+        names = [
+            component.name.removesuffix("_133") for component in components
+        ]  # AlphaPose's name for the same points
         table, column = table_of(tuple(names)), _columns(names, [component.points for component in components])
         if pose.body.data.shape[1] != 1:
             raise ValueError(f"{pose.body.data.shape[1]} people: one signer is expected")
@@ -94,11 +104,20 @@ class DotPose(PoseData):
 
 def _found(folder: Path) -> dict[str, list[str]]:
     splits = [split for split in ("train", "val", "test") if (folder / split).is_dir()]
-    splits += sorted(other.name for other in folder.glob("*") if other.is_dir() and other.name not in splits and any(other.glob(f"*{ENDING}")))
+    splits += sorted(
+        other.name
+        for other in folder.glob("*")
+        if other.is_dir() and other.name not in splits and any(other.glob(f"*{ENDING}"))
+    )
     if not splits:
-        raise ValueError(f"--root {folder} has none of train/, val/, test/ with <name>{ENDING} in them; "
-                         'for files in one folder, --split-file FILE with {"train": [names], ...}')
-    return {split: sorted(path.name[: -len(ENDING)] for path in (folder / split).iterdir() if path.name.endswith(ENDING)) for split in splits}
+        raise ValueError(
+            f"--root {folder} has none of train/, val/, test/ with <name>{ENDING} in them; "
+            'for files in one folder, --split-file FILE with {"train": [names], ...}'
+        )
+    return {
+        split: sorted(path.name[: -len(ENDING)] for path in (folder / split).iterdir() if path.name.endswith(ENDING))
+        for split in splits
+    }
 
 
 def _listed(path: Path) -> dict[str, list[str]]:
@@ -107,7 +126,9 @@ def _listed(path: Path) -> dict[str, list[str]]:
         raise ValueError(f"--split-file {path}: the split {fault[0]!r} has an {fault[1]}")
     for split, listed in names.items():
         if not isinstance(listed, list):
-            raise ValueError(f"--split-file {path}: {split!r} is a {type(listed).__name__}: a list of clips' names is expected")
+            raise ValueError(
+                f"--split-file {path}: {split!r} is a {type(listed).__name__}: a list of clips' names is expected"
+            )
     return names
 
 
@@ -119,7 +140,9 @@ def _read(path: Path, library: Library) -> Any:
     try:
         return library.pose.read(content)
     except Exception as error:  # the library raises whatever a broken file makes it raise
-        raise ValueError(f"not a whole {ENDING} file ({type(error).__name__}: {' '.join(str(error).split())[:80]})") from None
+        raise ValueError(
+            f"not a whole {ENDING} file ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
+        ) from None
 
 
 def _columns(names: list[str], points: list[list[str]]) -> dict[Point, int]:

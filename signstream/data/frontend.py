@@ -6,6 +6,7 @@ Everything is causal but for a lookahead of `max_gap + smooth` frames (and one s
 `FrontEnd.push` takes a live stream and `prepare` takes a whole clip through the very same code: every step is elementwise in time,
 and pushing a clip in pieces of any size gives the same bits. What a missing joint was filled with never shows: it is zeroed first.
 """
+
 from __future__ import annotations
 
 from bisect import bisect_left, insort
@@ -42,7 +43,12 @@ def clean(raw: Tensor, min_score: float) -> Tensor:
 def sample_at(frames: Tensor, low: Tensor, share: Tensor) -> Tensor:
     """Frames [n, J, 3] at positions `low + share`, low an index and share in [0, 1); where one neighbour misses a joint the nearer decides."""
     rows, high, share = frames.flatten(1), (low + 1).clamp(max=len(frames) - 1), share.to(frames.dtype)
-    out = rows.index_select(0, low).mul_(1 - share[:, None]).add_(rows.index_select(0, high).mul_(share[:, None])).view(-1, *frames.shape[1:])
+    out = (
+        rows.index_select(0, low)
+        .mul_(1 - share[:, None])
+        .add_(rows.index_select(0, high).mul_(share[:, None]))
+        .view(-1, *frames.shape[1:])
+    )
     seen = frames[..., 2] > 0
     frame, joint = (seen[low] != seen[high]).nonzero(as_tuple=True)
     nearer = torch.where(share > 0.5, high, low)
@@ -79,7 +85,10 @@ def low_pass(frames: Tensor, half: int) -> Tensor:
     inner = len(frames) - 2 * half
     if half == 0 or inner <= 0:
         return frames
-    total, complete = torch.zeros_like(frames[half : half + inner, :, :2]), torch.ones_like(frames[half : half + inner, :, 2:], dtype=torch.bool)
+    total, complete = (
+        torch.zeros_like(frames[half : half + inner, :, :2]),
+        torch.ones_like(frames[half : half + inner, :, 2:], dtype=torch.bool),
+    )
     for k, tap in enumerate(fir_taps(half)):
         total += frames[k : k + inner, :, :2] * tap
         complete &= frames[k : k + inner, :, 2:] > 0
@@ -128,7 +137,9 @@ class UnitLength:
         count = sum((w == w).to(xy.dtype) for w in widths)
         sources = [torch.where(count > 0, total / count, nan)]
         sources += [length(a, b) / over for (a, b), over in self.skeleton.spare_units]
-        size = torch.where(seen[..., None], xy, -torch.inf).amax(1) - torch.where(seen[..., None], xy, torch.inf).amin(1)
+        size = torch.where(seen[..., None], xy, -torch.inf).amax(1) - torch.where(seen[..., None], xy, torch.inf).amin(
+            1
+        )
         sources.append(torch.where(size.amax(-1) > 1e-6, size.amax(-1) / 20, nan))
         return torch.stack(sources, 1).tolist()
 
@@ -148,7 +159,11 @@ class FrontEnd:
         if abs(self.step - 1) < SAME_RATE:
             self.step = 1.0
         empty = torch.zeros(0, skeleton.num_joints, 3)
-        self.source, self.source_start, self.resampled = empty, 0, 0  # source frames still needed, the first one's number, frames resampled
+        self.source, self.source_start, self.resampled = (
+            empty,
+            0,
+            0,
+        )  # source frames still needed, the first one's number, frames resampled
         self.buffer, self.done = empty, 0  # resampled frames still needed as context, how many of them are out
         self.unit, self.units = UnitLength(skeleton, data.unit_window), deque[float]()
         self.last_origin: Tensor | None = None
@@ -171,7 +186,11 @@ class FrontEnd:
         position = self._position(torch.arange(self.resampled, max(until, self.resampled)))
         position = position.clamp(max=have - 1) if final else position[position <= have - 1]
         low = position.floor()
-        out = sample_at(self.source, (low - self.source_start).long(), position - low) if len(position) else self.source[:0]
+        out = (
+            sample_at(self.source, (low - self.source_start).long(), position - low)
+            if len(position)
+            else self.source[:0]
+        )
         self.resampled += len(position)
         needed = int(self._position(torch.tensor(self.resampled))) - self.source_start
         drop = max(min(needed, len(self.source) - 1), 0)

@@ -6,6 +6,7 @@
 
 Whatever is drawn at random is drawn on the CPU, from a generator that the batch's seed sets, so every device sees the same chunks.
 """
+
 from __future__ import annotations
 
 import math
@@ -42,9 +43,17 @@ def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | N
     stride = data.chunk_stride or size if rng is not None else size
     position, inside, clip, t, start = [np.zeros((0, size))], [np.zeros((0, size), bool)], [], [], 0
     for index, length in enumerate(lengths):
-        track = _warped_track(length, data.augment, rng) if rng is not None and length else np.arange(length, dtype=np.float64)
+        track = (
+            _warped_track(length, data.augment, rng)
+            if rng is not None and length
+            else np.arange(length, dtype=np.float64)
+        )
         frames = len(track)
-        phase = int(rng.integers(0, max(min(size, frames - size + 1), 1))) if rng is not None and data.augment.random_phase else 0
+        phase = (
+            int(rng.integers(0, max(min(size, frames - size + 1), 1)))
+            if rng is not None and data.augment.random_phase
+            else 0
+        )
         count = max(-(-(frames - phase - size) // stride), 0) + 1 if frames else 0
         row = phase + np.arange(count)[:, None] * stride + np.arange(size)
         inside.append(row < frames)
@@ -63,7 +72,13 @@ def _warped_track(length: int, augment: Augment, rng: np.random.Generator) -> np
     most, turns, phase = math.log1p(augment.time_warp_range), rng.uniform(0.5, 2.0), rng.uniform(0, 2 * math.pi)
     mean = rng.uniform(-most, most)
     wave = (most - abs(mean)) * rng.uniform(-1, 1)
-    steps = np.exp(mean + wave * np.sin(phase + 2 * math.pi * turns * np.arange(math.ceil(length * (1 + augment.time_warp_range)) + 1) / length))
+    steps = np.exp(
+        mean
+        + wave
+        * np.sin(
+            phase + 2 * math.pi * turns * np.arange(math.ceil(length * (1 + augment.time_warp_range)) + 1) / length
+        )
+    )
     track = np.concatenate(([0.0], np.cumsum(steps)))
     return track[track <= length - 1]
 
@@ -76,7 +91,11 @@ def cut(frames: Tensor, plan: Plan) -> Tensor:
     if not len(index):
         return frames.new_zeros(*index.shape, *frames.shape[1:])
     moved = bool((plan.position != low).any())
-    out = sample_at(frames, index.flatten(), share.flatten()).view(*index.shape, *frames.shape[1:]) if moved else frames[index]
+    out = (
+        sample_at(frames, index.flatten(), share.flatten()).view(*index.shape, *frames.shape[1:])
+        if moved
+        else frames[index]
+    )
     return out if plan.inside.all() else out * torch.from_numpy(plan.inside).to(out)[..., None, None]
 
 

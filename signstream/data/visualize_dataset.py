@@ -7,6 +7,7 @@ contact_sheet.png: clips as the files hold them. animation.gif: the same beside 
 missing joints, gaps, speeds; the numbers are printed too. Poses are [T, J, 3], in pixels but where a name says units. The heavy modules are
 imported where they are used, so that --help answers at once.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -87,7 +88,9 @@ def find_names(cache: PoseCache, split: str, names: Sequence[str], option: str =
     here = {cache.clips[i].name: i for i in cache.split(split)}
     for name in (name for name in names if name not in here):
         elsewhere = [f"it is in {clip.split}" for clip in cache.clips if clip.name == name]
-        left_out = [f"it was left out: {line.reason}" for line in cache.skipped if (line.split, line.name) == (split, name)]
+        left_out = [
+            f"it was left out: {line.reason}" for line in cache.skipped if (line.split, line.name) == (split, name)
+        ]
         near = [f"did you mean {other!r}?" for other in difflib.get_close_matches(name, here, n=1)]
         hint = (left_out + elsewhere + near + [f"its first is {next(iter(here))!r}"])[0]
         raise ValueError(f"{option}: the split {split!r} has no clip {name!r}; {hint}")
@@ -139,7 +142,9 @@ def measure(source: PoseData, cache: PoseCache, split: str, sample: Sequence[int
     import numpy as np
 
     data, parts = source.data, cache.skeleton.parts
-    collected: list[dict[str, list]] = [{key: [] for key in ("seen", "present", "gaps", "all", "good", "speeds")} for _ in parts]
+    collected: list[dict[str, list]] = [
+        {key: [] for key in ("seen", "present", "gaps", "all", "good", "speeds")} for _ in parts
+    ]
     for index in sample:
         about, frames = cache.clips[index], cache.frames(index)
         poses, scores = read_clip(source, about)
@@ -163,8 +168,15 @@ def _part_numbers(part: Part, collected: dict[str, list]) -> PartNumbers:
     seen, present = np.concatenate(collected["seen"]), np.concatenate(collected["present"])
     histogram, fine = np.sum(collected["all"], 0), np.cumsum(np.sum(collected["good"], 0))
     median = float(np.searchsorted(fine, fine[-1] / 2)) / (len(fine) - 1) if fine[-1] else float("nan")
-    return PartNumbers(part, float(1 - seen.mean()), float(1 - present.mean()), np.concatenate(collected["gaps"]), histogram / histogram.sum(),
-                       median, np.concatenate(collected["speeds"]))
+    return PartNumbers(
+        part,
+        float(1 - seen.mean()),
+        float(1 - present.mean()),
+        np.concatenate(collected["gaps"]),
+        histogram / histogram.sum(),
+        median,
+        np.concatenate(collected["speeds"]),
+    )
 
 
 def table(numbers: Numbers) -> str:
@@ -175,17 +187,37 @@ def table(numbers: Numbers) -> str:
         return "".join(f"{v:8.2f}" for v in np.quantile(values, (0.05, 0.5, 0.95))) if len(values) else f"{'-':>8}" * 3
 
     longest, minutes = numbers.data.max_gap, numbers.seconds.sum() / 60
-    columns = ("joints", "missing", "absent", "score", "gaps", "median", f"<= {longest}", "speed, 5 %", "median", "95 %")
-    lines = [f"clip length, s    5 %, median, 95 %{quantiles(numbers.seconds)}   of {len(numbers.seconds)} clips, {minutes:.1f} minutes",
-             f"unit length, px   5 %, median, 95 %{quantiles(numbers.units)}   this and what follows: of {len(numbers.units)} clips", "",
-             f"{'part':<11}" + "".join(f"{name:>{13 if name[:5] == 'speed' else 8}}" for name in columns)]
+    columns = (
+        "joints",
+        "missing",
+        "absent",
+        "score",
+        "gaps",
+        "median",
+        f"<= {longest}",
+        "speed, 5 %",
+        "median",
+        "95 %",
+    )
+    lines = [
+        f"clip length, s    5 %, median, 95 %{quantiles(numbers.seconds)}   of {len(numbers.seconds)} clips, {minutes:.1f} minutes",
+        f"unit length, px   5 %, median, 95 %{quantiles(numbers.units)}   this and what follows: of {len(numbers.units)} clips",
+        "",
+        f"{'part':<11}" + "".join(f"{name:>{13 if name[:5] == 'speed' else 8}}" for name in columns),
+    ]
     for row in numbers.parts:
         gaps = f"{np.median(row.gaps):8.1f}{(row.gaps <= longest).mean():8.1%}" if len(row.gaps) else f"{'-':>8}" * 2
         counts = f"{len(row.part):8}{row.missing:8.1%}{row.absent:8.1%}{row.median_score:8.2f}{len(row.gaps):8}"
         lines.append(f"{row.part.name:<11}{counts}{gaps}     {quantiles(row.speeds)}")
-    return "\n".join([*lines, "", "missing: of all joints and frames; absent: frames without any joint of the part; score: median where seen;",
-                      "gaps: a joint missing between two sightings, in frames at data.fps, those up to data.max_gap are closed;",
-                      "speed: mean of the joints, in unit lengths a second from the frame's origin, after the front end."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "missing: of all joints and frames; absent: frames without any joint of the part; score: median where seen;",
+            "gaps: a joint missing between two sightings, in frames at data.fps, those up to data.max_gap are closed;",
+            "speed: mean of the joints, in unit lengths a second from the frame's origin, after the front end.",
+        ]
+    )
 
 
 def common_aspect(clips: Sequence[Shown]) -> float:
@@ -197,13 +229,26 @@ def common_aspect(clips: Sequence[Shown]) -> float:
 
 
 def about_line(about: CachedClip) -> str:
-    length = f"{about.num_frames} frame{'s' * (about.num_frames > 1)}, " + (f"{about.fps:.4g} fps" if about.fps_known else "fps not known")
+    length = f"{about.num_frames} frame{'s' * (about.num_frames > 1)}, " + (
+        f"{about.fps:.4g} fps" if about.fps_known else "fps not known"
+    )
     return " · ".join([length] + [about.gloss] * bool(about.gloss) + [f"“{about.text}”"] * bool(about.text))
 
 
 def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, title: str) -> Figure:
     """A row a clip, COLUMNS frames of it; one crop for a row, all panels of one size."""
-    from signstream.pictures.figure import GREY, axes_at, draw_pose, frame_limits, heading, last_seen, new_figure, part_legend, seen_bars, show_limits
+    from signstream.pictures.figure import (
+        GREY,
+        axes_at,
+        draw_pose,
+        frame_limits,
+        heading,
+        last_seen,
+        new_figure,
+        part_legend,
+        seen_bars,
+        show_limits,
+    )
 
     edge, gap, head, above, below = 0.08, 0.04, 0.34, 0.24, 0.15
     width = (WIDTH - 2 * edge - (COLUMNS - 1) * gap) / COLUMNS
@@ -229,7 +274,15 @@ def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering
 
 def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, data: Data, path: Path) -> int:
     """Writes the GIF: each clip as its file holds it, beside what the front end makes of it, in real time. Returns how many frames it has."""
-    from signstream.pictures.figure import figure_pixels, heading, last_seen, new_figure, part_legend, real_time, save_animation
+    from signstream.pictures.figure import (
+        figure_pixels,
+        heading,
+        last_seen,
+        new_figure,
+        part_legend,
+        real_time,
+        save_animation,
+    )
 
     fps = min(max(clip.about.fps for clip in clips), 50.0)  # browsers show no GIF faster
     count = min(max(2, round(fps * max(len(clip.raw) / clip.about.fps for clip in clips))), MOST_FRAMES)
@@ -243,7 +296,10 @@ def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, da
         left = edge + i * 2 * (width + gap)
         heading(figure, letters, left, 0.48, clip.about.name, about_line(clip.about), 62)
         before, after = compared(figure, clip, skeleton, data, (left, left + width + gap), top, width, height)
-        moving += [(before, clip.raw, last_seen(clip.raw), clip.about.fps), (after, clip.ready, last_seen(clip.ready), data.fps)]
+        moving += [
+            (before, clip.raw, last_seen(clip.raw), clip.about.fps),
+            (after, clip.ready, last_seen(clip.ready), data.fps),
+        ]
     pictures = []
     for k in range(count):
         for artist, poses, last, rate in moving:
@@ -254,15 +310,27 @@ def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, da
     return count
 
 
-def compared(figure: Figure, clip: Shown, skeleton: Skeleton, data: Data, lefts: tuple[float, float], top: float, width: float,
-             height: float) -> list[PoseArtist]:
+def compared(
+    figure: Figure,
+    clip: Shown,
+    skeleton: Skeleton,
+    data: Data,
+    lefts: tuple[float, float],
+    top: float,
+    width: float,
+    height: float,
+) -> list[PoseArtist]:
     """Two panels of one crop, for the file's poses and for the front end's."""
     import numpy as np
 
     from signstream.pictures.figure import PoseArtist, axes_at, frame_limits, show_limits
 
     limits, artists = frame_limits(np.concatenate((clip.raw, clip.ready)), width / height, size=clip.about.size), []
-    label = f"front end: {data.fps:.4g} fps" + (", gaps closed" if data.max_gap else "") + (", low-pass" if data.smooth else "")
+    label = (
+        f"front end: {data.fps:.4g} fps"
+        + (", gaps closed" if data.max_gap else "")
+        + (", low-pass" if data.smooth else "")
+    )
     for left, says in zip(lefts, ("as in the file", label)):
         axes = axes_at(figure, left, top, width, height)
         show_limits(axes, limits, clip.about.size)
@@ -328,7 +396,9 @@ def gap_curves(axes: Axes, parts: Sequence[PartNumbers], longest: int) -> None:
 
 def score_histograms(axes: Axes, parts: Sequence[PartNumbers], lowest: float) -> None:
     for row in parts:
-        axes.stairs(row.scores, [i / len(row.scores) for i in range(len(row.scores) + 1)], color=row.colour, linewidth=1.3)
+        axes.stairs(
+            row.scores, [i / len(row.scores) for i in range(len(row.scores) + 1)], color=row.colour, linewidth=1.3
+        )
     axes.axvline(lowest, color="0.45", linestyle=":", linewidth=1)
     axes.set(yscale="log", ylim=(1e-5, 1.5))
     describe(axes, "Scores", "score (missing up to data.min_score, dotted)", "share of joints and frames")
@@ -369,22 +439,42 @@ def visualize(config: Config, out: Path, split: str, names: Sequence[str], clips
     save_figure(statistics(numbers, cache.skeleton, letters, title), out / STATISTICS)
     print(f"{cache.summary()}\n\n{split}\n{table(numbers)}\n")
     if letters.unknown:
-        print(f"{len(letters.unknown)} characters are drawn as boxes: no installed font has them (Debian's fonts-noto-cjk has Chinese)")
-    print(f"wrote {out / SHEET} ({len(shown)} clips), {out / ANIMATION} ({frames} frames), {out / STATISTICS} ({len(numbers.units)} clips)")
+        print(
+            f"{len(letters.unknown)} characters are drawn as boxes: no installed font has them (Debian's fonts-noto-cjk has Chinese)"
+        )
+    print(
+        f"wrote {out / SHEET} ({len(shown)} clips), {out / ANIMATION} ({frames} frames), {out / STATISTICS} ({len(numbers.units)} clips)"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.data.visualize_dataset", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the three pictures go; made if need be")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.data.visualize_dataset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="where the three pictures go; made if need be"
+    )
     parser.add_argument("--split", default="train", help="default: %(default)s")
-    parser.add_argument("--clips", type=int, default=6, help="rows of the contact sheet, drawn evenly over the split (default: %(default)s)")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=6,
+        help="rows of the contact sheet, drawn evenly over the split (default: %(default)s)",
+    )
     parser.add_argument("--names", default="", metavar="A,B", help="clips to show instead")
-    parser.add_argument("--sample", type=int, default=200, help="clips that the statistics are taken from (default: %(default)s)")
+    parser.add_argument(
+        "--sample", type=int, default=200, help="clips that the statistics are taken from (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws other clips (default: %(default)s)")
     args, config = parse_with_config(parser, argv)
     names = [name for name in args.names.split(",") if name]
-    for option, count, most in (("clips", args.clips, MOST_ROWS), ("names", len(names) or 1, MOST_ROWS), ("sample", args.sample, 10**9)):
+    for option, count, most in (
+        ("clips", args.clips, MOST_ROWS),
+        ("names", len(names) or 1, MOST_ROWS),
+        ("sample", args.sample, 10**9),
+    ):
         if not 1 <= count <= most:
             raise ValueError(f"--{option}: {count} clips are asked for; from 1 to {most} is expected")
     visualize(config, args.out, args.split, names, args.clips, args.sample, args.seed)

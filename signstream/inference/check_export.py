@@ -11,6 +11,7 @@ if the file does not hold.
 
 A TorchScript or .pt2 file is a program, which may do anything: it is opened only with --trust. An ONNX file is none.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -65,15 +66,21 @@ def read(file: Path | bytes, trust: bool = False, threads: int = 1) -> Exported:
         return _read_onnx(where, data, threads)
     said = _checked(where, _extra_files(where, data))
     if not trust:
-        raise ValueError(f"{where} is a program ({said['form']}) that would be run: pass --trust if you know who made it")
+        raise ValueError(
+            f"{where} is a program ({said['form']}) that would be run: pass --trust if you know who made it"
+        )
     import torch
 
     file = io.BytesIO(data)
     try:
         with quiet():
-            return Exported(said, torch.jit.load(file) if said["form"] == "torchscript" else torch.export.load(file).module())
+            return Exported(
+                said, torch.jit.load(file) if said["form"] == "torchscript" else torch.export.load(file).module()
+            )
     except Exception as error:  # somebody's bytes may fail in any way
-        raise ValueError(f"{where} cannot be opened as {said['form']}: {type(error).__name__}, {(str(error) or '?').splitlines()[0]}") from None
+        raise ValueError(
+            f"{where} cannot be opened as {said['form']}: {type(error).__name__}, {(str(error) or '?').splitlines()[0]}"
+        ) from None
 
 
 def _content(path: Path) -> bytes:
@@ -86,7 +93,11 @@ def _extra_files(where: str, data: bytes) -> dict[str, str]:
     """What travels in a TorchScript or .pt2 file, without opening it as one."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            found = {match[1]: name for name in archive.namelist() if (match := re.search(r"(?:^|/)extra(?:_files)?/(\w+)$", name))}
+            found = {
+                match[1]: name
+                for name in archive.namelist()
+                if (match := re.search(r"(?:^|/)extra(?:_files)?/(\w+)$", name))
+            }
             return {key: archive.read(found[key]).decode() for key in KEYS if key in found}
     except (zipfile.BadZipFile, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{where} is cut short or damaged: {error}") from None
@@ -122,8 +133,14 @@ def random_codes(tokenizer: Tokenizer, windows: int, seed: int = 0) -> Tensor:
     """[N, P, Q]: any codes, a part in ten not sent at all, any first levels of the others."""
     import torch
 
-    draw, levels, count = torch.Generator().manual_seed(seed), torch.tensor(tokenizer.levels), windows * tokenizer.config.data.window
-    codes = torch.randint(tokenizer.config.model.rvq.codebook_size, (count, len(levels), max(tokenizer.levels)), generator=draw)
+    draw, levels, count = (
+        torch.Generator().manual_seed(seed),
+        torch.tensor(tokenizer.levels),
+        windows * tokenizer.config.data.window,
+    )
+    codes = torch.randint(
+        tokenizer.config.model.rvq.codebook_size, (count, len(levels), max(tokenizer.levels)), generator=draw
+    )
     first = 1 + (torch.rand(count, len(levels), generator=draw) * levels).long()
     sent = torch.where(torch.rand(count, len(levels), generator=draw) < 0.1, 0, first.minimum(levels))
     return torch.where(torch.arange(codes.shape[-1]) < sent[..., None], codes, -1)
@@ -136,9 +153,15 @@ def random_poses(tokenizer: Tokenizer, windows: int, seed: int = 0) -> Tensor:
     draw, codes = torch.Generator().manual_seed(seed), random_codes(tokenizer, windows, seed)
     poses = tokenizer.decode_codes(codes).unflatten(0, (len(codes), -1))
     xy = poses[..., :2] + 0.05 * torch.randn(poses[..., :2].shape, generator=draw)
-    score = poses[..., 2] * (0.3 + 0.7 * torch.rand(poses.shape[:3], generator=draw)) * (torch.rand(poses.shape[:3], generator=draw) > 0.1)
+    score = (
+        poses[..., 2]
+        * (0.3 + 0.7 * torch.rand(poses.shape[:3], generator=draw))
+        * (torch.rand(poses.shape[:3], generator=draw) > 0.1)
+    )
     for part in tokenizer.skeleton.parts:
-        score[:, :, part.joints] *= (torch.rand(len(codes), 1, 1, generator=draw) > 0.1) | (len(part) == tokenizer.skeleton.num_joints)
+        score[:, :, part.joints] *= (torch.rand(len(codes), 1, 1, generator=draw) > 0.1) | (
+            len(part) == tokenizer.skeleton.num_joints
+        )
     return torch.cat((xy, score[..., None]), -1) * (score > 0)[..., None]
 
 
@@ -208,7 +231,9 @@ def compare_codes(tokenizer: Tokenizer, poses: Tensor, found: Tensor) -> Codes:
         differ = agreed & (found[..., level] != codes[..., level]) & (found[..., level] >= 0) & (codes[..., level] >= 0)
         for n, p in differ.nonzero().tolist():
             residual = latents[p, n] - tokenizer.model.quantizer.decode_codes(codes[n : n + 1, :, :level])[p, 0]
-            aside[n, p, level:] |= is_tie(tokenizer, residual, p, level, (int(codes[n, p, level]), int(found[n, p, level])))
+            aside[n, p, level:] |= is_tie(
+                tokenizer, residual, p, level, (int(codes[n, p, level]), int(found[n, p, level]))
+            )
     counted = asked & ~aside
     return Codes(int(counted.sum()), int((counted & (found == codes)).sum()), int((aside & asked).sum()))
 
@@ -262,12 +287,20 @@ def check(exported: Exported, tokenizer: Tokenizer, real: list[Tensor]) -> Verdi
             if exported.kind == "encoder":
                 told = Codes(*map(sum, zip(*(compare_codes(tokenizer, poses, exported.run(poses)) for poses in clips))))
                 fine = told.share >= SAME_CODES[precision]
-                lines.append(f"{name} chunks: {told.same} of {told.count} codes are PyTorch's, {told.share:.3%}; {told.ties} set aside as ties")
+                lines.append(
+                    f"{name} chunks: {told.same} of {told.count} codes are PyTorch's, {told.share:.3%}; {told.ties} set aside as ties"
+                )
             else:
-                codes = [encode(tokenizer, poses)[1] for poses in clips] if name == "real" else [random_codes(tokenizer, len(draws[0]))]
+                codes = (
+                    [encode(tokenizer, poses)[1] for poses in clips]
+                    if name == "real"
+                    else [random_codes(tokenizer, len(draws[0]))]
+                )
                 most, mean = map(max, zip(*(compare_poses(tokenizer, rows, exported.run(rows)) for rows in codes)))
                 fine = most <= SAME_POSES[precision]
-                lines.append(f"{name} chunks: poses differ from PyTorch's by {most:.1e} unit lengths at most, {mean:.1e} on average")
+                lines.append(
+                    f"{name} chunks: poses differ from PyTorch's by {most:.1e} unit lengths at most, {mean:.1e} on average"
+                )
             holds &= fine
     return Verdict(holds, lines)
 
@@ -276,13 +309,22 @@ def speeds(exported: Exported, tokenizer: Tokenizer) -> list[str]:
     """Milliseconds a chunk of the file and of PyTorch, in turns, on this process's threads."""
     import torch
 
-    draw, ours = (random_poses, partial(encode, tokenizer)) if exported.kind == "encoder" else (random_codes, tokenizer.decode_codes)
+    draw, ours = (
+        (random_poses, partial(encode, tokenizer))
+        if exported.kind == "encoder"
+        else (random_codes, tokenizer.decode_codes)
+    )
     lines, window = [], tokenizer.config.data.window
     for windows in (1, max(BATCH // window, 1)):
         inputs = draw(tokenizer, windows)
         with torch.no_grad():
-            file, eager = (1e3 * seconds / len(inputs) for seconds in in_turns([partial(exported.run, inputs), partial(ours, inputs)], 20))
-        lines.append(f"{len(inputs)} at a time: {file:.3f} ms a chunk, PyTorch {eager:.3f} ms ({eager / file:.2f} times as long)")
+            file, eager = (
+                1e3 * seconds / len(inputs)
+                for seconds in in_turns([partial(exported.run, inputs), partial(ours, inputs)], 20)
+            )
+        lines.append(
+            f"{len(inputs)} at a time: {file:.3f} ms a chunk, PyTorch {eager:.3f} ms ({eager / file:.2f} times as long)"
+        )
     return lines
 
 
@@ -307,25 +349,40 @@ def named_checkpoint(exported: Exported) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.check_export", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.check_export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("file", type=Path, metavar="FILE", help="what export_model wrote")
-    parser.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, a run's folder or an experiment's; else the one that the file names")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's; else the one that the file names",
+    )
     parser.add_argument("--data", metavar="ROOT", help="a data root with real clips; else the checkpoint's own")
     parser.add_argument("--trust", action="store_true", help="open a TorchScript or .pt2 file, which is a program")
     args = parse_with_overrides(parser, argv, "for example data.layout=npz, how the clips are read, or train.threads=2")
     exported = read(args.file, args.trust)
-    with open_session(args.checkpoint or named_checkpoint(exported), overrides=[*ON_CPU, *args.overrides]) as (tokenizer, config, _):
+    with open_session(args.checkpoint or named_checkpoint(exported), overrides=[*ON_CPU, *args.overrides]) as (
+        tokenizer,
+        config,
+        _,
+    ):
         import torch
 
         said = exported.said
         if tokenizer.digest != said["tokenizer"]:
-            raise ValueError(f"{args.file} was made of the tokenizer {said['tokenizer']} and the checkpoint is {tokenizer.digest}: "
-                             "name the one it was made of with --checkpoint")
+            raise ValueError(
+                f"{args.file} was made of the tokenizer {said['tokenizer']} and the checkpoint is {tokenizer.digest}: "
+                "name the one it was made of with --checkpoint"
+            )
         exported = read(args.file, args.trust, torch.get_num_threads())
         real = []
-        print(f"{args.file}: {said['kind']} of the tokenizer {said['tokenizer']}, {said['form']} {said['precision']}, "
-              f"{args.file.stat().st_size / 2**20:.1f} MiB")
+        print(
+            f"{args.file}: {said['kind']} of the tokenizer {said['tokenizer']}, {said['form']} {said['precision']}, "
+            f"{args.file.stat().st_size / 2**20:.1f} MiB"
+        )
         try:
             real = real_poses(tokenizer, config.data if args.data is None else replace(config.data, root=args.data))
         except (ValueError, OSError) as error:

@@ -7,6 +7,7 @@ Without a reference: x and y in unit lengths from the nose, at the tokens' frame
 in its clip's pixels, at its frame rate and for as many frames. Of that clip only the nose's track and the first frame's unit length are used.
 The third number is 1 where a part that was sent tells the joint. Files of the same names are replaced, others in the folder stay.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -40,11 +41,18 @@ def read_tokens(path: Path, tokenizer: Tokenizer) -> list[TokenSequence]:
 def widen(tokens: TokenSequence, tokenizer: Tokenizer) -> TokenSequence:
     """Tokens of all of the tokenizer's parts; of a part that they leave out nothing was sent."""
     config, levels = tokenizer.config, dict(zip(tokenizer.parts, tokenizer.levels))
-    expected = {"tokenizer": tokenizer.digest, "fps": config.data.fps, "chunk_len": config.data.chunk_len,
-                "codebook_size": config.model.rvq.codebook_size, "levels": tuple(levels.get(tag) for tag in tokens.parts)}
+    expected = {
+        "tokenizer": tokenizer.digest,
+        "fps": config.data.fps,
+        "chunk_len": config.data.chunk_len,
+        "codebook_size": config.model.rvq.codebook_size,
+        "levels": tuple(levels.get(tag) for tag in tokens.parts),
+    }
     for key, ours in expected.items():
         if (theirs := getattr(tokens, key)) != ours:
-            raise ValueError(f"{tokens.name}: its {key} is {theirs} and the checkpoint's {ours}: load the checkpoint that made the tokens")
+            raise ValueError(
+                f"{tokens.name}: its {key} is {theirs} and the checkpoint's {ours}: load the checkpoint that made the tokens"
+            )
     codes = tokens.codes.new_full((len(tokens.codes), len(levels), max(levels.values())), -1)
     codes[:, [tokenizer.parts.index(tag) for tag in tokens.parts], : tokens.codes.shape[2]] = tokens.codes
     return tokenizer.sequence(codes, tokens.num_frames, tokens.name)
@@ -61,7 +69,9 @@ class Reference:
         if split is not None and split not in splits:
             raise ValueError(f"--reference {data.root} has no split {split!r}, but {', '.join(splits)}")
         asked = splits if split is None else {split: splits[split]}
-        self.split_of = {str(name): split for split, names in reversed(asked.items()) for name in names}  # the first that names it
+        self.split_of = {
+            str(name): split for split, names in reversed(asked.items()) for name in names
+        }  # the first that names it
 
     def decode(self, tokens: TokenSequence) -> Tensor:
         """[T, J, 3] in the clip's pixels, at its frame rate."""
@@ -80,8 +90,10 @@ class Reference:
             raise ValueError(f"--reference {root}, {tokens.name}: {error}") from None
         place = prepare(torch.from_numpy(np.require(clip.poses, np.float32, "CW")), skeleton, data, clip.fps).place
         if len(place) != tokens.num_frames:
-            raise ValueError(f"--reference {root}, {tokens.name}: it has {len(place)} frames at {data.fps:g} a second and the tokens "
-                             f"{tokens.num_frames}: it is another clip")
+            raise ValueError(
+                f"--reference {root}, {tokens.name}: it has {len(place)} frames at {data.fps:g} a second and the tokens "
+                f"{tokens.num_frames}: it is another clip"
+            )
         place[:, 2] = place[0, 2]
         return at_rate(self.tokenizer.decode(tokens, place), len(clip.poses), FrontEnd(skeleton, data, clip.fps).step)
 
@@ -98,10 +110,20 @@ def at_rate(poses: Tensor, frames: int, step: float) -> Tensor:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.decode_tokens", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run's folder or an experiment's: its newest run")
-    parser.add_argument("--tokens", type=Path, required=True, metavar="FILE", help="what export_tokens wrote, in any format and layout")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.decode_tokens",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's: its newest run",
+    )
+    parser.add_argument(
+        "--tokens", type=Path, required=True, metavar="FILE", help="what export_tokens wrote, in any format and layout"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--reference", metavar="ROOT", help="a data root with the clips' poses")
     parser.add_argument("--split", help="of the reference; without it, the first split that names the clip")
@@ -113,7 +135,9 @@ def main(argv: list[str] | None = None) -> None:
         from signstream.training.checkpoint import write_whole
 
         clips = read_tokens(args.tokens, tokenizer)
-        reference = Reference(replace(config.data, root=args.reference), tokenizer, args.split) if args.reference else None
+        reference = (
+            Reference(replace(config.data, root=args.reference), tokenizer, args.split) if args.reference else None
+        )
         args.out.mkdir(parents=True, exist_ok=True)
         for tokens in tqdm(clips, desc="decode", unit="clip", disable=None):
             poses = (reference.decode(tokens) if reference else tokenizer.decode(tokens)).numpy()

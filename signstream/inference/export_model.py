@@ -12,6 +12,7 @@
 N is open, and a multiple of data.window. --part all writes both, as <name>.encoder.onnx and <name>.decoder.onnx. What a file is travels in it
 (`describe`). A file that does not do what the tokenizer does is not written. docs/export.md says how frames are prepared.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,8 +37,22 @@ if TYPE_CHECKING:
     from signstream.models.rvq.rvq_model import RVQModel
 
 FORMAT = 1
-KEYS = ("signstream", "kind", "form", "precision", "tokenizer", "parts", "levels", "codebook_size", "chunk_len", "window", "fps", "num_joints",
-        "space", "config")  # what `describe` says
+KEYS = (
+    "signstream",
+    "kind",
+    "form",
+    "precision",
+    "tokenizer",
+    "parts",
+    "levels",
+    "codebook_size",
+    "chunk_len",
+    "window",
+    "fps",
+    "num_joints",
+    "space",
+    "config",
+)  # what `describe` says
 OPSET = 17  # the first with LayerNormalization, and the last that torch 2.1 writes
 ON_CPU = ("train.device=cpu", "train.threads=1")
 NAMES = {"encoder": ("poses", "codes"), "decoder": ("codes", "poses")}
@@ -48,11 +63,25 @@ def describe(tokenizer: Tokenizer, kind: str, form: str, precision: str) -> dict
     from signstream.config import dump
 
     config, space = tokenizer.config, tokenizer.views.space
-    said = {"signstream": FORMAT, "kind": kind, "form": form, "precision": precision, "tokenizer": tokenizer.digest,
-            "parts": [{"tag": part.tag, "name": part.name, "first": part.start, "joints": len(part)} for part in tokenizer.skeleton.parts],
-            "levels": list(tokenizer.levels), "codebook_size": config.model.rvq.codebook_size, "chunk_len": config.data.chunk_len,
-            "window": config.data.window, "fps": config.data.fps, "num_joints": tokenizer.skeleton.num_joints,
-            "space": {name: getattr(space, name).tolist() for name in ("shift", "scale", "attach")}, "config": dump(config)}
+    said = {
+        "signstream": FORMAT,
+        "kind": kind,
+        "form": form,
+        "precision": precision,
+        "tokenizer": tokenizer.digest,
+        "parts": [
+            {"tag": part.tag, "name": part.name, "first": part.start, "joints": len(part)}
+            for part in tokenizer.skeleton.parts
+        ],
+        "levels": list(tokenizer.levels),
+        "codebook_size": config.model.rvq.codebook_size,
+        "chunk_len": config.data.chunk_len,
+        "window": config.data.window,
+        "fps": config.data.fps,
+        "num_joints": tokenizer.skeleton.num_joints,
+        "space": {name: getattr(space, name).tolist() for name in ("shift", "scale", "attach")},
+        "config": dump(config),
+    }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
 
 
@@ -74,9 +103,13 @@ def make_network(tokenizer: Tokenizer, kind: str) -> nn.Module:
         def __init__(self, quantizer: ResidualQuantizer) -> None:
             super().__init__()
             self.depth, self.levels = quantizer.depth, quantizer.levels.tolist()
-            books = [quantizer.codebook[p, level].clone() for p, levels in enumerate(self.levels) for level in range(levels)]
+            books = [
+                quantizer.codebook[p, level].clone() for p, levels in enumerate(self.levels) for level in range(levels)
+            ]
             self.books = nn.ParameterList(nn.Parameter(book, requires_grad=False) for book in books)  # [K, Z] each
-            self.halves = nn.ParameterList(nn.Parameter(book.square().sum(-1) / -2, requires_grad=False) for book in books)  # [K] each
+            self.halves = nn.ParameterList(
+                nn.Parameter(book.square().sum(-1) / -2, requires_grad=False) for book in books
+            )  # [K] each
 
         def forward(self, latents: Tensor) -> Tensor:
             """[P, N, Z] -> [N, P, Q]"""
@@ -85,7 +118,9 @@ def make_network(tokenizer: Tokenizer, kind: str) -> nn.Module:
                 codes = []
                 for _ in range(levels):
                     book, half = next(books)
-                    code = F.linear(residual, book, half).argmax(-1)  # [N]; the nearest has the largest product, less half its square
+                    code = F.linear(residual, book, half).argmax(
+                        -1
+                    )  # [N]; the nearest has the largest product, less half its square
                     residual = residual - F.embedding(code, book)
                     codes.append(code)
                 rows.append(torch.stack(codes + [torch.full_like(codes[0], -1)] * (self.depth - levels), -1))
@@ -146,13 +181,19 @@ def join(view: Tensor, sent: Tensor) -> Tensor:
     if seam < 2:
         return view
     row = torch.arange(view.shape[0], device=view.device)
-    last = (row - 1).clamp(min=0)  # the row before; neighbours are looked up, since a slice of N - 1 rows would be empty for one chunk
+    last = (row - 1).clamp(
+        min=0
+    )  # the row before; neighbours are looked up, since a slice of N - 1 rows would be empty for one chunk
     follows = sent & sent[last] & (row > 0)
     before = view[:, -2:][last]  # [N, 2, J, 2]
     speed = (before[:, 1] - before[:, 0] + view[:, 1] - view[:, 0]) / 2  # [N, J, 2]
     off = (before[:, 1] + speed - view[:, 0]) * follows.to(view.dtype)[:, None, None] / 2
-    share = view.new_tensor([max(1 - frame / seam, 0.0) for frame in range(size)])[:, None, None]  # [L, 1, 1], 1 beside the seam
-    return view + off[:, None] * share - off[(row + 1) % view.shape[0]][:, None] * share.flip(0)  # the first chunk's is 0, so the last's too
+    share = view.new_tensor([max(1 - frame / seam, 0.0) for frame in range(size)])[
+        :, None, None
+    ]  # [L, 1, 1], 1 beside the seam
+    return (
+        view + off[:, None] * share - off[(row + 1) % view.shape[0]][:, None] * share.flip(0)
+    )  # the first chunk's is 0, so the last's too
 
 
 def put_together(views: dict[str, Tensor], sent: dict[str, Tensor], tokenizer: Tokenizer) -> Tensor:
@@ -164,13 +205,19 @@ def put_together(views: dict[str, Tensor], sent: dict[str, Tensor], tokenizer: T
     out = first.new_zeros(1, 1, 1, 1).expand(first.shape[0], first.shape[1], skeleton.num_joints, 3)
     for part in sorted(skeleton.parts, key=lambda part: {"full_body": 0, "body": 1}.get(part.name, 2)):
         view, here = views[part.name], sent[part.name][:, None, None, None]
-        centre = torch.zeros_like(view[..., 0, :]) if part.anchors == skeleton.origin else out[..., part.centre, :2]  # [N, L, 2]
+        centre = (
+            torch.zeros_like(view[..., 0, :]) if part.anchors == skeleton.origin else out[..., part.centre, :2]
+        )  # [N, L, 2]
         if part.hangs_on:
             own, host = part.hangs_on[0]
             hung = out[..., host, :2] + space.attach[space.parts.index(part.name)] - view[..., own - part.start, :]
             centre = torch.where((out[..., host, 2] > 0).all(), hung, centre)
         told = torch.cat((view + centre[..., None, :], torch.ones_like(view[..., :1])), -1)
-        pieces = [out[..., : part.start, :], torch.where(here, told, out[..., part.joints, :]), out[..., part.stop :, :]]
+        pieces = [
+            out[..., : part.start, :],
+            torch.where(here, told, out[..., part.joints, :]),
+            out[..., part.stop :, :],
+        ]
         widths = part.start, len(part), skeleton.num_joints - part.stop
         out = torch.cat([piece for piece, width in zip(pieces, widths) if width], -2)
     return out
@@ -215,7 +262,9 @@ def to_pt2(network: nn.Module, inputs: Tensor, said: dict[str, str]) -> bytes:
     import torch
 
     if not hasattr(torch.export, "Dim") or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        raise ValueError(f"--format pt2 needs torch 2.6 or later and this is {torch.__version__}: take onnx or torchscript")
+        raise ValueError(
+            f"--format pt2 needs torch 2.6 or later and this is {torch.__version__}: take onnx or torchscript"
+        )
     file, windows = io.BytesIO(), torch.export.Dim("windows", min=1)
     count = windows if said["window"] == "1" else int(said["window"]) * windows
     program = torch.export.export(network, (inputs,), dynamic_shapes=({0: count},), strict=False)
@@ -231,8 +280,16 @@ def to_onnx(network: nn.Module, inputs: Tensor, said: dict[str, str]) -> bytes:
 
     onnx, file, (given, got) = need("onnx"), io.BytesIO(), NAMES[said["kind"]]
     by_trace: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    torch.onnx.export(network, (inputs,), file, input_names=[given], output_names=[got], opset_version=OPSET,
-                      dynamic_axes={given: {0: "N"}, got: {0: "N"}}, **by_trace)
+    torch.onnx.export(
+        network,
+        (inputs,),
+        file,
+        input_names=[given],
+        output_names=[got],
+        opset_version=OPSET,
+        dynamic_axes={given: {0: "N"}, got: {0: "N"}},
+        **by_trace,
+    )
     model = PRECISIONS[said["precision"]](onnx.load_from_string(file.getvalue()))
     onnx.helper.set_model_props(model, said)
     model.producer_name, model.producer_version = "signstream", said["tokenizer"]
@@ -265,7 +322,9 @@ def need(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError:
-        raise ValueError(f"ONNX files need the package {package} (pip install {package}); --format torchscript does not") from None
+        raise ValueError(
+            f"ONNX files need the package {package} (pip install {package}); --format torchscript does not"
+        ) from None
 
 
 FORMS = {"onnx": to_onnx, "torchscript": to_torchscript, "pt2": to_pt2}
@@ -275,7 +334,9 @@ PRECISIONS = {"fp32": lambda model: model, "fp16": to_fp16}
 # -- the program
 
 
-def export_checked(tokenizer: Tokenizer, kind: str, form: str, precision: str, real: list[Tensor]) -> tuple[bytes, list[str]]:
+def export_checked(
+    tokenizer: Tokenizer, kind: str, form: str, precision: str, real: list[Tensor]
+) -> tuple[bytes, list[str]]:
     """A file that does what the tokenizer does, and the lines that say how well."""
     from signstream.inference.check_export import check, read
 
@@ -284,26 +345,48 @@ def export_checked(tokenizer: Tokenizer, kind: str, form: str, precision: str, r
         verdict = check(read(data, trust=True), tokenizer, real)
     except ValueError:
         raise
-    except Exception as error:  # exporters and runtimes have many ways to fail, and the network may be a user's own class
+    except (
+        Exception
+    ) as error:  # exporters and runtimes have many ways to fail, and the network may be a user's own class
         what = f"{type(error).__name__}, {(str(error) or '?').strip().splitlines()[0]}"
-        raise ValueError(f"the {kind} as {form} cannot be exported for any number of chunks ({what}); in an architecture of your own, "
-                         "take sizes from x.shape, not from len(x), and let nothing depend on what a tensor holds") from error
+        raise ValueError(
+            f"the {kind} as {form} cannot be exported for any number of chunks ({what}); in an architecture of your own, "
+            "take sizes from x.shape, not from len(x), and let nothing depend on what a tensor holds"
+        ) from error
     if not verdict.holds:
-        raise ValueError(f"the {kind} as {form} {precision} does not do what the tokenizer does ({'; '.join(verdict.lines)}); it is not written"
-                         + (": take --precision fp32" if precision != "fp32" else ""))
+        raise ValueError(
+            f"the {kind} as {form} {precision} does not do what the tokenizer does ({'; '.join(verdict.lines)}); it is not written"
+            + (": take --precision fp32" if precision != "fp32" else "")
+        )
     return data, verdict.lines
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.export_model", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run's folder or an experiment's: its newest run")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.export_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's: its newest run",
+    )
     parser.add_argument("--format", choices=tuple(FORMS), default="onnx", help="(default: %(default)s)")
-    parser.add_argument("--part", choices=("encoder", "decoder", "all"), default="all", help="(default: %(default)s, two files)")
-    parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32",
-                        help="of the weights in an ONNX file; fp16 is half the size (default: %(default)s)")
+    parser.add_argument(
+        "--part", choices=("encoder", "decoder", "all"), default="all", help="(default: %(default)s, two files)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="fp32",
+        help="of the weights in an ONNX file; fp16 is half the size (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    args = parse_with_overrides(parser, argv, "for example data.root=DIR, where the clips are that the file is tried on")
+    args = parse_with_overrides(
+        parser, argv, "for example data.root=DIR, where the clips are that the file is tried on"
+    )
     if args.precision != "fp32" and args.format != "onnx":
         raise ValueError(f"--precision {args.precision} is for --format onnx: {args.format} files are fp32")
     if args.output.is_dir():
@@ -320,7 +403,11 @@ def main(argv: list[str] | None = None) -> None:
         except (ValueError, OSError) as error:
             print(f"tried on random chunks alone, since there are no real ones: {error}")
         for kind in ("encoder", "decoder") if args.part == "all" else (args.part,):
-            path = args.output.with_name(f"{args.output.stem}.{kind}{args.output.suffix}") if args.part == "all" else args.output
+            path = (
+                args.output.with_name(f"{args.output.stem}.{kind}{args.output.suffix}")
+                if args.part == "all"
+                else args.output
+            )
             made[path] = export_checked(tokenizer, kind, args.format, args.precision, real)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         for path, (data, lines) in made.items():

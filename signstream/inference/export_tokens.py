@@ -10,6 +10,7 @@ Finished clips wait in .<out>.rank<r>.part beside the output; the same command g
 --to-llm adds <out>.llm.jsonl, what a language model is trained on, and <out>.added_tokens.json. A clip that fails is named with its
 reason, the rest is written, and the exit status is 1.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -50,8 +51,15 @@ class Form(NamedTuple):
         from signstream.tokens.format import write_line
 
         tokens = narrow(tokens, self.parts)
-        fields = str(index), json.dumps(counts(tokens, self.rle)), write_line(tokens, self.layout, self.rle).rstrip("\n"), self.llm(tokens, text)
-        return ("\t".join(fields) + "\n").encode("utf-8", "backslashreplace")  # JSON holds no tab; half a character becomes \ud800, as JSON writes it
+        fields = (
+            str(index),
+            json.dumps(counts(tokens, self.rle)),
+            write_line(tokens, self.layout, self.rle).rstrip("\n"),
+            self.llm(tokens, text),
+        )
+        return ("\t".join(fields) + "\n").encode(
+            "utf-8", "backslashreplace"
+        )  # JSON holds no tab; half a character becomes \ud800, as JSON writes it
 
     def llm(self, tokens: TokenSequence, text: str) -> str:
         from signstream.tokens.vocabulary import to_llm
@@ -59,14 +67,18 @@ class Form(NamedTuple):
         if self.vocabulary is None:
             return ""
         ids = to_llm(tokens.codes, self.vocabulary, self.text_ids(text) if self.text_ids else [], self.rle)
-        return json.dumps({"video_name": tokens.name, **ids, **({} if self.text_ids else {"text": text})}, ensure_ascii=False)
+        return json.dumps(
+            {"video_name": tokens.name, **ids, **({} if self.text_ids else {"text": text})}, ensure_ascii=False
+        )
 
 
 def narrow(tokens: TokenSequence, parts: Sequence[str]) -> TokenSequence:
     """Only these parts of the tokens."""
     keep = [p for p, tag in enumerate(tokens.parts) if tag in parts]
     levels = tuple(tokens.levels[p] for p in keep)
-    return replace(tokens, parts=tuple(tokens.parts[p] for p in keep), levels=levels, codes=tokens.codes[:, keep, : max(levels)])
+    return replace(
+        tokens, parts=tuple(tokens.parts[p] for p in keep), levels=levels, codes=tokens.codes[:, keep, : max(levels)]
+    )
 
 
 def counts(tokens: TokenSequence, rle: bool) -> list[float]:
@@ -138,10 +150,16 @@ def groups(cache: PoseCache, clips: Sequence[int]) -> Iterator[list[int]]:
         yield group
 
 
-def encode(tokenizer: Tokenizer, cache: PoseCache, group: list[int], failed: dict[str, str]) -> list[tuple[int, TokenSequence]]:
+def encode(
+    tokenizer: Tokenizer, cache: PoseCache, group: list[int], failed: dict[str, str]
+) -> list[tuple[int, TokenSequence]]:
     """The tokens of the clips that can be encoded; `failed` gets the others."""
     try:
-        return list(zip(group, tokenizer.encode_prepared([cache.frames(i) for i in group], [cache.clips[i].name for i in group])))
+        return list(
+            zip(
+                group, tokenizer.encode_prepared([cache.frames(i) for i in group], [cache.clips[i].name for i in group])
+            )
+        )
     except ValueError as error:
         if len(group) > 1:
             return [one for i in group for one in encode(tokenizer, cache, [i], failed)]
@@ -151,8 +169,14 @@ def encode(tokenizer: Tokenizer, cache: PoseCache, group: list[int], failed: dic
 
 def make_form(args: argparse.Namespace, tokenizer: Tokenizer, rle: bool) -> Form:
     if unknown := set(args.body_parts or ()).difference(tokenizer.parts):
-        raise ValueError(f"--body-parts: {sorted(unknown)[0]!r} is none of {' '.join(tokenizer.parts)}; key.path=value stands before it")
-    parts = {tag: levels for tag, levels in zip(tokenizer.parts, tokenizer.levels) if tag in (args.body_parts or tokenizer.parts)}
+        raise ValueError(
+            f"--body-parts: {sorted(unknown)[0]!r} is none of {' '.join(tokenizer.parts)}; key.path=value stands before it"
+        )
+    parts = {
+        tag: levels
+        for tag, levels in zip(tokenizer.parts, tokenizer.levels)
+        if tag in (args.body_parts or tokenizer.parts)
+    }
     form = Form(tuple(parts), args.layout, rle)
     if not (args.to_llm or args.tokenizer or args.text_vocab_size):
         return form
@@ -160,17 +184,24 @@ def make_form(args: argparse.Namespace, tokenizer: Tokenizer, rle: bool) -> Form
     least = 1 if text is None else len(text)
     size = least if text and args.text_vocab_size is None else args.text_vocab_size or 0
     if size < least:
-        raise ValueError(f"--to-llm needs --text-vocab-size N, the number of ids that text has, of at least {least}, or --tokenizer PATH alone")
+        raise ValueError(
+            f"--to-llm needs --text-vocab-size N, the number of ids that text has, of at least {least}, or --tokenizer PATH alone"
+        )
     vocabulary = replace(tokenizer.vocabulary, parts=form.parts, levels=tuple(parts.values()), offset=size)
-    return form._replace(vocabulary=vocabulary, text_ids=text and (lambda words: list(text(words, add_special_tokens=False)["input_ids"])))
+    return form._replace(
+        vocabulary=vocabulary,
+        text_ids=text and (lambda words: list(text(words, add_special_tokens=False)["input_ids"])),
+    )
 
 
 def open_text_tokenizer(path: str):
     try:
         from transformers import AutoTokenizer
     except ImportError:
-        raise ValueError("--tokenizer needs the package transformers (pip install transformers); "
-                         "without it, --text-vocab-size N leaves the text as text") from None
+        raise ValueError(
+            "--tokenizer needs the package transformers (pip install transformers); "
+            "without it, --text-vocab-size N leaves the text as text"
+        ) from None
     try:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -189,14 +220,19 @@ def export(args: argparse.Namespace, session: Session) -> int:
     clips, failed = cache.split(args.split)[: args.num_samples], {}
     names = {i: cache.clips[i].name for i in clips}
     if args.num_samples is None:
-        left_out = {line.name: f"{line.reason} (the cache left it out)" for line in cache.skipped if line.split == args.split}
+        left_out = {
+            line.name: f"{line.reason} (the cache left it out)" for line in cache.skipped if line.split == args.split
+        }
         failed = {name: reason for name, reason in left_out.items() if name not in names.values()}
     parts = Parts(args.out, header(args, form, session, ranks.broadcast(cache.path.name)))
     done, began = ranks.from_main(lambda: set(parts.found())), time.perf_counter()
     todo = [i for i in clips if i not in done]
     if ranks.is_main:
         print(f"data: {cache.summary()}")
-        print(f"tokenizer {tokenizer.digest}: {len(clips)} clips of {args.split}, {len(clips) - len(todo)} of them done before", flush=True)
+        print(
+            f"tokenizer {tokenizer.digest}: {len(clips)} clips of {args.split}, {len(clips) - len(todo)} of them done before",
+            flush=True,
+        )
     mine, write = todo[ranks.rank :: ranks.world], parts.append(ranks.rank)
     with tqdm(total=len(mine), desc="export", unit="clip", disable=None if ranks.is_main else True) as bar:
         for group in groups(cache, mine):
@@ -209,12 +245,19 @@ def export(args: argparse.Namespace, session: Session) -> int:
     def finish() -> None:
         places = parts.found()
         if lost := [name for i, name in names.items() if i not in places and name not in failed]:
-            raise ValueError(f"{len(lost)} clips are in no part file beside {args.out}, such as {lost[0]!r}: all ranks must write to one file system")
+            raise ValueError(
+                f"{len(lost)} clips are in no part file beside {args.out}, such as {lost[0]!r}: all ranks must write to one file system"
+            )
         for name, reason in failed.items():
             print(f"failed: {name}: {reason}", file=sys.stderr)
-        told = merge(args, form, parts, [places[i] for i in clips if i in places], tokenizer.config.model.rvq.codebook_size)
+        told = merge(
+            args, form, parts, [places[i] for i in clips if i in places], tokenizer.config.model.rvq.codebook_size
+        )
         speed = sum(i in places for i in todo) / (time.perf_counter() - began)
-        print(f"{told}; {len(failed)} clips failed; {speed:.1f} clips/s over {ranks.world} process{'es' * (ranks.world > 1)}", flush=True)
+        print(
+            f"{told}; {len(failed)} clips failed; {speed:.1f} clips/s over {ranks.world} process{'es' * (ranks.world > 1)}",
+            flush=True,
+        )
 
     ranks.from_main(finish)
     return 1 if failed else 0
@@ -225,12 +268,23 @@ def header(args: argparse.Namespace, form: Form, session: Session, data: str) ->
     from signstream.tokens.format import FORMAT
 
     own = session.tokenizer
-    return {"format": FORMAT, "tokenizer": own.digest, "codes_per_chunk": own.codes_per_chunk, "hold": own.hold, "parts": form.parts,
-            "layout": form.layout, "rle": form.rle, "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
-            "device": session.ranks.device.type, "data": data}
+    return {
+        "format": FORMAT,
+        "tokenizer": own.digest,
+        "codes_per_chunk": own.codes_per_chunk,
+        "hold": own.hold,
+        "parts": form.parts,
+        "layout": form.layout,
+        "rle": form.rle,
+        "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
+        "device": session.ranks.device.type,
+        "data": data,
+    }
 
 
-def merge(args: argparse.Namespace, form: Form, parts: Parts, places: list[tuple[Path, int]], codebook_size: int) -> str:
+def merge(
+    args: argparse.Namespace, form: Form, parts: Parts, places: list[tuple[Path, int]], codebook_size: int
+) -> str:
     """Part files -> the outputs, each whole or not there; what they hold, in a line."""
     from signstream.tokens.format import write_list
     from signstream.training.checkpoint import write_whole
@@ -240,32 +294,62 @@ def merge(args: argparse.Namespace, form: Form, parts: Parts, places: list[tuple
     if form.vocabulary is not None:
         added = json.dumps(form.vocabulary.added_tokens(), indent=0) + "\n"
         write_whole(args.out.with_name(f"{args.out.stem}.added_tokens.json"), lambda file: file.write(added.encode()))
-        write_whole(args.out.with_name(f"{args.out.stem}.llm.jsonl"), lambda file: file.writelines(parts.read(places, 4)))
+        write_whole(
+            args.out.with_name(f"{args.out.stem}.llm.jsonl"), lambda file: file.writelines(parts.read(places, 4))
+        )
     if args.format == "json":
-        write_whole(args.out, lambda file: file.write(write_list(line.decode() for line in parts.read(places, 3)).encode()))
+        write_whole(
+            args.out, lambda file: file.write(write_list(line.decode() for line in parts.read(places, 3)).encode())
+        )
     else:
         write_whole(args.out, lambda file: file.writelines(parts.read(places, 3)))
-    chunks, seconds, sent, symbols, held, all_parts = (sum(column) for column in zip(*map(json.loads, parts.read(places, 2))))
+    chunks, seconds, sent, symbols, held, all_parts = (
+        sum(column) for column in zip(*map(json.loads, parts.read(places, 2)))
+    )
     for path in parts.files():
         path.unlink()
-    return (f"{args.out}: {len(places)} clips, {chunks} chunks, {sent / chunks:.2f} codes and {symbols / chunks:.2f} symbols a chunk, "
-            f"{held / all_parts:.1%} of the part-chunks held, {symbols * math.log2(codebook_size + 1) / seconds:.0f} bits/s")
+    return (
+        f"{args.out}: {len(places)} clips, {chunks} chunks, {sent / chunks:.2f} codes and {symbols / chunks:.2f} symbols a chunk, "
+        f"{held / all_parts:.1%} of the part-chunks held, {symbols * math.log2(codebook_size + 1) / seconds:.0f} bits/s"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.export_tokens", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", metavar="PATH", help="a checkpoint, a run's folder or an experiment's; else the config's newest run")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.export_tokens",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's; else the config's newest run",
+    )
     parser.add_argument("--split", default="val", help="(default: %(default)s)")
     parser.add_argument("--num-samples", type=int, metavar="N", help="only the first N clips of the split")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="a clip a line, or one list (default: %(default)s)")
-    parser.add_argument("--layout", choices=("chunk", "part"), default="chunk", help="tokens by chunk or by part (default: %(default)s)")
-    parser.add_argument("--rle", action=argparse.BooleanOptionalAction, help="hold and write runs, or not; the config's export.enable_rle")
+    parser.add_argument(
+        "--format", choices=("jsonl", "json"), default="jsonl", help="a clip a line, or one list (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--layout", choices=("chunk", "part"), default="chunk", help="tokens by chunk or by part (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rle",
+        action=argparse.BooleanOptionalAction,
+        help="hold and write runs, or not; the config's export.enable_rle",
+    )
     parser.add_argument("--body-parts", nargs="+", metavar="TAG", help="only these, for example F LH RH")
     parser.add_argument("--to-llm", action="store_true", help="ids and labels for a language model as well")
-    parser.add_argument("--text-vocab-size", type=int, metavar="N", help="where the signs' ids begin; without --tokenizer text stays text")
-    parser.add_argument("--tokenizer", metavar="PATH", help="the text's tokenizer, as transformers' AutoTokenizer takes it")
+    parser.add_argument(
+        "--text-vocab-size",
+        type=int,
+        metavar="N",
+        help="where the signs' ids begin; without --tokenizer text stays text",
+    )
+    parser.add_argument(
+        "--tokenizer", metavar="PATH", help="the text's tokenizer, as transformers' AutoTokenizer takes it"
+    )
     args, config = parse_with_config(parser, argv)
     if args.num_samples is not None and args.num_samples < 1:
         raise ValueError(f"--num-samples is {args.num_samples}: at least 1 is expected")
@@ -273,7 +357,9 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"--out {args.out} is a folder: name a file in it")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     overrides = args.overrides if args.rle is None else [*args.overrides, f"export.enable_rle={str(args.rle).lower()}"]
-    with open_session(args.checkpoint or Path(config.save_path, config.experiment_name), args.config, overrides) as session:
+    with open_session(
+        args.checkpoint or Path(config.save_path, config.experiment_name), args.config, overrides
+    ) as session:
         return export(args, session)
 
 

@@ -1,7 +1,8 @@
 """What every program that uses a checkpoint begins with: its tokenizer on this rank's device, and the config with the command line's options on top.
 
-    with open_session("checkpoints/quickstart", overrides=["export.codes_per_chunk=8"]) as (tokenizer, config, ranks): ...
+with open_session("checkpoints/quickstart", overrides=["export.codes_per_chunk=8"]) as (tokenizer, config, ranks): ...
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     from signstream.inference.tokenizer import Tokenizer
     from signstream.training.distributed import Ranks
 
-FREE_TO_CHANGE = ("root", "layout", "split_file", "check_num_frames", "cache", "workers", "chunk_stride", "augment")  # they change no clip's codes
+FREE_TO_CHANGE = (
+    "root",
+    "layout",
+    "split_file",
+    "check_num_frames",
+    "cache",
+    "workers",
+    "chunk_stride",
+    "augment",
+)  # they change no clip's codes
 
 
 class Session(NamedTuple):

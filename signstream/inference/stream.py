@@ -7,6 +7,7 @@
 {"t": 0, "F": [12, 7], "LH": ["NC", 1], ..., "ms": 6.1, "behind_frames": 6}: the time that the chunk's last step took, and how many frames had
 come in after the chunk's own. Runs are written chunk by chunk. The last chunk comes when the input ends or Ctrl-C ends it. Memory does not grow.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,12 +35,21 @@ class Live:
         import numpy as np
 
         self.parts, self.chunk_len, self.rle = tokenizer.parts, tokenizer.config.data.chunk_len, rle
-        warm = tokenizer.stream(fps)  # the first pass of all is slow, and what no chunk can be encoded with is an error before any is read
+        warm = tokenizer.stream(
+            fps
+        )  # the first pass of all is slow, and what no chunk can be encoded with is an error before any is read
         warm.push(np.zeros((self.chunk_len, tokenizer.skeleton.num_joints, 3), np.float32))
         warm.finish()
         self.stream, self.pushed = tokenizer.stream(fps), 0
-        say({"fps": tokenizer.config.data.fps, "chunk_len": self.chunk_len, "tokenizer": tokenizer.digest,
-             "levels": dict(zip(tokenizer.parts, tokenizer.levels)), "codebook_size": tokenizer.config.model.rvq.codebook_size})
+        say(
+            {
+                "fps": tokenizer.config.data.fps,
+                "chunk_len": self.chunk_len,
+                "tokenizer": tokenizer.digest,
+                "levels": dict(zip(tokenizer.parts, tokenizer.levels)),
+                "codebook_size": tokenizer.config.model.rvq.codebook_size,
+            }
+        )
 
     def push(self, frame: np.ndarray) -> None:
         self.pushed += 1
@@ -55,8 +65,10 @@ class Live:
         for chunk in chunks:
             last = min((chunk.t + 1) * self.chunk_len, self.stream.frames) - 1
             behind = self.pushed - 1 - int(last * self.stream.front.step)
-            entries = {tag: ["NC", 1] if self.rle and held else [code for code in codes if code >= 0]
-                       for tag, codes, held in zip(self.parts, chunk.codes.tolist(), chunk.held)}
+            entries = {
+                tag: ["NC", 1] if self.rle and held else [code for code in codes if code >= 0]
+                for tag, codes, held in zip(self.parts, chunk.codes.tolist(), chunk.held)
+            }
             say({"t": chunk.t, **entries, "ms": ms, "behind_frames": max(behind, 0)})
 
 
@@ -77,7 +89,9 @@ def npy_frames(path: Path, joints: int) -> Iterator[np.ndarray]:
         if poses.shape[1] not in (joints, joints + 1) or poses.shape[2] != 3 or poses.dtype.kind not in "fiu":
             raise ValueError(f"shape {list(poses.shape)} of {poses.dtype}")
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; [T, {joints}, 3] or, with the picture's size as first row, [T, {joints + 1}, 3] is expected") from None
+        raise ValueError(
+            f"{path}: {error}; [T, {joints}, 3] or, with the picture's size as first row, [T, {joints + 1}, 3] is expected"
+        ) from None
     return (np.array(frame[-joints:], np.float32) for frame in poses)
 
 
@@ -88,7 +102,11 @@ def json_frames(lines: BinaryIO, joints: int) -> Iterator[np.ndarray]:
     for number, line in enumerate(iter(lambda: lines.readline(longest), b""), 1):
         try:
             frame = np.asarray(json.loads(line))
-            fault = "" if frame.shape == (joints, 3) and frame.dtype.kind in "fi" else f"it is {list(frame.shape)} of {frame.dtype}"
+            fault = (
+                ""
+                if frame.shape == (joints, 3) and frame.dtype.kind in "fi"
+                else f"it is {list(frame.shape)} of {frame.dtype}"
+            )
         except (ValueError, RecursionError) as error:
             fault = " ".join(str(error).split())
         if fault:
@@ -135,10 +153,23 @@ def play(frames: Iterator[np.ndarray], live: Live) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.stream", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run's folder or an experiment's: its newest run")
-    parser.add_argument("--input", default="-", metavar="FILE", help="clip.npy [T, 133 or 134, 3], or - for standard input (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.stream",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's: its newest run",
+    )
+    parser.add_argument(
+        "--input",
+        default="-",
+        metavar="FILE",
+        help="clip.npy [T, 133 or 134, 3], or - for standard input (default: %(default)s)",
+    )
     parser.add_argument("--fps", type=float, help="of the input; the config's unless it says so")
     parser.add_argument("--realtime", action="store_true", help="play a file at its own pace")
     args = parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")

@@ -11,6 +11,7 @@ A clip's own frame rate is brought to the config's, so T' frames are at `tokens.
 (models/rvq/budget.py), then holding: a part goes on saying what it last said while that draws the chunk about as well as its new codes would.
 Both are held against the chunk itself, so a slow movement is noticed once it has added up.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -63,7 +64,9 @@ class Tokenizer:
         wanted = export or self.config.export
         self.codes_per_chunk, self.hold = wanted.codes_per_chunk, wanted.rle_threshold if wanted.enable_rle else 0.0
         if not bool(state["model"]["quantizer.initialised"]):
-            raise ValueError(f"the checkpoint is of step {state['step']}, before the codebooks begin (train.warmup_steps): train on")
+            raise ValueError(
+                f"the checkpoint is of step {state['step']}, before the codebooks begin (train.warmup_steps): train on"
+            )
         self.device, self.skeleton = torch.device(device), skeleton_of(self.config.data)
         self.model = build_model(self.config, self.skeleton)
         self.model.load_state_dict(state["model"])
@@ -93,18 +96,28 @@ class Tokenizer:
 
     def encode_prepared(self, clips: Sequence[np.ndarray], names: Sequence[str]) -> list[TokenSequence]:
         """Clips [T', 1 + J, 3] as the pose cache holds them, in one pass."""
-        batch = make_chunks(pack(clips, range(len(clips)), num_joints=self.skeleton.num_joints).to(self.device), self.skeleton, self.config.data)
+        batch = make_chunks(
+            pack(clips, range(len(clips)), num_joints=self.skeleton.num_joints).to(self.device),
+            self.skeleton,
+            self.config.data,
+        )
         codes, views, targets = self._codes(batch)
-        fresh = torch.stack([distance(view, target) for view, target in zip(views, targets)], 1).tolist()  # [N, P] how far off the new codes are
+        fresh = torch.stack(
+            [distance(view, target) for view, target in zip(views, targets)], 1
+        ).tolist()  # [N, P] how far off the new codes are
         stale = [[0.0] * len(self.parts)]  # and those of the chunk before
         if len(batch) > 1 and self.hold > 0:
-            stale += torch.stack([distance(v[:-1], Target(t.xy[1:], t.weight[1:])) for v, t in zip(views, targets)], 1).tolist()
+            stale += torch.stack(
+                [distance(v[:-1], Target(t.xy[1:], t.weight[1:])) for v, t in zip(views, targets)], 1
+            ).tolist()
         out, told, clip_of = [], codes.tolist(), torch.where(batch.frames > 0, batch.clip, -1).tolist()
         for i, (clip, name) in enumerate(zip(clips, names)):
             said, spoken = None, []
             for row in [row for row, owner in enumerate(clip_of) if owner == i]:
                 asked = [Target(t.xy[row], t.weight[row]) for t in targets]
-                said = self._speak(said, told[row], [v[row] for v in views], asked, fresh[row], stale[row] if self.hold > 0 else None)
+                said = self._speak(
+                    said, told[row], [v[row] for v in views], asked, fresh[row], stale[row] if self.hold > 0 else None
+                )
                 spoken.append(said.codes)
             spoken = torch.tensor(spoken, dtype=torch.int64).reshape(-1, *codes.shape[1:])
             out.append(self.sequence(spoken, len(clip), name))
@@ -112,7 +125,17 @@ class Tokenizer:
 
     def sequence(self, codes: Tensor, frames: int, name: str) -> TokenSequence:
         data = self.config.data
-        return TokenSequence(name, data.fps, data.chunk_len, frames, codes, self.parts, self.levels, self.config.model.rvq.codebook_size, self.digest)
+        return TokenSequence(
+            name,
+            data.fps,
+            data.chunk_len,
+            frames,
+            codes,
+            self.parts,
+            self.levels,
+            self.config.model.rvq.codebook_size,
+            self.digest,
+        )
 
     def stream(self, fps: float | None = None) -> Stream:
         return Stream(self, fps)
@@ -120,14 +143,18 @@ class Tokenizer:
     def _checked(self, poses: np.ndarray | Tensor) -> Tensor:
         poses = poses.float() if isinstance(poses, Tensor) else torch.from_numpy(np.array(poses, np.float32))
         if poses.dim() != 3 or poses.shape[1:] != (self.skeleton.num_joints, 3):
-            raise ValueError(f"poses are {list(poses.shape)}: [T, {self.skeleton.num_joints}, 3] is expected, x and y in pixels and the score")
+            raise ValueError(
+                f"poses are {list(poses.shape)}: [T, {self.skeleton.num_joints}, 3] is expected, x and y in pixels and the score"
+            )
         return poses
 
     @torch.no_grad()
     def _codes(self, batch: ChunkBatch) -> tuple[Tensor, list[Tensor], list[Target]]:
         """The codes [N, P, Q] that the budget sends, what they decode to (P x [N, L, J, 2]; nothing where no code is sent) and what they should."""
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # with more, how a product is shared out depends on its size, and with that its last bits
+        torch.set_num_threads(
+            1
+        )  # with more, how a product is shared out depends on its size, and with that its last bits
         try:
             return self._choose(batch)
         finally:
@@ -138,20 +165,31 @@ class Tokenizer:
         count, budgeted, visible = len(batch), self.codes_per_chunk != "full", valid_chunks(targets).T
         codes = torch.where(visible[..., None], self.model.tokenise(inputs), -1)
         if budgeted and self.budget is None:
-            raise ValueError("the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full")
+            raise ValueError(
+                "the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full"
+            )
         if not count or (not budgeted and self.hold <= 0):
             return codes, [target.xy for target in targets], targets
         if not budgeted:
             return codes, self.model.detokenise(codes), targets
         prefixes = self.model.decode_prefixes(codes)
         value = worth(self.losses.level_costs(prefixes, targets))
-        sent = levels_sent(value, self.model.quantizer.levels, visible, self.budget.price(self.codes_per_chunk))  # [N, P]
+        sent = levels_sent(
+            value, self.model.quantizer.levels, visible, self.budget.price(self.codes_per_chunk)
+        )  # [N, P]
         codes = torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
         chunk = torch.arange(count, device=codes.device)
         return codes, [view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], targets
 
-    def _speak(self, said: Said | None, codes: list[list[int]], views: list[Tensor], asked: list[Target], fresh: list[float],
-               stale: list[float] | None = None) -> Said:
+    def _speak(
+        self,
+        said: Said | None,
+        codes: list[list[int]],
+        views: list[Tensor],
+        asked: list[Target],
+        fresh: list[float],
+        stale: list[float] | None = None,
+    ) -> Said:
         """What a chunk's parts say: codes P x Q, what they decode to P x [L, J, 2], what they should; fresh: how far off that is, a part;
         stale, if known: how far off the codes of the chunk before are."""
         if said is None or self.hold <= 0:
@@ -162,9 +200,16 @@ class Tokenizer:
                 held.append(False)
                 continue
             known = stale is not None and not said.held[p]
-            old_error = stale[p] if known else float(distance(said.views[p][None], Target(asked[p].xy[None], asked[p].weight[None])))
+            old_error = (
+                stale[p]
+                if known
+                else float(distance(said.views[p][None], Target(asked[p].xy[None], asked[p].weight[None])))
+            )
             held.append(old_error - fresh[p] < limit)
-        kept = [[old if keep else new for keep, old, new in zip(held, *both)] for both in ((said.codes, codes), (said.views, views))]
+        kept = [
+            [old if keep else new for keep, old, new in zip(held, *both)]
+            for both in ((said.codes, codes), (said.views, views))
+        ]
         return Said(*kept, tuple(held))
 
     # -- codes to poses
@@ -173,8 +218,10 @@ class Tokenizer:
         """[T', J, 3] in unit lengths from the nose, or in pixels with a place: (x, y, pixels a unit length), one or one a frame [T', 3].
         The third number is 1 where a part that was sent tells the joint."""
         if tokens.tokenizer != self.digest:
-            raise ValueError(f"{tokens.name}: its tokens are of the tokenizer {tokens.tokenizer}, this one is {self.digest}: "
-                             "load the checkpoint that made them")
+            raise ValueError(
+                f"{tokens.name}: its tokens are of the tokenizer {tokens.tokenizer}, this one is {self.digest}: "
+                "load the checkpoint that made them"
+            )
         poses = self.decode_codes(tokens.codes)[: tokens.num_frames]
         if place is None:
             return poses
@@ -187,13 +234,17 @@ class Tokenizer:
         sent = codes[..., 0].to(self.device) >= 0  # [N, P]
         views = self.joined(self.model.detokenise(codes.to(self.device)), sent)
         told = {name: there.repeat_interleave(self.config.data.chunk_len).cpu() for name, there in zip(views, sent.T)}
-        return assemble({name: view.flatten(0, 1).cpu() for name, view in views.items()}, self.skeleton, self.views.space, sent=told)
+        return assemble(
+            {name: view.flatten(0, 1).cpu() for name, view in views.items()}, self.skeleton, self.views.space, sent=told
+        )
 
     def joined(self, views: list[Tensor], sent: Tensor, clip: Tensor | None = None) -> dict[str, Tensor]:
         """Decoded chunks, P x [N, L, J, 2] in signing space, drawn together: {part: [N, L, J, 2]} in unit lengths. sent [N, P] says which parts tell
         anything, clip [N] whose chunks they are."""
         follows = sent[1:] & sent[:-1] & (True if clip is None else (clip[1:] == clip[:-1])[:, None])  # [N - 1, P]
-        return {name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(self.views.restore(views).items())}
+        return {
+            name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(self.views.restore(views).items())
+        }
 
 
 class Stream:
@@ -201,7 +252,9 @@ class Stream:
 
     def __init__(self, tokenizer: Tokenizer, fps: float | None = None) -> None:
         self.tokenizer, self.front = tokenizer, FrontEnd(tokenizer.skeleton, tokenizer.config.data, fps)
-        self.rows = torch.zeros(0, 1 + tokenizer.skeleton.num_joints, 3)  # prepared frames of the window that is not yet full
+        self.rows = torch.zeros(
+            0, 1 + tokenizer.skeleton.num_joints, 3
+        )  # prepared frames of the window that is not yet full
         self.frames, self.t = 0, 0  # prepared frames, and chunks, so far
         self.said: Said | None = None
 
@@ -217,7 +270,10 @@ class Stream:
         return chunks
 
     def _add(self, ready: Prepared) -> list[Chunk]:
-        data, size = self.tokenizer.config.data, self.tokenizer.config.data.chunk_len * self.tokenizer.config.data.window
+        data, size = (
+            self.tokenizer.config.data,
+            self.tokenizer.config.data.chunk_len * self.tokenizer.config.data.window,
+        )
         rows = torch.cat((ready.place[:, None], ready.frames), 1)
         rows = rows[: None if data.max_frames is None else max(data.max_frames - self.frames, 0)]
         self.frames += len(rows)
@@ -228,13 +284,20 @@ class Stream:
 
     def _window(self, rows: Tensor) -> list[Chunk]:
         own = self.tokenizer
-        batch = make_chunks(pack([rows.numpy()], [0], num_joints=own.skeleton.num_joints).to(own.device), own.skeleton, own.config.data)
+        batch = make_chunks(
+            pack([rows.numpy()], [0], num_joints=own.skeleton.num_joints).to(own.device), own.skeleton, own.config.data
+        )
         codes, views, targets = own._codes(batch)
         chunks, fresh = [], torch.stack([distance(view, target) for view, target in zip(views, targets)], 1).tolist()
         for row in range(int((batch.frames > 0).sum())):
             asked = [Target(t.xy[row], t.weight[row]) for t in targets]
-            before, self.said = self.said, own._speak(self.said, codes[row].tolist(), [v[row] for v in views], asked, fresh[row])
-            same = [before is not None and new[0] >= 0 and before.codes[p] == new for p, new in enumerate(self.said.codes)]
+            before, self.said = (
+                self.said,
+                own._speak(self.said, codes[row].tolist(), [v[row] for v in views], asked, fresh[row]),
+            )
+            same = [
+                before is not None and new[0] >= 0 and before.codes[p] == new for p, new in enumerate(self.said.codes)
+            ]
             chunks.append(Chunk(self.t, torch.tensor(self.said.codes), tuple(same)))
             self.t += 1
         return chunks

@@ -7,6 +7,7 @@ Left the clip as the front end prepares it, right what Tokenizer.decode gives fr
 original's place; a joint that the original does not show is not compared. Below, the chunk's tokens, with the parts that hold marked, and the
 clip's ribbons. Poses are [T, J, 3] in pixels, the score 0 where a joint is missing.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -50,7 +51,9 @@ class TokenPanel:
         self.tokens, self.held, self.letters = tokens, held_chunks(tokens), part_letters(tokens.parts)
         w, h = figure.get_size_inches()
         style = {"family": "monospace", "fontsize": 7.5, "va": "center", "parse_math": False}
-        self.texts: list[Text] = [figure.text(EDGE / w, 1 - (top + (p - 0.5) * LINE) / h, "", **style) for p in range(len(tokens.parts) + 1)]
+        self.texts: list[Text] = [
+            figure.text(EDGE / w, 1 - (top + (p - 0.5) * LINE) / h, "", **style) for p in range(len(tokens.parts) + 1)
+        ]
         said = LETTERS * LETTER
         axes = axes_at(figure, EDGE + said, top, width - said, LINE * len(tokens.parts))
         draw_ribbons(axes, tokens)
@@ -71,16 +74,39 @@ class TokenPanel:
         for p, (tag, text) in enumerate(zip(tokens.parts, self.texts[1:])):
             codes = [code for code in tokens.codes[chunk, p].tolist() if code >= 0]
             held = " held" if self.held[chunk, p] else ""
-            said, most = "".join(f"<{tag}:{self.letters[tag]}{code}>" for code in codes) or f"<{tag}> not sent", LETTERS - 2 - len(held)
-            text.set(text=(said if len(said) <= most else f"{said[: most - 1]}…") + held, color="black" if codes and not held else QUIET)
+            said, most = (
+                "".join(f"<{tag}:{self.letters[tag]}{code}>" for code in codes) or f"<{tag}> not sent",
+                LETTERS - 2 - len(held),
+            )
+            text.set(
+                text=(said if len(said) <= most else f"{said[: most - 1]}…") + held,
+                color="black" if codes and not held else QUIET,
+            )
 
 
-def pictures(original: np.ndarray, again: np.ndarray, skeleton: Skeleton, fps: float, name: str = "", tokens: TokenSequence | None = None,
-             width: float = 3.1, dpi: int = 100) -> Iterator[np.ndarray]:
+def pictures(
+    original: np.ndarray,
+    again: np.ndarray,
+    skeleton: Skeleton,
+    fps: float,
+    name: str = "",
+    tokens: TokenSequence | None = None,
+    width: float = 3.1,
+    dpi: int = 100,
+) -> Iterator[np.ndarray]:
     """[H, W, 3] uint8 for each frame: original and again [T, J, 3] side by side in one crop, a panel `width` inches wide, and the tokens below."""
     import numpy as np
 
-    from signstream.pictures.figure import GREY, Lettering, PoseArtist, axes_at, frame_limits, heading, new_figure, show_limits
+    from signstream.pictures.figure import (
+        GREY,
+        Lettering,
+        PoseArtist,
+        axes_at,
+        frame_limits,
+        heading,
+        new_figure,
+        show_limits,
+    )
 
     again = again.copy()
     again[..., 2] *= original[..., 2] > 0
@@ -99,7 +125,11 @@ def pictures(original: np.ndarray, again: np.ndarray, skeleton: Skeleton, fps: f
         artist = PoseArtist(axes, skeleton, scale=width / 2.4)
         shown.append((artist, poses))
         moving += [artist.lines, artist.dots]
-    below = None if tokens is None else TokenPanel(figure, tokens, HEAD + height + EDGE + LINE, inside, max(len(original), 1) / fps)
+    below = (
+        None
+        if tokens is None
+        else TokenPanel(figure, tokens, HEAD + height + EDGE + LINE, inside, max(len(original), 1) / fps)
+    )
     moving += [] if below is None else below.moving
     for part in moving:
         part.set_animated(True)
@@ -117,8 +147,17 @@ def pictures(original: np.ndarray, again: np.ndarray, skeleton: Skeleton, fps: f
         yield np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def animate(original: np.ndarray, again: np.ndarray, skeleton: Skeleton, path: Path, fps: float, name: str = "", tokens: TokenSequence | None = None,
-            width: float = 3.1, dpi: int = 100) -> None:
+def animate(
+    original: np.ndarray,
+    again: np.ndarray,
+    skeleton: Skeleton,
+    path: Path,
+    fps: float,
+    name: str = "",
+    tokens: TokenSequence | None = None,
+    width: float = 3.1,
+    dpi: int = 100,
+) -> None:
     """original and again [T, J, 3], at `fps`, into a GIF or an MP4 in real time; the rest as `pictures` has it."""
     check_path(path)
     if not len(original):
@@ -134,7 +173,11 @@ def save(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
         save_video(frames, path, fps)
         return
     frames = list(frames)
-    shown = [frames[round(k * fps / FASTEST)] for k in range(int((len(frames) - 1) * FASTEST / fps) + 1)] if fps > FASTEST else frames
+    shown = (
+        [frames[round(k * fps / FASTEST)] for k in range(int((len(frames) - 1) * FASTEST / fps) + 1)]
+        if fps > FASTEST
+        else frames
+    )
     save_animation(shown, real_time(len(shown), min(fps, FASTEST)), path)
 
 
@@ -144,8 +187,30 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
     first = next(frames)
     height, width = (side - side % 2 for side in first.shape[:2])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    command = ["ffmpeg", "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-",
-               "-an", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", f"file:{temporary}"]
+    command = [
+        "ffmpeg",
+        "-y",
+        "-loglevel",
+        "error",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        f"{fps:g}",
+        "-i",
+        "-",
+        "-an",
+        "-pix_fmt",
+        "yuv420p",
+        "-movflags",
+        "+faststart",
+        "-f",
+        "mp4",
+        f"file:{temporary}",
+    ]
     try:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as ffmpeg:
             try:
@@ -156,7 +221,9 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
                 pass  # it ended early, and says why below
             said = ffmpeg.stderr.read().decode(errors="replace").strip().splitlines()
         if ffmpeg.returncode:
-            raise ValueError(f"ffmpeg failed on {path}: {said[-1] if said else f'exit status {ffmpeg.returncode}'}; name a .gif instead")
+            raise ValueError(
+                f"ffmpeg failed on {path}: {said[-1] if said else f'exit status {ffmpeg.returncode}'}; name a .gif instead"
+            )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -186,20 +253,36 @@ def compare(tokenizer: Tokenizer, cache: PoseCache, index: int) -> Compared:
     from signstream.space import to_pixels
 
     prepared = cache.frames(index).copy()
-    tokens, = tokenizer.encode_prepared([prepared], [cache.clips[index].name])
+    (tokens,) = tokenizer.encode_prepared([prepared], [cache.clips[index].name])
     place, joints = torch.from_numpy(prepared[:, 0]), torch.from_numpy(prepared[:, 1:])
     original = torch.cat((to_pixels(joints[..., :2], place), joints[..., 2:]), -1)
     return Compared(original.numpy(), tokenizer.decode(tokens, place).numpy(), tokens)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.visualizer", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a checkpoint, a run's folder or an experiment's: its newest run")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.visualizer",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's: its newest run",
+    )
     parser.add_argument("--split", default="val", help="default: %(default)s")
     parser.add_argument("--sample", metavar="NAME", help="the clip (default: the split's first)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .gif or an .mp4; its folder is made if need be")
-    parser.add_argument("--frames", type=int, default=MOST_FRAMES, metavar="N", help="show the first N frames at most (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a .gif or an .mp4; its folder is made if need be"
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=MOST_FRAMES,
+        metavar="N",
+        help="show the first N frames at most (default: %(default)s)",
+    )
     args = parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
     if args.frames < 1:
         raise ValueError(f"--frames is {args.frames}: at least 1 is expected")
@@ -212,11 +295,23 @@ def main(argv: list[str] | None = None) -> None:
         from signstream.io.pose_cache import PoseCache
 
         cache = PoseCache.open(config.data, quiet=True)
-        index = cache.split(args.split)[0] if args.sample is None else find_names(cache, args.split, [args.sample], "--sample")[0]
+        index = (
+            cache.split(args.split)[0]
+            if args.sample is None
+            else find_names(cache, args.split, [args.sample], "--sample")[0]
+        )
         clip = compare(tokenizer, cache, index)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         shown = min(args.frames, len(clip.original))
-        animate(clip.original[:shown], clip.again[:shown], tokenizer.skeleton, args.out, config.data.fps, clip.tokens.name, clip.tokens)
+        animate(
+            clip.original[:shown],
+            clip.again[:shown],
+            tokenizer.skeleton,
+            args.out,
+            config.data.fps,
+            clip.tokens.name,
+            clip.tokens,
+        )
         cut = f" of {len(clip.original)} (--frames)" if shown < len(clip.original) else ""
         print(f"{args.out}: {clip.tokens.name}, {shown} frames{cut}")
 

@@ -6,6 +6,7 @@
 Each plot is a function of the report (what `evaluate` wrote), or of a clip's tokens, and gives a matplotlib Figure. A section that was not
 measured is left out and named. The heavy modules are imported where they are used, so that --help answers at once.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -51,7 +52,11 @@ def look(part: str) -> dict[str, Any]:
     """How a part's line is drawn; body and full body share a colour."""
     from signstream.pictures.figure import COLOURS
 
-    return {"color": COLOURS.get(part, "black"), "linestyle": "--" if part == "full_body" else "-", "label": part.replace("_", " ")}
+    return {
+        "color": COLOURS.get(part, "black"),
+        "linestyle": "--" if part == "full_body" else "-",
+        "label": part.replace("_", " "),
+    }
 
 
 def ink(colour: tuple[float, ...]) -> str:
@@ -77,9 +82,19 @@ def usage_heatmap(report: dict) -> Figure:
     picture = axes.imshow(used, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
     for p, part in enumerate(parts):
         for q, level in enumerate(codes[part]):
-            share, codes_worth = (number if number is not None else math.nan for number in (level["used"], level["perplexity"]))
+            share, codes_worth = (
+                number if number is not None else math.nan for number in (level["used"], level["perplexity"])
+            )
             text = f"{share:.0%}\n{codes_worth:.0f}".replace("nan%", "–").replace("nan", "–")
-            axes.text(q, p, text, ha="center", va="center", fontsize=7.5, color=ink(picture.cmap(share)) if share >= 0 else "black")
+            axes.text(
+                q,
+                p,
+                text,
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=ink(picture.cmap(share)) if share >= 0 else "black",
+            )
     scale = figure.colorbar(picture).ax
     scale.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     scale.tick_params(labelsize=7.5)
@@ -99,13 +114,25 @@ def usage_histograms(report: dict) -> Figure:
     for axes, part in zip(panels, parts):
         for q, level in enumerate(report["codes"][part]):
             chosen = sorted((count for count in level["counts"] if count), reverse=True)
-            axes.step(range(1, len(chosen) + 1), [count / sum(chosen) for count in chosen], where="mid", linewidth=1.3, color=look(part)["color"],
-                      linestyle=("-", "--", ":")[q % 3], label=f"level {q + 1}")
+            axes.step(
+                range(1, len(chosen) + 1),
+                [count / sum(chosen) for count in chosen],
+                where="mid",
+                linewidth=1.3,
+                color=look(part)["color"],
+                linestyle=("-", "--", ":")[q % 3],
+                label=f"level {q + 1}",
+            )
         axes.axhline(1 / size, color="0.45", linestyle="-.", linewidth=0.7)
         axes.set(yscale="log", xlim=(0, size))
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         axes.yaxis.set_minor_formatter(NullFormatter())
-        describe(axes, part.replace("_", " "), "codes, the most frequent first", "share of chunks (thin: even use)" if axes is panels[0] else "")
+        describe(
+            axes,
+            part.replace("_", " "),
+            "codes, the most frequent first",
+            "share of chunks (thin: even use)" if axes is panels[0] else "",
+        )
         axes.legend(frameon=False, fontsize=7, handlelength=2, loc="upper right")
     return figure
 
@@ -135,7 +162,16 @@ def error_per_joint(report: dict) -> Figure:
     sizes = np.full(len(xy), 24.0)
     sizes[23:91] = 12.0
     axes.scatter(*xy[~known].T, s=sizes[~known], facecolors="white", edgecolors="0.5", linewidths=0.7, zorder=2)
-    dots = axes.scatter(*xy[known].T, s=sizes[known], c=errors[known], cmap="viridis_r", vmin=0, edgecolors="0.25", linewidths=0.3, zorder=3)
+    dots = axes.scatter(
+        *xy[known].T,
+        s=sizes[known],
+        c=errors[known],
+        cmap="viridis_r",
+        vmin=0,
+        edgecolors="0.25",
+        linewidths=0.3,
+        zorder=3,
+    )
     bar = figure.colorbar(dots, shrink=0.6, label=UNIT)
     bar.ax.tick_params(labelsize=7)
     bar.set_label(UNIT, fontsize=8)
@@ -148,14 +184,19 @@ def error_per_joint(report: dict) -> Figure:
 
 def rate_against_error(report: dict) -> Figure:
     figure, (axes,) = blank(6.0, 3.6)
-    for way, colour, label in (("uniform", "#8794a1", "as many levels everywhere"), ("budget", "#0072B2", "codes where they are worth most")):
+    for way, colour, label in (
+        ("uniform", "#8794a1", "as many levels everywhere"),
+        ("budget", "#0072B2", "codes where they are worth most"),
+    ):
         points = [(row["codes_per_chunk"], row[way]) for row in report["curve"] if row.get(way) is not None]
         if points:
             axes.plot(*zip(*points), color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)
     rate = report.get("rate") or {}
     held = (rate.get("hold_error") or {}).get("with")
     if held is not None and rate.get("codes_per_chunk") is not None:
-        axes.plot(rate["codes_per_chunk"], held, "*", color="#D55E00", markersize=10, label="as exported, held parts and all")
+        axes.plot(
+            rate["codes_per_chunk"], held, "*", color="#D55E00", markersize=10, label="as exported, held parts and all"
+        )
     axes.set_ylim(bottom=0)
     describe(axes, "Rate against error", "codes a chunk", f"error, {UNIT}")
     axes.legend(frameon=False, fontsize=7.5)
@@ -169,10 +210,21 @@ def loss_curves(report: dict) -> Figure:
         curve = report["training"].get(split) or {}
         for axes, name, style in ((losses, "loss", "-"), (losses, "rec", ":"), (error, "recon/weighted/local", "-")):
             if has_numbers(curve.get(name)):
-                axes.plot(curve["step"], values(curve[name]), style, color=colour, marker="o", markersize=2.5, label=f"{split}: {name}")
+                axes.plot(
+                    curve["step"],
+                    values(curve[name]),
+                    style,
+                    color=colour,
+                    marker="o",
+                    markersize=2.5,
+                    label=f"{split}: {name}",
+                )
     curve = report["training"].get("train") or {}
     begun = next((step for step, commit in zip(curve.get("step", ()), curve.get("commit", ())) if commit), None)
-    for axes, title, y in ((losses, "Loss, and its term of reconstruction (rec)", ""), (error, "Reconstruction error in validation", UNIT)):
+    for axes, title, y in (
+        (losses, "Loss, and its term of reconstruction (rec)", ""),
+        (error, "Reconstruction error in validation", UNIT),
+    ):
         if begun is not None:
             axes.axvline(begun, color="0.45", linestyle="-.", linewidth=0.7, label="codes from here on")
         axes.set_ylim(bottom=0)
@@ -187,9 +239,14 @@ class Plot(NamedTuple):
     section: str  # of the report, without which there is nothing to draw
 
 
-PLOTS = {"usage_heatmap": Plot(usage_heatmap, "codes"), "usage_histograms": Plot(usage_histograms, "codes"),
-         "error_by_frame": Plot(error_by_frame, "by_frame"), "error_per_joint": Plot(error_per_joint, "per_joint"),
-         "rate_against_error": Plot(rate_against_error, "curve"), "loss_curves": Plot(loss_curves, "training")}
+PLOTS = {
+    "usage_heatmap": Plot(usage_heatmap, "codes"),
+    "usage_histograms": Plot(usage_histograms, "codes"),
+    "error_by_frame": Plot(error_by_frame, "by_frame"),
+    "error_per_joint": Plot(error_per_joint, "per_joint"),
+    "rate_against_error": Plot(rate_against_error, "curve"),
+    "loss_curves": Plot(loss_curves, "training"),
+}
 
 
 def missing(plot: Plot, report: dict) -> str | None:
@@ -234,7 +291,15 @@ def draw_ribbons(axes: Axes, tokens: TokenSequence, numbers: bool = False) -> No
         cells.append(Rectangle((n * step, top + thin), step * (1 if held[n, p] else 0.94), height - 2 * thin))
         shades.append(shade)
         if numbers and not held[n, p]:
-            axes.text((n + 0.47) * step, top + height / 2, codes[n, p, q], ha="center", va="center_baseline", fontsize=6, color=ink(shade))
+            axes.text(
+                (n + 0.47) * step,
+                top + height / 2,
+                codes[n, p, q],
+                ha="center",
+                va="center_baseline",
+                fontsize=6,
+                color=ink(shade),
+            )
     axes.add_collection(PatchCollection(cells, facecolors=shades, linewidths=0), autolim=False)
     axes.set(xlim=(0, max(len(codes), 1) * step), ylim=(len(tokens.parts), 0))
     axes.set_yticks([p + 0.5 for p in range(len(tokens.parts))], tokens.parts)
@@ -276,11 +341,21 @@ def drawn(report: dict, tokens: TokenSequence | None) -> Iterator[tuple[str, Fig
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m signstream.inference.viz", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", required=True, metavar="PATH", help="a report.json, or a run's folder or an experiment's that has one")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.inference.viz",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--report",
+        required=True,
+        metavar="PATH",
+        help="a report.json, or a run's folder or an experiment's that has one",
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the plots go; made if need be")
-    parser.add_argument("--tokens", type=Path, metavar="FILE", help="what export_tokens wrote, for the timeline of a clip")
+    parser.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="what export_tokens wrote, for the timeline of a clip"
+    )
     parser.add_argument("--clip", metavar="NAME", help="the clip (default: the file's first)")
     args = parser.parse_args(argv)
     if args.out.exists() and not args.out.is_dir():

@@ -7,6 +7,7 @@
 Every rank makes the same number of steps, every clip comes once an epoch, and a step's clips are dealt so that the ranks have about
 the same number of frames. The position counts batches that were handed out, not those that workers have read ahead.
 """
+
 from __future__ import annotations
 
 import random
@@ -31,12 +32,18 @@ def step_seed(*numbers: int) -> int:
 class ClipSampler:
     """The order of an epoch. `consumed` clips of it are behind us, whichever world size handed them out."""
 
-    def __init__(self, costs: Sequence[int], batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, costs: Sequence[int], batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1
+    ) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world}: ranks count from 0")
         self.costs, self.batch_size, self.rank, self.world = list(costs), batch_size, rank, world
         self.seed, self.shuffle = seed, shuffle
-        self.epoch, self.start, self.step = 0, 0, 0  # the plan begins at clip `start` of the epoch's order; `step` of its steps are done
+        self.epoch, self.start, self.step = (
+            0,
+            0,
+            0,
+        )  # the plan begins at clip `start` of the epoch's order; `step` of its steps are done
 
     def _bounds(self) -> np.ndarray:
         """Where each step's clips begin in the order: steps of equal size to within one clip."""
@@ -62,21 +69,33 @@ class ClipSampler:
         if self.world == 1:
             return clips
         ranked = sorted(clips, key=lambda clip: (-self.costs[clip], clip))
-        turns = [[*range(self.world)], [*reversed(range(self.world))]]  # dealt there and back, so no rank always gets the longer
+        turns = [
+            [*range(self.world)],
+            [*reversed(range(self.world))],
+        ]  # dealt there and back, so no rank always gets the longer
         return [clip for i, clip in enumerate(ranked) if turns[i // self.world % 2][i % self.world] == self.rank]
 
     def next_epoch(self) -> None:
         self.epoch, self.start, self.step = self.epoch + 1, 0, 0
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "start": self.start, "step": self.step, "consumed": int(self._bounds()[self.step]), "clips": len(self.costs),
-                "global_batch": self.batch_size * self.world, "seed": self.seed}
+        return {
+            "epoch": self.epoch,
+            "start": self.start,
+            "step": self.step,
+            "consumed": int(self._bounds()[self.step]),
+            "clips": len(self.costs),
+            "global_batch": self.batch_size * self.world,
+            "seed": self.seed,
+        }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on after the clips that were consumed; with another number of ranks or batch size the rest of the epoch is dealt anew."""
         if state["clips"] != len(self.costs):
-            raise ValueError(f"the run was saved with {state['clips']} clips in this split, the data now has {len(self.costs)}: "
-                             "a run goes on only on the same data")
+            raise ValueError(
+                f"the run was saved with {state['clips']} clips in this split, the data now has {len(self.costs)}: "
+                "a run goes on only on the same data"
+            )
         same = state["global_batch"] == self.batch_size * self.world
         self.seed, self.epoch = state["seed"], state["epoch"]
         self.start, self.step = (state["start"], state["step"]) if same else (state["consumed"], 0)
@@ -96,10 +115,29 @@ class _Batches(Dataset):
 class ClipLoader:
     """Batches of one split on one rank. Iterating goes through the rest of the current epoch, then moves to the next."""
 
-    def __init__(self, cache: PoseCache, split: str, data: Data, batch_size: int, seed: int = 0, train: bool = False, rank: int = 0, world: int = 1,
-                 pin: bool = False) -> None:
-        self.cache, self.clips, self.workers, self.seed, self.rank, self.pin = cache, cache.split(split), data.workers, seed, rank, pin
-        self.sampler = ClipSampler([cache.clips[i].length for i in self.clips], batch_size, seed, shuffle=train, rank=rank, world=world)
+    def __init__(
+        self,
+        cache: PoseCache,
+        split: str,
+        data: Data,
+        batch_size: int,
+        seed: int = 0,
+        train: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        pin: bool = False,
+    ) -> None:
+        self.cache, self.clips, self.workers, self.seed, self.rank, self.pin = (
+            cache,
+            cache.split(split),
+            data.workers,
+            seed,
+            rank,
+            pin,
+        )
+        self.sampler = ClipSampler(
+            [cache.clips[i].length for i in self.clips], batch_size, seed, shuffle=train, rank=rank, world=world
+        )
         self.train = train
 
     def __len__(self) -> int:
@@ -108,12 +146,25 @@ class ClipLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         sampler = self.sampler
-        requests = [([self.clips[i] for i in batch], step_seed(sampler.seed, sampler.epoch, step, self.rank))
-                    for step, batch in enumerate(sampler.batches(), start=sampler.step)]
+        requests = [
+            ([self.clips[i] for i in batch], step_seed(sampler.seed, sampler.epoch, step, self.rank))
+            for step, batch in enumerate(sampler.batches(), start=sampler.step)
+        ]
         workers = min(self.workers, len(requests))
-        generator = torch.Generator().manual_seed(step_seed(sampler.seed, sampler.epoch, self.rank))  # seeds the workers, epoch by epoch
-        reader = DataLoader(_Batches(self.cache), batch_size=None, sampler=requests, num_workers=workers, collate_fn=_as_it_is, pin_memory=self.pin,
-                            generator=generator, worker_init_fn=_start_worker, prefetch_factor=4 if workers else None)
+        generator = torch.Generator().manual_seed(
+            step_seed(sampler.seed, sampler.epoch, self.rank)
+        )  # seeds the workers, epoch by epoch
+        reader = DataLoader(
+            _Batches(self.cache),
+            batch_size=None,
+            sampler=requests,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=self.pin,
+            generator=generator,
+            worker_init_fn=_start_worker,
+            prefetch_factor=4 if workers else None,
+        )
         for batch in reader:
             sampler.step += 1  # before the batch is used: a state saved after its step has it behind
             yield batch

@@ -7,6 +7,7 @@ Row 0 of a frame is its place (origin x, origin y, unit, in pixels), rows 1.. ar
 The cache lies in <data.cache>/<root's name>-<key>/, the key being the root's path and the preprocessing; its index also holds a digest of
 every file's size and time. A build happens under a lock and shows only when whole, so ranks may start together and a killed build leaves nothing.
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -94,7 +95,9 @@ class PoseCache:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 index = _read_index(folder, stamp)  # another process may have built it while we waited
                 if index is None:
-                    index = _build(folder, source, skeleton, names, skipped, stamp, workers or len(os.sched_getaffinity(0)), quiet)
+                    index = _build(
+                        folder, source, skeleton, names, skipped, stamp, workers or len(os.sched_getaffinity(0)), quiet
+                    )
         cache = cls(folder, index, skeleton)
         if not cache.clips:
             raise ValueError(_nothing_left(data, cache.skipped))
@@ -128,7 +131,9 @@ class PoseCache:
     def write_skipped(self, path: Path) -> None:
         """One JSON line for each clip that was left out, with its reason."""
         text = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in self.skipped)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a character becomes \ud800, as JSON writes it
+        path.write_text(
+            text, encoding="utf-8", errors="backslashreplace"
+        )  # half a character becomes \ud800, as JSON writes it
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_map": None}
@@ -136,8 +141,17 @@ class PoseCache:
 
 def _preprocessing(data: Data, skeleton: Skeleton) -> tuple:
     """All that the cached numbers depend on beside the files."""
-    options = (data.layout, data.split_file, data.check_num_frames, data.fps, data.max_frames,
-               data.min_score, data.max_gap, data.smooth, data.unit_window)
+    options = (
+        data.layout,
+        data.split_file,
+        data.check_num_frames,
+        data.fps,
+        data.max_frames,
+        data.min_score,
+        data.max_gap,
+        data.smooth,
+        data.unit_window,
+    )
     return FORMAT, options, skeleton.num_joints, skeleton.origin, skeleton.unit_pairs, skeleton.spare_units
 
 
@@ -165,29 +179,48 @@ def _read_index(folder: Path, stamp: str) -> dict[str, Any] | None:
     """The index, if it describes these files and its memory map is whole."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        whole = index["stamp"] == stamp and (folder / index["file"]).stat().st_size == index["bytes"] and index.keys() >= INDEX_KEYS
+        whole = (
+            index["stamp"] == stamp
+            and (folder / index["file"]).stat().st_size == index["bytes"]
+            and index.keys() >= INDEX_KEYS
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return index if whole else None
 
 
-def _build(folder: Path, source: PoseData, skeleton: Skeleton, names: list[tuple[str, str]], skipped: list[Skipped], stamp: str,
-           workers: int, quiet: bool) -> dict[str, Any]:
+def _build(
+    folder: Path,
+    source: PoseData,
+    skeleton: Skeleton,
+    names: list[tuple[str, str]],
+    skipped: list[Skipped],
+    stamp: str,
+    workers: int,
+    quiet: bool,
+) -> dict[str, Any]:
     for old in folder.glob("frames-*.tmp"):
         old.unlink()  # we hold the lock, so its build was killed
     row_bytes = (1 + skeleton.num_joints) * 3 * 4
     estimate = sum(source.frames(split, name) or 0 for split, name in names) * row_bytes
     free = shutil.disk_usage(folder).free
     if not quiet:
-        print(f"cache: preparing {len(names)} clips, about {estimate / 1e6:.0f} MB, into {folder} ({free / 1e9:.1f} GB free)", file=sys.stderr)
+        print(
+            f"cache: preparing {len(names)} clips, about {estimate / 1e6:.0f} MB, into {folder} ({free / 1e9:.1f} GB free)",
+            file=sys.stderr,
+        )
     if estimate + SPARE_DISK > free:
-        raise ValueError(f"the cache of {source.root} needs {estimate / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: "
-                         "name another place with data.cache=DIR")
+        raise ValueError(
+            f"the cache of {source.root} needs {estimate / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: "
+            "name another place with data.cache=DIR"
+        )
     file = f"frames-{uuid.uuid4().hex[:8]}.f32"
     temporary, clips, rows, skipped = folder / f"{file}.tmp", [], 0, list(skipped)
     with open(temporary, "wb") as out:
         results = _prepare_all(source, skeleton, names, workers)
-        for (split, name), (note, frames) in zip(names, tqdm(results, total=len(names), desc="cache", unit="clip", disable=True if quiet else None)):
+        for (split, name), (note, frames) in zip(
+            names, tqdm(results, total=len(names), desc="cache", unit="clip", disable=True if quiet else None)
+        ):
             if frames is None:
                 skipped.append(Skipped(split, name, note))
                 continue
@@ -198,8 +231,16 @@ def _build(folder: Path, source: PoseData, skeleton: Skeleton, names: list[tuple
         os.fsync(out.fileno())
     os.replace(temporary, folder / file)
     splits = list(dict.fromkeys([split for split, _ in names] + [line.split for line in skipped]))
-    index = {"file": file, "bytes": rows * row_bytes, "rows": rows, "stamp": stamp, "root": str(source.root), "splits": splits, "clips": clips,
-             "skipped": [asdict(line) for line in skipped]}
+    index = {
+        "file": file,
+        "bytes": rows * row_bytes,
+        "rows": rows,
+        "stamp": stamp,
+        "root": str(source.root),
+        "splits": splits,
+        "clips": clips,
+        "skipped": [asdict(line) for line in skipped],
+    }
     part = folder / "index.json.tmp"
     part.write_text(json.dumps(index), encoding="utf-8")
     os.replace(part, folder / "index.json")
@@ -209,7 +250,9 @@ def _build(folder: Path, source: PoseData, skeleton: Skeleton, names: list[tuple
     return index
 
 
-def _prepare_all(source: PoseData, skeleton: Skeleton, names: list[tuple[str, str]], workers: int) -> Iterator[tuple[Any, np.ndarray | None]]:
+def _prepare_all(
+    source: PoseData, skeleton: Skeleton, names: list[tuple[str, str]], workers: int
+) -> Iterator[tuple[Any, np.ndarray | None]]:
     """(what the index holds, frames) or (reason, None) for each name, in order, with a bounded number in flight."""
     if workers <= 1:
         yield from (_prepare_one(source, skeleton, split, name) for split, name in names)
@@ -235,7 +278,9 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _prepare_some(source: PoseData, skeleton: Skeleton, names: list[tuple[str, str]]) -> list[tuple[Any, np.ndarray | None]]:
+def _prepare_some(
+    source: PoseData, skeleton: Skeleton, names: list[tuple[str, str]]
+) -> list[tuple[Any, np.ndarray | None]]:
     return [_prepare_one(source, skeleton, split, name) for split, name in names]
 
 
@@ -245,7 +290,9 @@ def _prepare_one(source: PoseData, skeleton: Skeleton, split: str, name: str) ->
         note = _note(clip, source.data)
     except ValueError as error:
         return " ".join(str(error).split()), None
-    except Exception as error:  # a user's own reader may raise anything; the clip is left out, counted and listed, the rest goes on
+    except (
+        Exception
+    ) as error:  # a user's own reader may raise anything; the clip is left out, counted and listed, the rest goes on
         return f"{type(error).__name__}: {' '.join(str(error).split())}", None
     ready = prepare(torch.from_numpy(np.require(clip.poses, np.float32, "CW")), skeleton, source.data, clip.fps)
     frames = torch.cat((ready.place[:, None], ready.frames), 1).numpy()
@@ -255,14 +302,22 @@ def _prepare_one(source: PoseData, skeleton: Skeleton, split: str, name: str) ->
 def _note(clip: Clip, data: Data) -> dict[str, Any]:
     """What the index holds of a clip, as JSON can hold it whatever number types a user's reader gave."""
     width, height = clip.size or (0, 0)
-    return {"num_frames": len(clip.poses), "fps": clip.fps or data.fps, "fps_known": clip.fps is not None,
-            "size": (float(width), float(height)) if clip.size else None,
-            "text": str(clip.text), "gloss": str(clip.gloss), "signer": str(clip.signer),
-            "segments": [(int(first), int(last), str(gloss)) for first, last, gloss in clip.segments]}
+    return {
+        "num_frames": len(clip.poses),
+        "fps": clip.fps or data.fps,
+        "fps_known": clip.fps is not None,
+        "size": (float(width), float(height)) if clip.size else None,
+        "text": str(clip.text),
+        "gloss": str(clip.gloss),
+        "signer": str(clip.signer),
+        "segments": [(int(first), int(last), str(gloss)) for first, last, gloss in clip.segments],
+    }
 
 
 def _cached(line: dict[str, Any]) -> CachedClip:
-    return CachedClip(**{**line, "size": line["size"] and tuple(line["size"]), "segments": tuple(map(tuple, line["segments"]))})
+    return CachedClip(
+        **{**line, "size": line["size"] and tuple(line["size"]), "segments": tuple(map(tuple, line["segments"]))}
+    )
 
 
 def _count_reasons(skipped: list[Skipped]) -> str:

@@ -4,6 +4,7 @@
 
 An array of one number is float64. Whatever is wrong is a ValueError whose text is a short reason.
 """
+
 from __future__ import annotations
 
 import io
@@ -64,7 +65,10 @@ def npz_frames(path: Path) -> int | None:
 
 def _member_fault(member: zipfile.ZipInfo, size: int) -> str | None:
     """Why a member of an archive of `size` bytes is not to be read."""
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # numpy writes these; others take as much memory as they say
+    if member.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # numpy writes these; others take as much memory as they say
         return f"compression {member.compress_type}: np.savez or np.savez_compressed is expected"
     if member.compress_size > size or member.file_size > DEFLATE_RATIO * member.compress_size:
         return f"truncated: {member.file_size} bytes are promised"
@@ -95,7 +99,9 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
             version = npy.read_magic(head)
             if version not in ((1, 0), (2, 0)):
                 raise ValueError(f"version {version}")
-            shape, fortran, kind = npy.read_array_header_1_0(head) if version == (1, 0) else npy.read_array_header_2_0(head)
+            shape, fortran, kind = (
+                npy.read_array_header_1_0(head) if version == (1, 0) else npy.read_array_header_2_0(head)
+            )
     except Exception as error:  # the parser raises whatever a broken literal makes it raise
         raise ValueError(f"not an npy file ({' '.join(str(error).split())[:80]})") from None
     if any(type(n) is not int or not 0 <= n <= LARGEST for n in shape):
@@ -124,6 +130,8 @@ def _read_array(file: BinaryIO, size: int) -> np.ndarray:
     content = file.read(expected)
     if len(content) < expected:
         raise ValueError(f"truncated: {expected} bytes are promised, {len(content)} are there")
-    narrow = np.float64 if math.prod(shape) == 1 else np.float32  # one number is a frame rate: 23.976 in float32 gives other frames
+    narrow = (
+        np.float64 if math.prod(shape) == 1 else np.float32
+    )  # one number is a frame rate: 23.976 in float32 gives other frames
     with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32's range becomes inf, which is missing
         return np.ascontiguousarray(np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C"), narrow)

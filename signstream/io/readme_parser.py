@@ -5,6 +5,7 @@
 The README is prose for people, so a fact is looked for by its words and a fact that is not found is not checked.
 Joints count from 1, as READMEs count them.
 """
+
 from __future__ import annotations
 
 import re
@@ -16,12 +17,16 @@ from signstream.config import Data
 
 README_NAME = "CSL-Daily_README.md"
 _PART_WORDS = {
-    "face": "face", "left_hand": "left[ _-]hand", "right_hand": "right[ _-]hand",
+    "face": "face",
+    "left_hand": "left[ _-]hand",
+    "right_hand": "right[ _-]hand",
     "body": "(?<!full[ _-])(?<!whole[ _-])(?<!upper[ _-])(?<!lower[ _-])body",
 }
 # Every repetition is bounded and spaces come one at a time, so no line takes long, whatever it holds.
 _LEAD = r"(?: (?:joints?|keypoints?|landmarks?|points?))?[ :|=]{0,3}"
-_RANGE = _LEAD + r"(?P<open>[\[(])? ?(?P<first>\d{1,6}) ?(?:-|–|—|to|~|(?(open),|-)) ?(?P<last>\d{1,6})(?!\d)"  # "24, 91" in brackets only
+_RANGE = (
+    _LEAD + r"(?P<open>[\[(])? ?(?P<first>\d{1,6}) ?(?:-|–|—|to|~|(?(open),|-)) ?(?P<last>\d{1,6})(?!\d)"
+)  # "24, 91" in brackets only
 _JOINT = _LEAD + r"(\d{1,6})(?!\d| ?(?:-|–|—|to|~|,) ?\d)"
 _RATE = r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)"
 
@@ -38,7 +43,9 @@ class ReadmeFacts:
 def parse_readme(text: str) -> ReadmeFacts:
     text = re.sub(r"[^\S\n]+", " ", text.lower().replace("**", "").replace("`", ""))
     shape = re.search(r"\[ ?t ?, ?(\d{1,6}) ?, ?(\d{1,6}) ?\]", text)
-    fps = re.search(rf"{_RATE} ?(?:fps|frames (?:per|a) second)", text) or re.search(rf"\b(?:fps|frame rate)(?: is| of)?[ :=]{{0,3}}{_RATE}", text)
+    fps = re.search(rf"{_RATE} ?(?:fps|frames (?:per|a) second)", text) or re.search(
+        rf"\b(?:fps|frame rate)(?: is| of)?[ :=]{{0,3}}{_RATE}", text
+    )
     ranges, centers, units = {}, {}, []
     for line in filter(None, text.split("\n")):
         about_centre = re.search(r"\bcent(?:re|er)", line)
@@ -49,9 +56,14 @@ def parse_readme(text: str) -> ReadmeFacts:
             one = re.search(rf"\b{words}{_JOINT}", line)
             if one and about_centre and name not in centers:
                 centers[name] = int(one[1])
-        units += [(int(found["first"]), int(found["last"])) for found in re.finditer(rf"\beye(?: corners?| width)?{_RANGE}", line)]
+        units += [
+            (int(found["first"]), int(found["last"]))
+            for found in re.finditer(rf"\beye(?: corners?| width)?{_RANGE}", line)
+        ]
     rate = float(fps[1]) if fps else 0.0
-    return ReadmeFacts((int(shape[1]), int(shape[2])) if shape else None, rate or None, ranges, centers, tuple(dict.fromkeys(units)))
+    return ReadmeFacts(
+        (int(shape[1]), int(shape[2])) if shape else None, rate or None, ranges, centers, tuple(dict.fromkeys(units))
+    )
 
 
 def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
@@ -70,7 +82,11 @@ def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
     body = skeleton.build(data.num_joints, data.body_parts, data.centers, data.unit_joints, data.mirror_pairs)
     for part in body.parts:
         if facts.centers.get(part.name, part.centre + 1) != part.centre + 1:
-            raise contradiction(f"data.centers.{part.name}", part.centre + 1, f"the centre of {part.name} is {facts.centers[part.name]}")
+            raise contradiction(
+                f"data.centers.{part.name}", part.centre + 1, f"the centre of {part.name} is {facts.centers[part.name]}"
+            )
     ours = {(a + 1, b + 1) for a, b in body.unit_pairs}
     if facts.unit_joints and not ours & set(facts.unit_joints):
-        raise contradiction("data.unit_joints", sorted(ours), f"eyes {', '.join(f'{a}-{b}' for a, b in facts.unit_joints)}")
+        raise contradiction(
+            "data.unit_joints", sorted(ours), f"eyes {', '.join(f'{a}-{b}' for a, b in facts.unit_joints)}"
+        )

@@ -11,6 +11,7 @@ Inside, everything is [V, M, T, C], joints first: a part's joints are a slice, s
 and what acts on channels is one product for all parts. There is no convolution in torch's sense, since its algorithm depends on the batch:
 steps that a kernel sees are laid side by side. Nothing is shared between windows, so a window's latents do not depend on the others.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -100,7 +101,11 @@ class GraphLayer(nn.Module):
         self.subsets = nn.ModuleList(nn.Linear(width, width, bias=subset == SAME) for subset in (SAME, NEARER, FARTHER))
 
     def forward(self, x: Tensor) -> Tensor:
-        graphs = x.new_zeros(sum(self.sizes)).scatter(0, self.place, (self.share * (1 + self.edges)).to(x.dtype)).split(self.sizes)
+        graphs = (
+            x.new_zeros(sum(self.sizes))
+            .scatter(0, self.place, (self.share * (1 + self.edges)).to(x.dtype))
+            .split(self.sizes)
+        )
         joints = [shape.joints for shape in self.shapes]
         told = [subset(x).flatten(1).split(joints) for subset in self.subsets]  # S x P x [J, M * T * C]
         heard = []
@@ -115,7 +120,11 @@ class GraphBlock(nn.Module):
 
     def __init__(self, shapes: Sequence[PartShape], graphs: Sequence[Tensor], width: int) -> None:
         super().__init__()
-        self.norm, self.graph, self.out = nn.LayerNorm(width), GraphLayer(shapes, graphs, width), nn.Linear(3 * width, width)
+        self.norm, self.graph, self.out = (
+            nn.LayerNorm(width),
+            GraphLayer(shapes, graphs, width),
+            nn.Linear(3 * width, width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.out(patches(F.gelu(self.graph(self.norm(x))), 1))  # [V, M, T, C]
@@ -124,14 +133,20 @@ class GraphBlock(nn.Module):
 class Stage(nn.Module):
     """The blocks of one rate; with `checkpointing` what is inside a block is computed again in the backward pass instead of kept."""
 
-    def __init__(self, shapes: Sequence[PartShape], graphs: Sequence[Tensor], layers: int, width: int, checkpointing: bool) -> None:
+    def __init__(
+        self, shapes: Sequence[PartShape], graphs: Sequence[Tensor], layers: int, width: int, checkpointing: bool
+    ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
         self.blocks = nn.ModuleList(GraphBlock(shapes, graphs, width) for _ in range(layers))
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if self.checkpointing and self.training else block(x)
+            x = (
+                checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+                if self.checkpointing and self.training
+                else block(x)
+            )
         return x
 
 
@@ -144,9 +159,16 @@ class JointEmbedding(nn.Module):
         super().__init__()
         joints = {shape.projection: shape.joints for shape in shapes}
         starts = {i: sum(joints[j] for j in joints if j < i) for i in joints}
-        self.joint, self.part = nn.Parameter(torch.zeros(sum(joints.values()), width)), TypeEmbedding(len(shapes), type_width, width)
-        self.register_buffer("row", torch.cat([starts[s.projection] + torch.arange(s.joints) for s in shapes]), persistent=False)
-        self.register_buffer("owner", torch.cat([torch.full((s.joints,), part) for part, s in enumerate(shapes)]), persistent=False)
+        self.joint, self.part = (
+            nn.Parameter(torch.zeros(sum(joints.values()), width)),
+            TypeEmbedding(len(shapes), type_width, width),
+        )
+        self.register_buffer(
+            "row", torch.cat([starts[s.projection] + torch.arange(s.joints) for s in shapes]), persistent=False
+        )
+        self.register_buffer(
+            "owner", torch.cat([torch.full((s.joints,), part) for part, s in enumerate(shapes)]), persistent=False
+        )
 
     def forward(self) -> Tensor:
         return self.joint[self.row][:, None, None] + self.part()[self.owner]
@@ -155,15 +177,29 @@ class JointEmbedding(nn.Module):
 class GraphEncoder(nn.Module):
     """`layers` blocks at each rate, the channels of a joint growing to `width`; then half of them, all joints side by side, to the latent."""
 
-    def __init__(self, shapes: Sequence[PartShape], graphs: Sequence[Tensor], frames: int, window: int, layers: int, width: int, latent: int,
-                 type_width: int, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[PartShape],
+        graphs: Sequence[Tensor],
+        frames: int,
+        window: int,
+        layers: int,
+        width: int,
+        latent: int,
+        type_width: int,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.shapes, self.window, self.strides = tuple(shapes), window, strides_of(frames)
-        self.tokens = min(shape.joints for shape in shapes)  # rows that a chunk gives a product, but for those with a row a chunk
+        self.tokens = min(
+            shape.joints for shape in shapes
+        )  # rows that a chunk gives a product, but for those with a row a chunk
         joints = {shape.projection: shape.joints for shape in shapes}
         widths, told = widths_of(self.strides, width), (width + 1) // 2
         self.inputs = nn.ModuleList(nn.Linear((self.strides[0] + 2) * 3, widths[0]) for _ in joints)
-        self.linear = nn.ModuleList(nn.Linear(frames * joints[i] * 2, latent) for i in sorted(joints))  # past the trunk; begins as a PCA
+        self.linear = nn.ModuleList(
+            nn.Linear(frames * joints[i] * 2, latent) for i in sorted(joints)
+        )  # past the trunk; begins as a PCA
         self.embedding = JointEmbedding(shapes, type_width, widths[0])
         self.stages = nn.ModuleList(Stage(shapes, graphs, layers, width, checkpointing) for width in widths)
         self.shrink = nn.ModuleList(nn.Linear((s + 2) * a, b) for s, a, b in zip(self.strides[1:], widths, widths[1:]))
@@ -173,7 +209,9 @@ class GraphEncoder(nn.Module):
     def forward(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
         """`least`: rows at least in the products that have a row a chunk."""
         first, *strides = self.strides
-        x = torch.cat([self.inputs[s.projection](patches(self._steps(v), first)) for s, v in zip(self.shapes, views)])  # [V, M, T, C]
+        x = torch.cat(
+            [self.inputs[s.projection](patches(self._steps(v), first)) for s, v in zip(self.shapes, views)]
+        )  # [V, M, T, C]
         x = self.stages[0](x + self.embedding())
         for stride, shrink, stage in zip(strides, self.shrink, self.stages[1:]):
             x = stage(shrink(patches(x, stride)))  # [V, M, T / s, C']
@@ -194,8 +232,18 @@ class GraphEncoder(nn.Module):
 class GraphDecoder(nn.Module):
     """The way back: the strides are taken in reverse, each step becoming s steps that have seen its neighbours."""
 
-    def __init__(self, shapes: Sequence[PartShape], graphs: Sequence[Tensor], frames: int, window: int, layers: int, width: int, latent: int,
-                 type_width: int, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[PartShape],
+        graphs: Sequence[Tensor],
+        frames: int,
+        window: int,
+        layers: int,
+        width: int,
+        latent: int,
+        type_width: int,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.shapes, self.frames, self.window, self.strides = tuple(shapes), frames, window, strides_of(frames)[::-1]
         joints = {shape.projection: shape.joints for shape in shapes}
@@ -206,11 +254,18 @@ class GraphDecoder(nn.Module):
         self.stretch = nn.ModuleList(nn.Linear(3 * a, s * b) for s, a, b in zip(self.strides, widths, widths[1:]))
         self.norm = nn.LayerNorm(widths[-1])
         self.outputs = nn.ModuleList(nn.Linear(3 * widths[-1], self.strides[-1] * 2) for _ in joints)
-        self.linear = nn.ModuleList(nn.Linear(latent, frames * joints[i] * 2) for i in sorted(joints))  # past the trunk; begins as a PCA's inverse
+        self.linear = nn.ModuleList(
+            nn.Linear(latent, frames * joints[i] * 2) for i in sorted(joints)
+        )  # past the trunk; begins as a PCA's inverse
 
     def forward(self, latents: Tensor, least: int = 0) -> list[Tensor]:
         """`least` as for the encoder."""
-        x = torch.cat([self._joints(product(self.inputs[s.projection], row, least), s.joints) for s, row in zip(self.shapes, latents)])
+        x = torch.cat(
+            [
+                self._joints(product(self.inputs[s.projection], row, least), s.joints)
+                for s, row in zip(self.shapes, latents)
+            ]
+        )
         x = self.stages[0](self.widen(x) + self.embedding())  # [V, M, W, C]
         for stride, stretch, stage in zip(self.strides, self.stretch, self.stages[1:]):
             x = stage(stretched(stretch(patches(x, 1)), stride))  # [V, M, T * s, C']
@@ -218,7 +273,9 @@ class GraphDecoder(nn.Module):
         views = []
         for shape, part, row in zip(self.shapes, parts, latents):
             size = row.shape[0], self.frames, shape.joints, 2
-            view = stretched(self.outputs[shape.projection](part), self.strides[-1]).permute(1, 2, 0, 3)  # [M, W * L, J, 2]
+            view = stretched(self.outputs[shape.projection](part), self.strides[-1]).permute(
+                1, 2, 0, 3
+            )  # [M, W * L, J, 2]
             views.append(view.reshape(size) + product(self.linear[shape.projection], row, least).view(size))
         return views
 

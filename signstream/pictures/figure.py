@@ -8,6 +8,7 @@
 
 Poses are [T, J, 3] (x, y, score) in pixels, the score 0 where a joint is missing, as `data.frontend.clean` leaves them.
 """
+
 from __future__ import annotations
 
 import os
@@ -30,14 +31,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, which colour-blind readers tell apart
-COLOURS = {"body": "#8794a1", "full_body": "#8794a1", "face": "#009E73", "left_hand": "#0072B2", "right_hand": "#D55E00"}
+COLOURS = {
+    "body": "#8794a1",
+    "full_body": "#8794a1",
+    "face": "#009E73",
+    "left_hand": "#0072B2",
+    "right_hand": "#D55E00",
+}
 BONE_WIDTH = {"body": 1.7, "full_body": 1.7, "face": 0.7, "left_hand": 1.1, "right_hand": 1.1}  # points
 DOT_SIZE = {"body": 5.0, "full_body": 5.0, "face": 0.25, "left_hand": 1.0, "right_hand": 1.0}  # square points
 LAYERS = tuple(COLOURS)  # hands lie over the face, the face over the body
 GREY = "#6a7178"  # of text that comes second
 OUTSIDE, INSIDE = "#e6e8ea", "#ffffff"  # beyond the picture's frame, and within it
-FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei",
-         "SimHei", "PingFang SC", "Hiragino Sans GB", "Heiti SC", "Droid Sans Fallback", "AR PL UMing CN", "Arial Unicode MS", "Noto Emoji")
+FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Noto Sans CJK JP",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "SimHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "Droid Sans Fallback",
+    "AR PL UMing CN",
+    "Arial Unicode MS",
+    "Noto Emoji",
+)
 
 
 class Limits(NamedTuple):
@@ -55,8 +77,12 @@ class Limits(NamedTuple):
 
 def separate_parts(skeleton: Skeleton) -> tuple[Part, ...]:
     """The parts that hold no other part whole: a skeleton's parts but for full_body, unless it is all there is."""
+
     def holds_another(part: Part) -> bool:
-        return any(o is not part and part.start <= o.start and o.stop <= part.stop and len(o) < len(part) for o in skeleton.parts)
+        return any(
+            o is not part and part.start <= o.start and o.stop <= part.stop and len(o) < len(part)
+            for o in skeleton.parts
+        )
 
     return tuple(part for part in skeleton.parts if not holds_another(part))
 
@@ -64,7 +90,10 @@ def separate_parts(skeleton: Skeleton) -> tuple[Part, ...]:
 def part_of_joint(skeleton: Skeleton) -> tuple[str | None, ...]:
     """[J] the smallest part that holds each joint; None: no part does."""
     by_size = sorted(skeleton.parts, key=len)
-    return tuple(next((part.name for part in by_size if part.start <= joint < part.stop), None) for joint in range(skeleton.num_joints))
+    return tuple(
+        next((part.name for part in by_size if part.start <= joint < part.stop), None)
+        for joint in range(skeleton.num_joints)
+    )
 
 
 def part_of_bone(skeleton: Skeleton) -> dict[tuple[int, int], str]:
@@ -80,7 +109,9 @@ def last_seen(poses: np.ndarray) -> np.ndarray:
     return np.where(frame[..., None] >= 0, held, np.nan)
 
 
-def frame_limits(poses: np.ndarray, aspect: float | None = None, margin: float = 0.06, size: tuple[float, float] | None = None) -> Limits:
+def frame_limits(
+    poses: np.ndarray, aspect: float | None = None, margin: float = 0.06, size: tuple[float, float] | None = None
+) -> Limits:
     """The crop that shows a clip [T, J, 3] but for each joint's strayest 1 % either side, widened to `aspect` (width over height).
 
     Where no joint is seen, the whole picture.
@@ -91,7 +122,10 @@ def frame_limits(poses: np.ndarray, aspect: float | None = None, margin: float =
     if usual.any():
         xy = np.where(seen[:, usual, None], poses[:, usual, :2], np.nan)
         stray = 0.01 if len(xy) >= 20 else 0.0
-        low, high = np.nanquantile(xy, stray, axis=0, method="higher").min(0), np.nanquantile(xy, 1 - stray, axis=0, method="lower").max(0)
+        low, high = (
+            np.nanquantile(xy, stray, axis=0, method="higher").min(0),
+            np.nanquantile(xy, 1 - stray, axis=0, method="lower").max(0),
+        )
     span = np.maximum((high - low) * (1 + 2 * margin), 1e-3 + 1e-6 * np.abs(high))
     if aspect is not None:
         span = np.maximum(span, (span[1] * aspect, span[0] / aspect))
@@ -120,14 +154,31 @@ class PoseArtist:
         bones = sorted(part_of_bone(skeleton).items(), key=lambda item: order[item[1]])
         self.bones = np.array([bone for bone, _ in bones], np.int64).reshape(-1, 2)
         in_bone = set(self.bones.ravel().tolist())
-        sizes = [DOT_SIZE[name or "body"] if joint in in_bone else 5.0 for joint, name in enumerate(owner)]  # points must do where no bone leads
+        sizes = [
+            DOT_SIZE[name or "body"] if joint in in_bone else 5.0 for joint, name in enumerate(owner)
+        ]  # points must do where no bone leads
         joint_colours = [COLOURS[name or "body"] for name in owner]
         nothing = np.zeros(skeleton.num_joints)
-        self.lines = LineCollection([], colors=[COLOURS[name] for _, name in bones], linewidths=[BONE_WIDTH[name] * scale for _, name in bones],
-                                    capstyle="round", zorder=2)
+        self.lines = LineCollection(
+            [],
+            colors=[COLOURS[name] for _, name in bones],
+            linewidths=[BONE_WIDTH[name] * scale for _, name in bones],
+            capstyle="round",
+            zorder=2,
+        )
         axes.add_collection(self.lines, autolim=False)
-        self.dots = axes.scatter(nothing, nothing, s=np.array(sizes) * scale**2, c=joint_colours, linewidths=0, zorder=3)
-        self.hollow = axes.scatter(nothing, nothing, s=4.5 * scale**2, facecolors="none", edgecolors=joint_colours, linewidths=0.5 * scale, zorder=1)
+        self.dots = axes.scatter(
+            nothing, nothing, s=np.array(sizes) * scale**2, c=joint_colours, linewidths=0, zorder=3
+        )
+        self.hollow = axes.scatter(
+            nothing,
+            nothing,
+            s=4.5 * scale**2,
+            facecolors="none",
+            edgecolors=joint_colours,
+            linewidths=0.5 * scale,
+            zorder=1,
+        )
         self.set(np.zeros((skeleton.num_joints, 3)), np.full((skeleton.num_joints, 2), np.nan))
 
     def set(self, frame: np.ndarray, before: np.ndarray | None = None) -> None:
@@ -140,7 +191,9 @@ class PoseArtist:
             self.hollow.set_offsets(np.where(seen, np.nan, before))
 
 
-def draw_pose(axes: Axes, frame: np.ndarray, skeleton: Skeleton, before: np.ndarray | None = None, scale: float = 1.0) -> PoseArtist:
+def draw_pose(
+    axes: Axes, frame: np.ndarray, skeleton: Skeleton, before: np.ndarray | None = None, scale: float = 1.0
+) -> PoseArtist:
     """One frame [J, 3] onto an Axes; `before` [J, 2] as in PoseArtist.set, `scale` thickens lines and points."""
     artist = PoseArtist(axes, skeleton, scale)
     artist.set(frame, before)
@@ -153,7 +206,9 @@ class Lettering:
     def __init__(self) -> None:
         installed = {font.name for font in fontManager.ttflist}
         self.families = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
-        self.glyphs = frozenset().union(*(get_font(findfont(FontProperties(family=name))).get_charmap() for name in self.families))
+        self.glyphs = frozenset().union(
+            *(get_font(findfont(FontProperties(family=name))).get_charmap() for name in self.families)
+        )
         self.unknown: set[str] = set()
 
     def one_line(self, text: str, width: int) -> str:
@@ -164,7 +219,9 @@ class Lettering:
             if columns > width:
                 text = text[: max(i - 1, 0)].rstrip() + "…"
                 break
-        shown = [c for c in text if unicodedata.category(c) not in ("Cc", "Cf") and not "\ufe00" <= c <= "\ufe0f"]  # controls, joiners, variants
+        shown = [
+            c for c in text if unicodedata.category(c) not in ("Cc", "Cf") and not "\ufe00" <= c <= "\ufe0f"
+        ]  # controls, joiners, variants
         self.unknown.update(c for c in shown if ord(c) not in self.glyphs)
         return "".join(c if ord(c) in self.glyphs else "□" for c in shown)
 
@@ -192,13 +249,40 @@ def heading(figure: Figure, letters: Lettering, left: float, top: float, strong:
     figure.text(end / w, 1 - top / h, letters.one_line(rest, width - len(strong)), color=GREY, **style)
 
 
-def part_legend(figure: Figure, skeleton: Skeleton, top: float, hollow: str | None = "where a missing joint was last seen") -> None:
+def part_legend(
+    figure: Figure, skeleton: Skeleton, top: float, hollow: str | None = "where a missing joint was last seen"
+) -> None:
     """The parts' colours in a line at the figure's right, `top` inches from its top; `hollow`: what the hollow mark means."""
-    marks = [Line2D([], [], color=COLOURS[p.name], linewidth=3.5, label=p.name.replace("_", " ")) for p in separate_parts(skeleton)]
+    marks = [
+        Line2D([], [], color=COLOURS[p.name], linewidth=3.5, label=p.name.replace("_", " "))
+        for p in separate_parts(skeleton)
+    ]
     if hollow:
-        marks.append(Line2D([], [], color=GREY, marker="o", markersize=3.5, fillstyle="none", linewidth=0, markeredgewidth=0.7, label=hollow))
-    figure.legend(handles=marks, ncol=len(marks), frameon=False, fontsize=8, handlelength=1.2, columnspacing=1.4, handletextpad=0.5,
-                  loc="upper right", bbox_to_anchor=(1, 1 - top / figure.get_size_inches()[1]), borderaxespad=0.1)
+        marks.append(
+            Line2D(
+                [],
+                [],
+                color=GREY,
+                marker="o",
+                markersize=3.5,
+                fillstyle="none",
+                linewidth=0,
+                markeredgewidth=0.7,
+                label=hollow,
+            )
+        )
+    figure.legend(
+        handles=marks,
+        ncol=len(marks),
+        frameon=False,
+        fontsize=8,
+        handlelength=1.2,
+        columnspacing=1.4,
+        handletextpad=0.5,
+        loc="upper right",
+        bbox_to_anchor=(1, 1 - top / figure.get_size_inches()[1]),
+        borderaxespad=0.1,
+    )
 
 
 def seen_bars(figure: Figure, frame: np.ndarray, skeleton: Skeleton, left: float, top: float, width: float) -> None:
@@ -209,7 +293,11 @@ def seen_bars(figure: Figure, frame: np.ndarray, skeleton: Skeleton, left: float
         share = float((frame[part.joints, 2] > 0).mean())
         x, span = left + i * each + 0.01, each - 0.02
         figure.add_artist(Rectangle((x, bottom), span, 0.055, facecolor="#eceef0", edgecolor="none", transform=inches))
-        figure.add_artist(Rectangle((x, bottom), span * share, 0.055, facecolor=COLOURS[part.name], edgecolor="none", transform=inches))
+        figure.add_artist(
+            Rectangle(
+                (x, bottom), span * share, 0.055, facecolor=COLOURS[part.name], edgecolor="none", transform=inches
+            )
+        )
 
 
 def figure_pixels(figure: Figure) -> np.ndarray:

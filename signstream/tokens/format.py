@@ -7,6 +7,7 @@
 codes [N, P, Q] are int64, -1 where a level was not sent; `parts` are the P tags of skeleton.TAGS, `levels` how many codes each may send.
 A line's templates are a second copy of its codes and `check` a sum over all that it says, so a line that was changed is not decoded.
 """
+
 from __future__ import annotations
 
 import json
@@ -25,9 +26,18 @@ from signstream.tokens.rle import Row, check_codes, compress, expand, shown
 
 FORMAT = 1
 LONGEST = 1 << 20  # frames, 9.7 hours at 30 a second: a few bytes of text can ask for no more memory than that
-LETTERS = {"F": "c", "LH": "a", "RH": "b", "B": "d", "FB": "e"}  # a part's own letter, so that no id is taken for another part's or a word's
+LETTERS = {
+    "F": "c",
+    "LH": "a",
+    "RH": "b",
+    "B": "d",
+    "FB": "e",
+}  # a part's own letter, so that no id is taken for another part's or a word's
 NAMES = {tag: name for name, tag in TAGS.items()}
-KEYS = ("video_name", "fps", "chunk_len", "num_frames", "tokens", "meta"), ("templates", "rle")  # must be there, may be there
+KEYS = (
+    ("video_name", "fps", "chunk_len", "num_frames", "tokens", "meta"),
+    ("templates", "rle"),
+)  # must be there, may be there
 META_KEYS = ("format", "tokenizer", "codebook_size", "levels"), ("check", "note")
 _MARK = re.compile(r"<([A-Z]{1,16}):(?:NCx([0-9]{1,9})|([a-z])([0-9]{1,18}))>")
 
@@ -36,8 +46,15 @@ def part_letters(tags: Sequence[str]) -> dict[str, str]:
     """{tag: letter}; tags that the table lacks get the letters that are free, in their order."""
     free = sorted(set(string.ascii_lowercase) - set(LETTERS.values()))
     others = [tag for tag in tags if tag not in LETTERS]
-    if not tags or len(set(tags)) < len(tags) or len(others) > len(free) or not all(re.fullmatch("[A-Z]{1,16}", tag) for tag in others):
-        raise ValueError(f"the parts are {shown(list(tags))}: different tags of capital letters are expected, such as {', '.join(LETTERS)}")
+    if (
+        not tags
+        or len(set(tags)) < len(tags)
+        or len(others) > len(free)
+        or not all(re.fullmatch("[A-Z]{1,16}", tag) for tag in others)
+    ):
+        raise ValueError(
+            f"the parts are {shown(list(tags))}: different tags of capital letters are expected, such as {', '.join(LETTERS)}"
+        )
     return LETTERS | dict(zip(others, free))
 
 
@@ -46,7 +63,11 @@ def templates(codes: Tensor, tags: Sequence[str], rle: bool = False) -> list[str
     letters = part_letters(tags)
 
     def marks(tag: str, entry: list[Any]) -> str:
-        return f"<{tag}:NCx{entry[1]}>" if entry[:1] == ["NC"] else "".join(f"<{tag}:{letters[tag]}{code}>" for code in entry)
+        return (
+            f"<{tag}:NCx{entry[1]}>"
+            if entry[:1] == ["NC"]
+            else "".join(f"<{tag}:{letters[tag]}{code}>" for code in entry)
+        )
 
     return [f"<T{row.pop('t')}>" + "".join(marks(*item) for item in row.items()) for row in compress(codes, tags, rle)]
 
@@ -58,15 +79,19 @@ def from_templates(lines: Sequence[str], tags: Sequence[str], depth: int) -> Ten
         if not isinstance(line, str) or not line.startswith(f"<T{t}>"):
             raise ValueError(f"template {t} is {shown(line)}: it should begin with <T{t}>")
         row: Row = {"t": t}
-        marks = line[len(f"<T{t}>"):]
+        marks = line[len(f"<T{t}>") :]
         for tag, run, letter, code in _MARK.findall(marks):
             if tag not in tags or (code and letter != letters[tag]):
-                raise ValueError(f"template {t} holds <{tag}:{letter or 'NCx'}{code or run}>: the parts are written " +
-                                 " ".join(f"<{known}:{letters[known]}..>" for known in tags))
+                raise ValueError(
+                    f"template {t} holds <{tag}:{letter or 'NCx'}{code or run}>: the parts are written "
+                    + " ".join(f"<{known}:{letters[known]}..>" for known in tags)
+                )
             row[tag] = row.get(tag, []) + (["NC", int(run)] if run else [int(code)])
         order = [tags.index(tag) for tag, *_ in _MARK.findall(marks)]
         if _MARK.sub("", marks) or order != sorted(order):
-            raise ValueError(f"template {t} is {shown(line)}: after <T{t}> marks such as <{tags[0]}:{letters[tags[0]]}7> follow, part by part")
+            raise ValueError(
+                f"template {t} is {shown(line)}: after <T{t}> marks such as <{tags[0]}:{letters[tags[0]]}7> follow, part by part"
+            )
         row |= {tag: [] for tag in tags if tag not in row and t >= ends[tag]}
         ends |= {tag: t + entry[1] for tag, entry in row.items() if tag != "t" and entry[:1] == ["NC"]}
         rows.append(row)
@@ -92,7 +117,9 @@ class TokenSequence:
         check_codes(self.codes, self.parts, self.levels, self.codebook_size)
         chunks = -(-self.num_frames // self.chunk_len)
         if len(self.codes) != chunks:
-            raise ValueError(f"codes has {len(self.codes)} chunks: {self.num_frames} frames in chunks of {self.chunk_len} make {chunks}")
+            raise ValueError(
+                f"codes has {len(self.codes)} chunks: {self.num_frames} frames in chunks of {self.chunk_len} make {chunks}"
+            )
 
     @property
     def templates(self) -> list[str]:
@@ -102,20 +129,40 @@ class TokenSequence:
     @property
     def check(self) -> str:
         """8 hexadecimal digits over all that a line says, however it is laid out."""
-        header = [self.name, float(self.fps), self.chunk_len, self.num_frames, self.parts, self.levels, self.codebook_size, self.tokenizer]
+        header = [
+            self.name,
+            float(self.fps),
+            self.chunk_len,
+            self.num_frames,
+            self.parts,
+            self.levels,
+            self.codebook_size,
+            self.tokenizer,
+        ]
         return f"{zlib.crc32(json.dumps([*header, self.codes.tolist()]).encode()):08x}"
 
     def to_json(self, layout: str = "chunk", rle: bool = True) -> dict[str, Any]:
         if layout not in ("chunk", "part"):
             raise ValueError(f"the layout is {layout!r}: chunk or part is expected")
         rows = compress(self.codes, self.parts, rle)
-        by_part = {_part_name(tag): [{"t": row["t"], tag: row[tag]} for row in rows if tag in row] for tag in self.parts}
+        by_part = {
+            _part_name(tag): [{"t": row["t"], tag: row[tag]} for row in rows if tag in row] for tag in self.parts
+        }
         return {
-            "video_name": self.name, "fps": int(self.fps) if self.fps == int(self.fps) else self.fps, "chunk_len": self.chunk_len,
-            "num_frames": self.num_frames, "tokens": rows if layout == "chunk" else by_part, "templates": templates(self.codes, self.parts, rle),
+            "video_name": self.name,
+            "fps": int(self.fps) if self.fps == int(self.fps) else self.fps,
+            "chunk_len": self.chunk_len,
+            "num_frames": self.num_frames,
+            "tokens": rows if layout == "chunk" else by_part,
+            "templates": templates(self.codes, self.parts, rle),
             "rle": rle,
-            "meta": {"format": FORMAT, "tokenizer": self.tokenizer, "codebook_size": self.codebook_size,
-                     "levels": dict(zip(self.parts, self.levels)), "check": self.check},
+            "meta": {
+                "format": FORMAT,
+                "tokenizer": self.tokenizer,
+                "codebook_size": self.codebook_size,
+                "levels": dict(zip(self.parts, self.levels)),
+                "check": self.check,
+            },
         }
 
     @classmethod
@@ -126,38 +173,71 @@ class TokenSequence:
         _check_keys(meta, "meta", *META_KEYS)
         if meta["format"] != FORMAT:
             raise ValueError(f"meta.format is {shown(meta['format'])}: this program reads {FORMAT}")
-        if not isinstance(meta["levels"], dict) or not isinstance(data.get("rle", True), bool) or not isinstance(stated, list | None):
-            raise ValueError("a wrong type: meta.levels is an object {tag: levels}, rle true or false, templates a list")
-        header = {"name": data["video_name"], "fps": data["fps"], "chunk_len": data["chunk_len"], "num_frames": data["num_frames"],
-                  "parts": tuple(meta["levels"]), "levels": tuple(meta["levels"].values()), "codebook_size": meta["codebook_size"],
-                  "tokenizer": meta["tokenizer"]}
+        if (
+            not isinstance(meta["levels"], dict)
+            or not isinstance(data.get("rle", True), bool)
+            or not isinstance(stated, list | None)
+        ):
+            raise ValueError(
+                "a wrong type: meta.levels is an object {tag: levels}, rle true or false, templates a list"
+            )
+        header = {
+            "name": data["video_name"],
+            "fps": data["fps"],
+            "chunk_len": data["chunk_len"],
+            "num_frames": data["num_frames"],
+            "parts": tuple(meta["levels"]),
+            "levels": tuple(meta["levels"].values()),
+            "codebook_size": meta["codebook_size"],
+            "tokenizer": meta["tokenizer"],
+        }
         _check_header(**header)
         chunks, depth = -(-header["num_frames"] // header["chunk_len"]), max(header["levels"])
-        rows = data["tokens"] if isinstance(data["tokens"], list) else _rows_of_parts(data["tokens"], header["parts"], chunks)
+        rows = (
+            data["tokens"]
+            if isinstance(data["tokens"], list)
+            else _rows_of_parts(data["tokens"], header["parts"], chunks)
+        )
         for what, lines in (("tokens", rows), ("templates", rows if stated is None else stated)):
             if len(lines) != chunks:
-                raise ValueError(f"{what} has {len(lines)} chunks: {header['num_frames']} frames in chunks of {header['chunk_len']} make {chunks}")
+                raise ValueError(
+                    f"{what} has {len(lines)} chunks: {header['num_frames']} frames in chunks of {header['chunk_len']} make {chunks}"
+                )
         sequence = cls(codes=expand(rows, header["parts"], depth, header["codebook_size"]), **header)
         if stated is not None:
             differ = (from_templates(stated, sequence.parts, depth) != sequence.codes).any(-1).nonzero()
             if len(differ):
                 t, part = differ[0].tolist()
-                raise ValueError(f"chunk {t}, {sequence.parts[part]}: tokens and templates differ: the line was changed after it was written")
+                raise ValueError(
+                    f"chunk {t}, {sequence.parts[part]}: tokens and templates differ: the line was changed after it was written"
+                )
         if meta.get("check", sequence.check) != sequence.check:
-            raise ValueError(f"meta.check is {shown(meta['check'])}, its content has {sequence.check}: the line was changed after it was written")
+            raise ValueError(
+                f"meta.check is {shown(meta['check'])}, its content has {sequence.check}: the line was changed after it was written"
+            )
         return sequence
 
 
 def check_parts(parts: Sequence[str], levels: Sequence[int], codebook_size: int) -> None:
     part_letters(parts)
     if len(levels) != len(parts) or not all(type(level) is int and 1 <= level <= 64 for level in levels):
-        raise ValueError(f"levels are {shown(levels)}: a whole number from 1 to 64 for each of the {len(parts)} parts is expected")
+        raise ValueError(
+            f"levels are {shown(levels)}: a whole number from 1 to 64 for each of the {len(parts)} parts is expected"
+        )
     if type(codebook_size) is not int or not 1 <= codebook_size <= 1 << 24:
         raise ValueError(f"codebook_size is {shown(codebook_size)}: a whole number from 1 to {1 << 24} is expected")
 
 
-def _check_header(name: str, fps: float, chunk_len: int, num_frames: int, parts: tuple[str, ...], levels: tuple[int, ...],
-                  codebook_size: int, tokenizer: str) -> None:
+def _check_header(
+    name: str,
+    fps: float,
+    chunk_len: int,
+    num_frames: int,
+    parts: tuple[str, ...],
+    levels: tuple[int, ...],
+    codebook_size: int,
+    tokenizer: str,
+) -> None:
     check_parts(parts, levels, codebook_size)
     for key, value, low in (("chunk_len", chunk_len, 1), ("num_frames", num_frames, 0)):
         if type(value) is not int or not low <= value <= LONGEST:
@@ -195,7 +275,9 @@ def _rows_of_parts(tokens: Any, parts: tuple[str, ...], chunks: int) -> list[Row
             where = f"tokens.{name}, row {i}"
             _check_keys(entry, where, ("t", tag), ())
             if type(entry["t"]) is not int or not last < entry["t"] < chunks:
-                raise ValueError(f"{where}: its t is {shown(entry['t'])}: chunks stand in order and end with {chunks - 1}")
+                raise ValueError(
+                    f"{where}: its t is {shown(entry['t'])}: chunks stand in order and end with {chunks - 1}"
+                )
             last = entry["t"]
             rows[last][tag] = entry[tag]
     return rows
@@ -246,7 +328,11 @@ def _sequence(data: Any, where: str) -> TokenSequence:
 
 def _load(text: str | bytes, where: str) -> Any:
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(
+            text if isinstance(text, str) else text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_number,
+        )
     except UnicodeDecodeError as error:
         fault = f"not UTF-8 at byte {error.start}"
     except json.JSONDecodeError as error:

@@ -6,6 +6,7 @@
 A row a chunk, `t` its number. ["NC", k] at t: the codes of chunk t-1 hold for the k chunks t .. t+k-1, whose other rows leave the part out.
 []: nothing of the part was sent. Whether a chunk changed so little that it holds is decided before, on the codes.
 """
+
 from __future__ import annotations
 
 import sys
@@ -19,12 +20,23 @@ from torch import Tensor
 Row = dict[str, Any]  # {"t": chunk, part: its codes or ["NC", k], ...}
 
 
-def check_codes(codes: Tensor, parts: Sequence[str], levels: Sequence[int] | None = None, codebook_size: int | None = None) -> None:
+def check_codes(
+    codes: Tensor, parts: Sequence[str], levels: Sequence[int] | None = None, codebook_size: int | None = None
+) -> None:
     """Raises where codes [N, P, Q] are no codes: in each chunk and part some codes, then only -1."""
-    if codes.dtype != torch.int64 or codes.dim() != 3 or codes.shape[1:] != (len(parts), max(levels or codes.shape[2:])):
-        raise ValueError(f"codes are {codes.dtype} {list(codes.shape)}: int64 [N, {len(parts)}, {max(levels) if levels else 'Q'}] is expected")
+    if (
+        codes.dtype != torch.int64
+        or codes.dim() != 3
+        or codes.shape[1:] != (len(parts), max(levels or codes.shape[2:]))
+    ):
+        raise ValueError(
+            f"codes are {codes.dtype} {list(codes.shape)}: int64 [N, {len(parts)}, {max(levels) if levels else 'Q'}] is expected"
+        )
     sent = codes >= 0
-    faults = {"a level that was not sent (-1) stands before a code": sent[..., 1:] & ~sent[..., :-1], "a code is below -1": codes < -1}
+    faults = {
+        "a level that was not sent (-1) stands before a code": sent[..., 1:] & ~sent[..., :-1],
+        "a code is below -1": codes < -1,
+    }
     if codebook_size is not None:
         faults[f"a code is outside 0..{codebook_size - 1}"] = codes >= codebook_size
     if levels is not None:
@@ -67,8 +79,11 @@ def expand(rows: Sequence[Row], parts: Sequence[str], depth: int, codebook_size:
         for part in parts:
             where = f"chunk {t}, {part}"
             if (part in row) == (t < ends[part]):
-                raise ValueError(f"{where}: it stands in the row, but a run holds it up to chunk {ends[part] - 1}" if part in row
-                                 else f"{where}: it is missing, and no run holds it ([] says that nothing was sent)")
+                raise ValueError(
+                    f"{where}: it stands in the row, but a run holds it up to chunk {ends[part] - 1}"
+                    if part in row
+                    else f"{where}: it is missing, and no run holds it ([] says that nothing was sent)"
+                )
             if part not in row:
                 continue
             entry = row[part]

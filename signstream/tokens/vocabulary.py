@@ -7,6 +7,7 @@
 A clip is <SIGN>, then chunk by chunk, part by part: its codes, or <NONE> (nothing was sent), or <NC:k> (the codes of the chunk before hold
 for k chunks, in which nothing more is written for the part), then </SIGN>. <COMMIT> is reserved for streaming translation.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -41,8 +42,15 @@ class Vocabulary:
     def strings(self) -> list[str]:
         """In the order of their ids; <F0:c12> is code 12 of F's first level."""
         letters = part_letters(self.parts)
-        return [*SPECIALS, *(f"<{tag}{level}:{letters[tag]}{code}>" for tag, levels in zip(self.parts, self.levels)
-                             for level in range(levels) for code in range(self.codebook_size))]
+        return [
+            *SPECIALS,
+            *(
+                f"<{tag}{level}:{letters[tag]}{code}>"
+                for tag, levels in zip(self.parts, self.levels)
+                for level in range(levels)
+                for code in range(self.codebook_size)
+            ),
+        ]
 
     def added_tokens(self) -> dict[str, int]:
         return {text: self.offset + i for i, text in enumerate(self.strings)}
@@ -81,7 +89,9 @@ class Vocabulary:
                 raise ValueError(f"position {max(at, 0)}: {mark} is expected")
         rows: list[Row] = []
         at, ends = 1, [0] * len(self.parts)
-        while at < len(ids) - 1 or len(rows) < max(ends):  # the last chunks may be held by every part, and so have no ids
+        while at < len(ids) - 1 or len(rows) < max(
+            ends
+        ):  # the last chunks may be held by every part, and so have no ids
             t, row = len(rows), {"t": len(rows)}
             for p, tag in enumerate(self.parts):
                 if t < ends[p]:
@@ -108,13 +118,17 @@ class Vocabulary:
                 break
             entry.append(code)
         if not entry:
-            raise ValueError(f"position {at}: {special or shown(ids[at])} stands where chunk {t} of {self.parts[p]} is expected")
+            raise ValueError(
+                f"position {at}: {special or shown(ids[at])} stands where chunk {t} of {self.parts[p]} is expected"
+            )
         return entry
 
 
 def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int], rle: bool = True) -> dict[str, list[int]]:
     """What a language model is trained on: signs as a prefix, then the text, which alone counts in the loss."""
     if any(0 <= i - vocabulary.offset < len(vocabulary) for i in text_ids):
-        raise ValueError(f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: offset should be the size of the text's vocabulary")
+        raise ValueError(
+            f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: offset should be the size of the text's vocabulary"
+        )
     prefix = [*vocabulary.encode(codes, rle), vocabulary.special("<SEP>")]
     return {"input_ids": [*prefix, *text_ids], "labels": [-100] * len(prefix) + list(text_ids)}

@@ -9,6 +9,7 @@
 A checkpoint is {"format": 1, "step": int, ...}, tensors and plain values. It is written under another name, synced and renamed, so a stop at
 any moment leaves the old one or the new one; it is read without running code, and only if every byte is as it was written.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -100,7 +101,10 @@ class RunFolder:
     def describe(self, config: Config, facts: Mapping[str, Any]) -> None:
         """config.yaml and environment.json."""
         write_whole(self.path / "config.yaml", lambda file: file.write(dump(config).encode()))
-        write_whole(self.path / "environment.json", lambda file: file.write((json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()))
+        write_whole(
+            self.path / "environment.json",
+            lambda file: file.write((json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()),
+        )
 
     def sweep(self) -> None:
         """Removes what killed saves left; for rank 0 of a run that goes on in this folder."""
@@ -109,7 +113,9 @@ class RunFolder:
 
     def prune(self, keep: int) -> None:
         """Removes all but the newest `keep` of epoch_*.pt."""
-        kept = sorted((int(match[1]), path) for path in self.path.glob("epoch_*.pt") if (match := EPOCH_NAME.fullmatch(path.name)))
+        kept = sorted(
+            (int(match[1]), path) for path in self.path.glob("epoch_*.pt") if (match := EPOCH_NAME.fullmatch(path.name))
+        )
         for _, path in kept[: max(len(kept) - keep, 0)]:
             path.unlink(missing_ok=True)
 
@@ -172,11 +178,13 @@ def load(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # the bytes are somebody's, so reading them may fail in any way
         raise ValueError(f"{path} is no checkpoint: {type(error).__name__}, {_first_line(error)}") from None
     if not isinstance(state, dict) or "format" not in state:
-        raise ValueError(f"{path} is no checkpoint of this program: it has no \"format\"")
+        raise ValueError(f'{path} is no checkpoint of this program: it has no "format"')
     if state["format"] != FORMAT:
-        raise ValueError(f"{path} has checkpoint format {state['format']!r}, this version reads {FORMAT}: use the version that wrote it")
+        raise ValueError(
+            f"{path} has checkpoint format {state['format']!r}, this version reads {FORMAT}: use the version that wrote it"
+        )
     if type(state.get("step")) is not int:
-        raise ValueError(f"{path} is no checkpoint of this program: it has no \"step\"")
+        raise ValueError(f'{path} is no checkpoint of this program: it has no "step"')
     return state
 
 
@@ -209,12 +217,15 @@ def newest_whole(folder: str | Path) -> Path | None:
             return path
     taken = max(steps, key=steps.__getitem__) if steps else None
     for line in broken:
-        print(f"checkpoint: {line}; " + (f"taking {taken.name} of step {steps[taken]} instead" if taken else "no other is whole"))
+        print(
+            f"checkpoint: {line}; "
+            + (f"taking {taken.name} of step {steps[taken]} instead" if taken else "no other is whole")
+        )
     return taken
 
 
 def find(checkpoint: str, save_path: str | Path, experiment_name: str) -> Path | None:
-    """"auto": the newest run of the experiment that has a whole checkpoint, None if none has; else a checkpoint's or a run folder's path."""
+    """ "auto": the newest run of the experiment that has a whole checkpoint, None if none has; else a checkpoint's or a run folder's path."""
     if checkpoint == "auto":
         runs = sorted((Path(save_path) / experiment_name).glob("*"), reverse=True)
         candidates = (newest_whole(run) for run in runs if run.is_dir() and RUN_NAME.match(run.name))
@@ -223,7 +234,9 @@ def find(checkpoint: str, save_path: str | Path, experiment_name: str) -> Path |
     if path.is_dir():
         found = newest_whole(path)
         if found is None:
-            raise ValueError(f"{path} holds no whole checkpoint (last.pt, best.pt, epoch_*.pt): name a checkpoint, a run folder, or auto")
+            raise ValueError(
+                f"{path} holds no whole checkpoint (last.pt, best.pt, epoch_*.pt): name a checkpoint, a run folder, or auto"
+            )
         return found
     if not path.exists():
         raise ValueError(f"there is no checkpoint {path}: name a checkpoint, a run folder, or auto")
@@ -234,8 +247,16 @@ def best_of(path: str | Path) -> Path:
     """The checkpoint to use, not to go on from: a checkpoint itself, or best.pt (else last.pt) of a run's folder or of an experiment's newest run."""
     path = Path(path)
     runs = [path] if path.is_dir() else []
-    runs += sorted((run for run in path.glob("*") if run.is_dir() and RUN_NAME.match(run.name)), reverse=True) if path.is_dir() else []
-    found = path if path.is_file() else next((file for run in runs for file in (RunFolder(run).best, RunFolder(run).last) if file.exists()), None)
+    runs += (
+        sorted((run for run in path.glob("*") if run.is_dir() and RUN_NAME.match(run.name)), reverse=True)
+        if path.is_dir()
+        else []
+    )
+    found = (
+        path
+        if path.is_file()
+        else next((file for run in runs for file in (RunFolder(run).best, RunFolder(run).last) if file.exists()), None)
+    )
     if found is None:
         raise ValueError(f"there is no checkpoint {path}: name one, or a run's folder that has best.pt or last.pt")
     return found
@@ -287,11 +308,15 @@ def environment(device: torch.device, world: int, seed: int) -> dict[str, Any]:
 
 def _git_state() -> dict[str, Any] | None:
     """The commit, and whether tracked files differ from it; None outside a checkout of this repository."""
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's name its own repository
+    outside = {
+        name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+    }  # a hook's name its own repository
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, env=outside, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        return subprocess.run(
+            command, env=outside, capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != ROOT:

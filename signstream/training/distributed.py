@@ -7,6 +7,7 @@
 Every method but `is_main` is a collective: all ranks call it, in the same order. With one process they cost nothing.
 Tensors on a GPU travel over nccl, all else over gloo.
 """
+
 from __future__ import annotations
 
 import os
@@ -117,7 +118,9 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
         yield ranks
     finally:
         if ranks.world > 1 and dist.is_initialized():
-            time.sleep(0.1)  # until gloo's threads let go of the last tensors: in torch 2.1 they need Python's lock for it, which destroying holds
+            time.sleep(
+                0.1
+            )  # until gloo's threads let go of the last tensors: in torch 2.1 they need Python's lock for it, which destroying holds
             dist.destroy_process_group()
         torch.set_num_threads(before)
 
@@ -125,7 +128,9 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
 def _place(environment: Mapping[str, str], device: str, threads: int | Literal["auto"]) -> Ranks:
     world = _number(environment, "WORLD_SIZE", 1)
     if world > 1 and "RANK" not in environment:
-        raise ValueError(f"WORLD_SIZE is {world}, but RANK is not set: start the program with torchrun, train_multi.sh or accelerate launch")
+        raise ValueError(
+            f"WORLD_SIZE is {world}, but RANK is not set: start the program with torchrun, train_multi.sh or accelerate launch"
+        )
     rank = _number(environment, "RANK", 0) if world > 1 else 0
     local_rank = _number(environment, "LOCAL_RANK", rank) if world > 1 else 0
     if rank >= world:
@@ -146,15 +151,21 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
 def pick_device(device: str, local_rank: int, local_world: int) -> torch.device:
     """The device of one of `local_world` processes on this machine."""
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"train.device is {device!r}: auto, cpu or cuda is expected; CUDA_VISIBLE_DEVICES chooses among GPUs")
+        raise ValueError(
+            f"train.device is {device!r}: auto, cpu or cuda is expected; CUDA_VISIBLE_DEVICES chooses among GPUs"
+        )
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if gpus == 0:
         if device == "cuda":
-            raise ValueError("train.device is cuda, but torch sees no GPU: check nvidia-smi and torch.version.cuda, or set train.device=cpu")
+            raise ValueError(
+                "train.device is cuda, but torch sees no GPU: check nvidia-smi and torch.version.cuda, or set train.device=cpu"
+            )
         return torch.device("cpu")
     if gpus < local_world:
-        raise ValueError(f"{local_world} processes on this machine, but torch sees {gpus} GPUs: start at most {gpus} (NUM_GPUS={gpus}), "
-                         "or set train.device=cpu")
+        raise ValueError(
+            f"{local_world} processes on this machine, but torch sees {gpus} GPUs: start at most {gpus} (NUM_GPUS={gpus}), "
+            "or set train.device=cpu"
+        )
     return torch.device("cuda", local_rank)
 
 

@@ -4,6 +4,7 @@ A step: chunks of all its batches, their counts summed over ranks, forward and b
 clip, AdamW, one update of the codebooks. Sums are divided by global counts, so neither ranks nor accumulation change what a step does.
 Everything that lasts is in `state()`; whatever is drawn at random comes from (seed, epoch, step), so a resumed run is the run.
 """
+
 from __future__ import annotations
 
 from collections import deque
@@ -28,7 +29,11 @@ from signstream.tasks.rvq.views import Views, build_model
 from signstream.training import optim
 from signstream.training.distributed import Ranks
 
-SPIKE, SPIKES_TO_END, MEMORY = 10.0, 20, 200  # a loss ten times the median of 200 steps, twenty times in a row, is divergence
+SPIKE, SPIKES_TO_END, MEMORY = (
+    10.0,
+    20,
+    200,
+)  # a loss ten times the median of 200 steps, twenty times in a row, is divergence
 FIT_CHUNKS = 8192  # chunks that the means, the PCA and the codebooks are fitted on, at least
 MOST_ROUNDS = 8  # times that a small data set is gone over for that
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -132,14 +137,21 @@ class Loop:
         sample, (rank, world) = self._sample_clips(), (self.ranks.rank, self.ranks.world)
         frames = sum(self.cache.clips[clip].length for clip in sample)
         rounds = min(-(-self._wanted_frames // frames), MOST_ROUNDS)
-        sample = sample * (rounds if self.config.data.augment.random_phase else 1)  # without it every round would be the same
-        mine = sample[rank * len(sample) // world : (rank + 1) * len(sample) // world]  # one after another: any world gathers the same order
+        sample = sample * (
+            rounds if self.config.data.augment.random_phase else 1
+        )  # without it every round would be the same
+        mine = sample[
+            rank * len(sample) // world : (rank + 1) * len(sample) // world
+        ]  # one after another: any world gathers the same order
         for start in range(0, max(len(mine), 1), self.micro):
             seed = step_seed(self.config.train.seed, 1 + rank + world * start)
             _, inputs, targets = self.chunks(self._packed(mine[start : start + self.micro], seed), train=True)
             latents.append(self.model.encode(inputs))
             valid.append(valid_chunks(targets))
-        latents, valid = self.ranks.gather(torch.cat(latents, 1), 1), self.ranks.gather(torch.cat(valid, 1).to(torch.uint8), 1).bool()
+        latents, valid = (
+            self.ranks.gather(torch.cat(latents, 1), 1),
+            self.ranks.gather(torch.cat(valid, 1).to(torch.uint8), 1).bool(),
+        )
         steps = max(1.0, latents.shape[1] / max(self._chunks_a_step(), 1))
         self.model.quantizer.initialise(latents, valid, batches=steps, iterations=self.config.model.rvq.kmeans)
         self.model.train()
@@ -167,7 +179,11 @@ class Loop:
         for number, start in enumerate(starts):
             stop = min(start + self.micro, len(clips.lengths))
             seed = step_seed(clips.seed, number)
-            out.append(ClipBatch(clips.frames[ends[start] : ends[stop]], clips.lengths[start:stop], clips.index[start:stop], seed))
+            out.append(
+                ClipBatch(
+                    clips.frames[ends[start] : ends[stop]], clips.lengths[start:stop], clips.index[start:stop], seed
+                )
+            )
         return out
 
     def train_step(self, clips: ClipBatch, stop: bool = False) -> bool:
@@ -198,11 +214,20 @@ class Loop:
         self.window_counts += counts
         return stop
 
-    def _forward_backward(self, seed: int, batch, inputs, targets, counts: Tensor, quantise: bool) -> tuple[Tensor, Statistics | None]:
+    def _forward_backward(
+        self, seed: int, batch, inputs, targets, counts: Tensor, quantise: bool
+    ) -> tuple[Tensor, Statistics | None]:
         amp = AUTOCAST.get(self.config.train.amp)
-        with torch.autocast(self.ranks.device.type, dtype=amp, enabled=amp is not None and self.ranks.device.type == "cuda"):
-            output = self.model(inputs, valid_chunks(targets), self._levels_sent(seed, len(batch)) if quantise else None, quantise,
-                                watched(batch) if self.config.model.rvq.usage_reg else None)
+        with torch.autocast(
+            self.ranks.device.type, dtype=amp, enabled=amp is not None and self.ranks.device.type == "cuda"
+        ):
+            output = self.model(
+                inputs,
+                valid_chunks(targets),
+                self._levels_sent(seed, len(batch)) if quantise else None,
+                quantise,
+                watched(batch) if self.config.model.rvq.usage_reg else None,
+            )
         sums = self.losses.totals(output, batch, targets)
         self.scaler.scale(self.losses.value(sums, counts)).backward()
         return sums.detach().double(), output.quantised.statistics if quantise else None
@@ -240,13 +265,17 @@ class Loop:
         usual = median(self.recent) if len(self.recent) >= MEMORY // 4 else float("inf")
         self.spikes = self.spikes + 1 if loss > SPIKE * usual else 0
         if self.spikes >= SPIKES_TO_END:
-            raise Diverged(f"the loss is {loss:.3g} at step {self.step}, for {self.spikes} steps more than {SPIKE:g} times its median {usual:.3g}: "
-                           "training diverged. Lower train.lr or train.clip_norm; --checkpoint auto goes on from the last checkpoint")
+            raise Diverged(
+                f"the loss is {loss:.3g} at step {self.step}, for {self.spikes} steps more than {SPIKE:g} times its median {usual:.3g}: "
+                "training diverged. Lower train.lr or train.clip_norm; --checkpoint auto goes on from the last checkpoint"
+            )
         self.recent.append(loss)
 
     def _not_finite(self, what: str, value: float) -> Diverged:
-        return Diverged(f"the {what} is {value} at step {self.step}: lower train.lr or raise train.warmup_steps; with amp fp16, try bf16 or fp32. "
-                        "The last checkpoint is from before; go on from it with --checkpoint auto")
+        return Diverged(
+            f"the {what} is {value} at step {self.step}: lower train.lr or raise train.warmup_steps; with amp fp16, try bf16 or fp32. "
+            "The last checkpoint is from before; go on from it with --checkpoint auto"
+        )
 
     def take_window(self) -> dict[str, float]:
         """The means since the last call."""
@@ -258,11 +287,22 @@ class Loop:
     # -- all that lasts
 
     def state(self) -> dict[str, Any]:
-        return {"step": self.step, "epoch": self.epoch, "best": self.best, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(), "loader": self.loader.state_dict(), "space": self.views.space.state_dict(),
-                "config": to_dict(self.config), "recent": list(self.recent), "spikes": self.spikes,
-                "budget": self.budget.state_dict() if self.budget else None, "window": [self.window_totals.cpu(), self.window_counts.cpu()],
-                "terms": list(self.losses.names)}
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "loader": self.loader.state_dict(),
+            "space": self.views.space.state_dict(),
+            "config": to_dict(self.config),
+            "recent": list(self.recent),
+            "spikes": self.spikes,
+            "budget": self.budget.state_dict() if self.budget else None,
+            "window": [self.window_totals.cpu(), self.window_counts.cpu()],
+            "terms": list(self.losses.names),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
@@ -280,7 +320,11 @@ class Loop:
 
 def grad_scaler(enabled: bool):
     """torch 2.1 keeps it under torch.cuda.amp, newer ones under torch.amp."""
-    return torch.amp.GradScaler("cuda", enabled=enabled) if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler(enabled=enabled)
+    return (
+        torch.amp.GradScaler("cuda", enabled=enabled)
+        if hasattr(torch.amp, "GradScaler")
+        else torch.cuda.amp.GradScaler(enabled=enabled)
+    )
 
 
 def auto_batch(config: Config, cache: PoseCache, ranks: Ranks) -> int:
@@ -292,8 +336,15 @@ def auto_batch(config: Config, cache: PoseCache, ranks: Ranks) -> int:
 
     def try_batch(clips: int) -> None:
         loop = Loop(config, cache, ranks, clips)
-        loop.views = Views(cache.skeleton, SigningSpace(tuple(loop.parts), torch.zeros(len(loop.parts), 2), torch.ones(len(loop.parts)),
-                                                        torch.zeros(len(loop.parts), 2)))
+        loop.views = Views(
+            cache.skeleton,
+            SigningSpace(
+                tuple(loop.parts),
+                torch.zeros(len(loop.parts), 2),
+                torch.ones(len(loop.parts)),
+                torch.zeros(len(loop.parts), 2),
+            ),
+        )
         some = [longest[i % len(longest)] for i in range(clips)]
         batch, inputs, targets = loop.chunks(loop._packed(some), train=True)
         loop._forward_backward(0, batch, inputs, targets, loop.losses.counts(batch, targets), quantise=True)

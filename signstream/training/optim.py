@@ -1,7 +1,8 @@
 """The optimiser, the learning rate, and how many clips a step and a micro batch hold.
 
-    world: processes; a step's clips are clips_per_step (times world with scale_with_world), in micro batches whose gradients add up
+world: processes; a step's clips are clips_per_step (times world with scale_with_world), in micro batches whose gradients add up
 """
+
 from __future__ import annotations
 
 import gc
@@ -23,7 +24,9 @@ def build_optimizer(model: nn.Module, train: Train, world: int = 1) -> torch.opt
         {"params": [p for _, p in trained if id(p) in kept], "weight_decay": 0.0},
     ]
     fused = all(p.is_cuda for _, p in trained)
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=peak_rate(train, world), fused=fused or None)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=peak_rate(train, world), fused=fused or None
+    )
 
 
 def undecayed(model: nn.Module) -> set[int]:
@@ -33,7 +36,9 @@ def undecayed(model: nn.Module) -> set[int]:
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
         named = set(getattr(module, "no_decay", ()))
-        assert named <= set(own), f"{type(module).__name__}.no_decay names {sorted(named - set(own))}, its parameters are {sorted(own)}"
+        assert named <= set(own), (
+            f"{type(module).__name__}.no_decay names {sorted(named - set(own))}, its parameters are {sorted(own)}"
+        )
         found |= {id(p) for name, p in own.items() if p.ndim < 2 or name in named or isinstance(module, nn.Embedding)}
     return found
 
@@ -64,7 +69,9 @@ def largest_batch(try_batch: Callable[[int], object], upper: int, lower: int = 1
     """The largest n from `lower` to `upper` for which a batch a tenth larger still fits the GPU; `try_batch` does all that a step does
     with the n clips that need most, and raises torch.cuda.OutOfMemoryError where they do not fit."""
     if not _fits(try_batch, lower):
-        raise ValueError(f"a batch of {lower} clips does not fit the GPU: set data.max_frames, a smaller model, or train.device=cpu")
+        raise ValueError(
+            f"a batch of {lower} clips does not fit the GPU: set data.max_frames, a smaller model, or train.device=cpu"
+        )
     fits, size = lower, min(2 * lower, upper)
     while fits < size and _fits(try_batch, size):
         fits, size = size, min(2 * size, upper)

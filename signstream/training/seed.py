@@ -1,9 +1,10 @@
 """Seeds, and the state of every generator that a run draws from, as a checkpoint can hold it.
 
-    seed_everything(train.seed, rank)           # ranks draw different numbers; build the model after seed_everything(train.seed, 0)
-    state = generator_states()                  # tensors and plain values only: torch.load(weights_only=True) reads it
-    restore_generators(state)
+seed_everything(train.seed, rank)           # ranks draw different numbers; build the model after seed_everything(train.seed, 0)
+state = generator_states()                  # tensors and plain values only: torch.load(weights_only=True) reads it
+restore_generators(state)
 """
+
 from __future__ import annotations
 
 import random
@@ -27,7 +28,12 @@ def generator_states() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": {"keys": torch.from_numpy(keys.astype(np.int64)), "position": int(position), "has_gauss": int(has_gauss), "gauss": float(gauss)},
+        "numpy": {
+            "keys": torch.from_numpy(keys.astype(np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        },
         "python": {"version": version, "numbers": torch.tensor(numbers), "gauss": next_gauss},
     }
 
@@ -38,6 +44,8 @@ def restore_generators(state: dict[str, Any]) -> None:
     for device, cuda_state in zip(range(torch.cuda.device_count()), state["cuda"]):
         torch.cuda.set_rng_state(cuda_state, device)
     keys = state["numpy"]
-    np.random.set_state(("MT19937", keys["keys"].numpy().astype(np.uint32), keys["position"], keys["has_gauss"], keys["gauss"]))
+    np.random.set_state(
+        ("MT19937", keys["keys"].numpy().astype(np.uint32), keys["position"], keys["has_gauss"], keys["gauss"])
+    )
     python = state["python"]
     random.setstate((python["version"], tuple(python["numbers"].tolist()), python["gauss"]))

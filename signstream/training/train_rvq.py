@@ -6,6 +6,7 @@
 
 Everything lies in <save_path>/<experiment_name>/<time>/. SIGTERM and Ctrl-C save and leave.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -86,10 +87,29 @@ class Run:
 
         loop, speed, memory = self.loop, timer.take(), memory_used(self.ranks.device)
         numbers = loop.take_window()
-        self.journal.numbers(loop.step, epoch, "train", numbers | {"lr": loop.lr, "gradient_norm": float(loop.norm), "revived": loop.revived})
-        self.journal.speed(loop.step, {"ms": speed.ms, "data_ms": speed.waited_ms, "chunks_per_s": speed.chunks_per_s, "memory_bytes": memory})
+        self.journal.numbers(
+            loop.step,
+            epoch,
+            "train",
+            numbers | {"lr": loop.lr, "gradient_norm": float(loop.norm), "revived": loop.revived},
+        )
+        self.journal.speed(
+            loop.step,
+            {"ms": speed.ms, "data_ms": speed.waited_ms, "chunks_per_s": speed.chunks_per_s, "memory_bytes": memory},
+        )
         shown = {name: value for name, value in numbers.items() if "/" not in name}
-        self.say(progress_line(loop.step, loop.total_steps, shown, loop.lr, speed, memory, self.health.get("entropy_bits"), self.health.get("dead")))
+        self.say(
+            progress_line(
+                loop.step,
+                loop.total_steps,
+                shown,
+                loop.lr,
+                speed,
+                memory,
+                self.health.get("entropy_bits"),
+                self.health.get("dead"),
+            )
+        )
 
     def _end_epoch(self, epoch: int) -> None:
         train, last = self.config.train, epoch == self.config.train.epochs
@@ -120,14 +140,20 @@ class Run:
         return better
 
     def _tell_health(self, numbers: dict[str, float], found) -> None:
-        levels = [name.rsplit("/", 1)[0] for name in numbers if name.startswith("codes/") and name.endswith("/perplexity")]
+        levels = [
+            name.rsplit("/", 1)[0] for name in numbers if name.startswith("codes/") and name.endswith("/perplexity")
+        ]
         each = [level for level in levels if level != "codes/worst"]
         if each:
-            self.health = {"entropy_bits": sum(math.log2(numbers[f"{level}/perplexity"]) for level in each) / len(each),
-                           "dead": round(sum(numbers[f"{level}/dead"] for level in each) * self.config.model.rvq.codebook_size)}
+            self.health = {
+                "entropy_bits": sum(math.log2(numbers[f"{level}/perplexity"]) for level in each) / len(each),
+                "dead": round(sum(numbers[f"{level}/dead"] for level in each) * self.config.model.rvq.codebook_size),
+            }
         for level in levels:
-            self.say(f"  {level}: used {numbers[f'{level}/used']:.1%}, perplexity {numbers[f'{level}/perplexity']:.0f}, "
-                     f"entropy {numbers[f'{level}/entropy']:.3f} of the most, dead {numbers[f'{level}/dead']:.1%}")
+            self.say(
+                f"  {level}: used {numbers[f'{level}/used']:.1%}, perplexity {numbers[f'{level}/perplexity']:.0f}, "
+                f"entropy {numbers[f'{level}/entropy']:.3f} of the most, dead {numbers[f'{level}/dead']:.1%}"
+            )
         for part in ("weighted", *self.loop.parts):
             ours, still = numbers.get(f"recon/{part}/local"), numbers.get(f"mean_pose/{part}/local")
             if ours is not None and still:
@@ -135,8 +161,10 @@ class Run:
         for p, level in found.use.places():
             self.journal.histogram(self.loop.step, f"use/{self.loop.parts[p]}/{level}", found.use.counts[p, level])
         for part, level in found.collapsed:
-            self.say(f"  warning: the codebook of {part}, level {level}, is collapsing: raise model.rvq.usage_reg or model.rvq.revive_below, "
-                     "or lower train.lr")
+            self.say(
+                f"  warning: the codebook of {part}, level {level}, is collapsing: raise model.rvq.usage_reg or model.rvq.revive_below, "
+                "or lower train.lr"
+            )
         if found.picture is not None:
             self._picture(found.picture)
 
@@ -160,7 +188,9 @@ class Run:
             return
         self.folder.samples.mkdir(exist_ok=True)
         text = "\n\n".join("\n".join((name, *lines)) for name, lines in found.samples.items())
-        (self.folder.samples / f"tokens_epoch_{epoch:04d}.txt").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        (self.folder.samples / f"tokens_epoch_{epoch:04d}.txt").write_text(
+            text + "\n", encoding="utf-8", errors="backslashreplace"
+        )
         self.journal.text(self.loop.step, "tokens", text.replace("\n", "  \n"))
         name, lines = next(iter(found.samples.items()))
         self.say(f"  tokens of {name}: {' '.join(lines[:2])}" + (" ..." if len(lines) > 2 else ""))
@@ -191,7 +221,9 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
 
     stop = Stop()
     with start(config.train.device, config.train.threads) as ranks:
-        found = ranks.from_main(lambda: files.find(checkpoint, config.save_path, config.experiment_name) if checkpoint else None)
+        found = ranks.from_main(
+            lambda: files.find(checkpoint, config.save_path, config.experiment_name) if checkpoint else None
+        )
         state = files.load(found) if found else None
         if state is not None:
             saved = from_dict(state["config"])
@@ -203,7 +235,9 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
         cache = PoseCache.open(config.data, quiet=not ranks.is_main)
         folder = files.RunFolder(Path(found).parent) if found else None
         if folder is None:
-            folder = files.RunFolder(ranks.from_main(lambda: files.RunFolder.create(config.save_path, config.experiment_name).path))
+            folder = files.RunFolder(
+                ranks.from_main(lambda: files.RunFolder.create(config.save_path, config.experiment_name).path)
+            )
         loop = Loop(config, cache, ranks, auto_batch(config, cache, ranks))
         opened: list[Journal | Both] = []
         ranks.from_main(lambda: opened.append(open_journal(folder, state["step"] if state else None, config=config)))
@@ -214,10 +248,14 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
             if state is None:
                 folder.describe(config, files.environment(ranks.device, ranks.world, config.train.seed))
                 cache.write_skipped(folder.skipped)
-        run.say(f"run: {folder.path}; {ranks.world} process{'es' * (ranks.world > 1)} on {ranks.device}, {ranks.threads} threads each")
+        run.say(
+            f"run: {folder.path}; {ranks.world} process{'es' * (ranks.world > 1)} on {ranks.device}, {ranks.threads} threads each"
+        )
         run.say(f"data: {cache.summary()}")
-        run.say(f"model: {config.model.arch}, {sum(p.numel() for p in loop.model.parameters()) / 1e6:.1f} M parameters; a step is "
-                f"{ranks.world} x {loop.accumulate} x {loop.micro} clips, {loop.total_steps} steps in {config.train.epochs} epochs")
+        run.say(
+            f"model: {config.model.arch}, {sum(p.numel() for p in loop.model.parameters()) / 1e6:.1f} M parameters; a step is "
+            f"{ranks.world} x {loop.accumulate} x {loop.micro} clips, {loop.total_steps} steps in {config.train.epochs} epochs"
+        )
         if state is None:
             loop.fit_constants()
         else:
@@ -235,13 +273,28 @@ def train(config: Config, checkpoint: str | None, overrides: list[str] | None = 
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m signstream.training.train_rvq", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", metavar="PATH", help="go on from a checkpoint, a run folder, or `auto`: the experiment's newest run, if any")
-    parser.add_argument("--wandb-project", dest="implied", action="append", type=lambda name: f"train.log_wandb={json.dumps(name)}", metavar="NAME",
-                        help="log to this project of Weights & Biases as well")
+    parser = argparse.ArgumentParser(
+        prog="python -m signstream.training.train_rvq",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="go on from a checkpoint, a run folder, or `auto`: the experiment's newest run, if any",
+    )
+    parser.add_argument(
+        "--wandb-project",
+        dest="implied",
+        action="append",
+        type=lambda name: f"train.log_wandb={json.dumps(name)}",
+        metavar="NAME",
+        help="log to this project of Weights & Biases as well",
+    )
     args, config = parse_with_config(parser, argv)
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0  # torchrun began anew after a rank died: go on, not over
+    restarted = (
+        int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+    )  # torchrun began anew after a rank died: go on, not over
     return train(config, args.checkpoint or ("auto" if restarted else None), None if args.config else args.overrides)
 
 

@@ -8,6 +8,7 @@ metrics.jsonl holds what the run computed and nothing that depends on the clock 
 of the run that was not, bit for bit. Whatever a clock or a memory counter says goes to speed.jsonl. For that, all numbers of a step are written,
 and `journal.sync()` called, before that step's checkpoint is saved: on resume, lines of later steps are dropped from both files.
 """
+
 from __future__ import annotations
 
 import json
@@ -44,8 +45,12 @@ class Journal:
         if resume_step is not None:
             drop_after(folder.metrics, resume_step)
             drop_after(folder.speed, resume_step)
-        self._metrics, self._speed = (path.open("a", buffering=1, encoding="utf-8") for path in (folder.metrics, folder.speed))
-        self._board = SummaryWriter(str(folder.tensorboard), purge_step=None if resume_step is None else resume_step + 1, flush_secs=20)
+        self._metrics, self._speed = (
+            path.open("a", buffering=1, encoding="utf-8") for path in (folder.metrics, folder.speed)
+        )
+        self._board = SummaryWriter(
+            str(folder.tensorboard), purge_step=None if resume_step is None else resume_step + 1, flush_secs=20
+        )
 
     def numbers(self, step: int, epoch: int, split: str, values: Mapping[str, Number]) -> None:
         self._write(self._metrics, {"step": step, "epoch": epoch, "split": split}, values)
@@ -122,7 +127,9 @@ class Both:
         return tell
 
 
-def open_journal(folder: RunFolder, resume_step: int | None = None, write: bool = True, config: Config | None = None) -> Journal | NoJournal | Both:
+def open_journal(
+    folder: RunFolder, resume_step: int | None = None, write: bool = True, config: Config | None = None
+) -> Journal | NoJournal | Both:
     """The files and TensorBoard; with `train.log_wandb` in the config, Weights & Biases as well."""
     if not write:
         return NoJournal()
@@ -203,8 +210,16 @@ def memory_used(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def progress_line(step: int, total: int, losses: Mapping[str, float], lr: float, speed: Speed, memory: int,
-                  entropy: float | None = None, dead: int | None = None) -> str:
+def progress_line(
+    step: int,
+    total: int,
+    losses: Mapping[str, float],
+    lr: float,
+    speed: Speed,
+    memory: int,
+    entropy: float | None = None,
+    dead: int | None = None,
+) -> str:
     """`step` of `total` are done; losses: "loss" and the parts that it is the sum of; entropy in bits of the codes, and how many are dead."""
     parts = ", ".join(f"{name} {value:.4g}" for name, value in losses.items() if name != "loss")
     pieces = [

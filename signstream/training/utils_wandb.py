@@ -4,6 +4,7 @@ A run keeps its id in its folder, so a resumed run goes on as the same one. Ever
 count of calls means nothing, and where steps are done twice after a stop, the same numbers are drawn twice in the same place.
 WANDB_MODE=offline writes to wandb/ in the run's folder, for `wandb sync` later. The package is needed only here.
 """
+
 from __future__ import annotations
 
 import html
@@ -27,11 +28,20 @@ class WandbJournal:
         self._wandb = _package()
         project = PROJECT if config.train.log_wandb is True else config.train.log_wandb
         try:
-            self._run = self._wandb.init(project=project, id=_run_id(folder), resume="allow", name=f"{config.experiment_name}/{folder.path.name}",
-                                         dir=str(folder.path), config=to_dict(config), settings=self._wandb.Settings(console="off"))
+            self._run = self._wandb.init(
+                project=project,
+                id=_run_id(folder),
+                resume="allow",
+                name=f"{config.experiment_name}/{folder.path.name}",
+                dir=str(folder.path),
+                config=to_dict(config),
+                settings=self._wandb.Settings(console="off"),
+            )
         except self._wandb.Error as error:
-            raise ValueError(f"train.log_wandb: Weights & Biases cannot begin a run: {' '.join(str(error).split())}. "
-                             "`wandb login` logs in, WANDB_MODE=offline needs no login") from None
+            raise ValueError(
+                f"train.log_wandb: Weights & Biases cannot begin a run: {' '.join(str(error).split())}. "
+                "`wandb login` logs in, WANDB_MODE=offline needs no login"
+            ) from None
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -77,7 +87,9 @@ def _package() -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ValueError(f"train.log_wandb needs the package wandb ({error}): pip install wandb, or set train.log_wandb=false") from None
+        raise ValueError(
+            f"train.log_wandb needs the package wandb ({error}): pip install wandb, or set train.log_wandb=false"
+        ) from None
     return wandb
 
 

@@ -6,6 +6,7 @@
 data.lexicon says what is signed, data.signer moves a body [T, 133, 3]; here a made-up detector looks at it (jitter, scores, lost hands), and
 clips are written as frames_512x512/<name>.npy [T, 134, 3]. The same arguments give the same bytes, whatever the number of workers. numpy only.
 """
+
 from __future__ import annotations
 
 import json
@@ -111,7 +112,9 @@ def _speeds(place: np.ndarray, fps: float) -> np.ndarray:
     return np.concatenate([step[:1], step])
 
 
-def hand_trouble(place: np.ndarray, depth: np.ndarray, signer: Signer, seconds: np.ndarray, fps: float, rng: np.random.Generator) -> np.ndarray:
+def hand_trouble(
+    place: np.ndarray, depth: np.ndarray, signer: Signer, seconds: np.ndarray, fps: float, rng: np.random.Generator
+) -> np.ndarray:
     """place [T, 133, 2] in shoulder widths from the nose, depth [T, 133] -> [T, 2]: the detector loses a hand where it is above 0.
 
     Motion blur, the other hand in front, the picture's edge, and luck that lasts from one frame to a second."""
@@ -120,7 +123,11 @@ def hand_trouble(place: np.ndarray, depth: np.ndarray, signer: Signer, seconds: 
     behind = np.stack([depth[:, a.start + 9] - depth[:, b.start + 9] for a, b in (HANDS, HANDS[::-1])], 1)
     together = _length(centre[:, :1] - centre[:, 1:]) < 0.32
     edge = _beyond(centre * signer.shoulder_px + np.array(signer.nose), 0.02)
-    luck = 0.8 * wander(rng, seconds, 2, 0.6) + 0.4 * wander(rng, seconds, 2, 2.2) + 0.08 * rng.standard_normal((len(seconds), 2))
+    luck = (
+        0.8 * wander(rng, seconds, 2, 0.6)
+        + 0.4 * wander(rng, seconds, 2, 2.2)
+        + 0.08 * rng.standard_normal((len(seconds), 2))
+    )
     hidden = 0.9 * (together & (behind > 0)) + 0.9 * (centre[..., 1] > 1.5) + 30 * edge
     return luck + 0.20 * np.minimum(blur, 6) + hidden - 1.55 + rng.normal(0, 0.5, 2)
 
@@ -132,13 +139,17 @@ def _lose_hands(poses: np.ndarray, trouble: np.ndarray, unit: float, rng: np.ran
         bad = trouble[:, side, None]
         sure = 0.3 + 0.62 * (1 - np.exp(np.minimum(bad, 0) / 1.1))
         spread = 0.05 * rng.standard_normal((len(poses), 21), dtype=np.float32)
-        poses[:, hand, 2] = np.where(bad > 0, np.clip(0.16 * np.exp(-np.maximum(bad, 0)) + spread, 0.01, 0.27), np.clip(sure + spread, 0.31, 1.0))
+        poses[:, hand, 2] = np.where(
+            bad > 0, np.clip(0.16 * np.exp(-np.maximum(bad, 0)) + spread, 0.01, 0.27), np.clip(sure + spread, 0.31, 1.0)
+        )
         lost = trouble[:, side] > 0
         if leaves_zeros:
             poses[lost, hand] = 0
             continue
         wrist = poses[lost, hand.start, None, :2]
-        poses[lost, hand, :2] = wrist + 0.4 * (poses[lost, hand, :2] - wrist) + 0.08 * unit * rng.standard_normal((int(lost.sum()), 21, 2))
+        poses[lost, hand, :2] = (
+            wrist + 0.4 * (poses[lost, hand, :2] - wrist) + 0.08 * unit * rng.standard_normal((int(lost.sum()), 21, 2))
+        )
 
 
 def project(joints: np.ndarray, signer: Signer) -> np.ndarray:
@@ -154,14 +165,22 @@ def _jitter(speed: np.ndarray, trouble: np.ndarray, seconds: np.ndarray, rng: np
     noise += wander(rng, seconds, 2 * NUM_JOINTS, 1.0).reshape(noise.shape)
     noise *= 1 + 0.25 * np.minimum(speed, 6)[..., None]
     for side, hand in enumerate(HANDS):
-        fingers = noise[:, hand.start + 1:hand.stop].reshape(len(noise), 5, 4, 2)
-        fingers[:] = 0.45 * fingers.cumsum(2) + 0.45 * fingers.sum(1, keepdims=True)  # a finger is misread as a whole, and so is a hand
+        fingers = noise[:, hand.start + 1 : hand.stop].reshape(len(noise), 5, 4, 2)
+        fingers[:] = 0.45 * fingers.cumsum(2) + 0.45 * fingers.sum(
+            1, keepdims=True
+        )  # a finger is misread as a whole, and so is a hand
         noise[:, hand] *= np.exp(1.1 * np.clip(trouble[:, side, None, None] + 1.2, -0.7, 2))
     return noise * _jitter_of_joints()[:, None]
 
 
-def _scores(place: np.ndarray, speed: np.ndarray, trouble: np.ndarray, outside: np.ndarray, seconds: np.ndarray,
-            rng: np.random.Generator) -> np.ndarray:
+def _scores(
+    place: np.ndarray,
+    speed: np.ndarray,
+    trouble: np.ndarray,
+    outside: np.ndarray,
+    seconds: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """-> [T, 133] for body and face: lower in motion, near a lost hand, behind a hand, and close to nothing out of the picture."""
     lapse = 0.03 * wander(rng, seconds, NUM_JOINTS, 1.5) + 0.02 * rng.standard_normal(speed.shape, dtype=np.float32)
     scores = 0.92 - np.abs(lapse) - 0.05 * np.minimum(speed, 5)
@@ -196,7 +215,9 @@ def detect(joints: np.ndarray, signer: Signer, rng: np.random.Generator, fps: fl
     return poses
 
 
-def make_clip(sentence: Sentence, signs: dict[str, Sign], signer: Signer, rng: np.random.Generator, fps: float = 30.0) -> Clip:
+def make_clip(
+    sentence: Sentence, signs: dict[str, Sign], signer: Signer, rng: np.random.Generator, fps: float = 30.0
+) -> Clip:
     """One clip as the detector saw it, with the true segments."""
     played = perform(sentence, signs, signer, rng, fps)
     poses = np.empty((len(played.joints), NUM_JOINTS + 1, 3), np.float32)
@@ -214,10 +235,14 @@ def _fresh_sentences(grammar: Grammar, rng: np.random.Generator, used: set[str])
         if not misses:
             used.add(sentence.key)
             yield sentence
-    raise ValueError(f"--clips needs more than the {len(used)} different sentences that so few glosses give: ask for fewer clips or more --glosses")
+    raise ValueError(
+        f"--clips needs more than the {len(used)} different sentences that so few glosses give: ask for fewer clips or more --glosses"
+    )
 
 
-def _spread(count: int, sentences: Iterator[Sentence], people: list[int], rng: np.random.Generator) -> Iterator[tuple[Sentence, int]]:
+def _spread(
+    count: int, sentences: Iterator[Sentence], people: list[int], rng: np.random.Generator
+) -> Iterator[tuple[Sentence, int]]:
     """`count` (sentence, signer): each sentence by one to four different people."""
     while count:
         times = min(count, len(people), int(rng.integers(1, 5)))
@@ -256,8 +281,14 @@ def _write_clip(folder: Path, cast: Cast, task: Task) -> dict:
     clip = make_clip(task.sentence, cast.signs, cast.signers[task.signer], _generator(cast.seed, task.index), cast.fps)
     np.save(folder / f"{task.name}.npy", clip.poses)
     fps = int(cast.fps) if float(cast.fps).is_integer() else cast.fps
-    return {"text": task.sentence.text, "gloss": task.sentence.key, "num_frames": len(clip.poses), "signer": task.signer, "fps": fps,
-            "segments": [list(segment) for segment in clip.segments]}
+    return {
+        "text": task.sentence.text,
+        "gloss": task.sentence.key,
+        "num_frames": len(clip.poses),
+        "signer": task.signer,
+        "fps": fps,
+        "segments": [list(segment) for segment in clip.segments],
+    }
 
 
 def _end_with_parent() -> None:
@@ -274,7 +305,11 @@ def _start_worker() -> None:
 
 def _write_clips(folder: Path, cast: Cast, tasks: list[Task], workers: int, quiet: bool) -> list[dict]:
     from tqdm import tqdm  # here, so that --help answers at once
-    write, shown = partial(_write_clip, folder, cast), partial(tqdm, total=len(tasks), unit="clip", disable=quiet or None, mininterval=0.5)
+
+    write, shown = (
+        partial(_write_clip, folder, cast),
+        partial(tqdm, total=len(tasks), unit="clip", disable=quiet or None, mininterval=0.5),
+    )
     if workers == 1:
         return list(shown(map(write, tasks)))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker) as pool:
@@ -301,7 +336,9 @@ def _check(clips: int, seed: int, signers: int, fps: float, workers: int) -> Non
     if clips < MIN_CLIPS:
         raise ValueError(f"--clips is {clips}: at least {MIN_CLIPS} are needed, so that each split has one")
     if signers < MIN_SIGNERS:
-        raise ValueError(f"--signers is {signers}: at least {MIN_SIGNERS} are needed, one of whom is kept for test_unseen_signer")
+        raise ValueError(
+            f"--signers is {signers}: at least {MIN_SIGNERS} are needed, one of whom is kept for test_unseen_signer"
+        )
     if seed < 0:
         raise ValueError(f"--seed is {seed}: a whole number from 0 is needed")
     if not 5 <= fps <= 240:
@@ -310,8 +347,16 @@ def _check(clips: int, seed: int, signers: int, fps: float, workers: int) -> Non
         raise ValueError(f"--workers is {workers}: at least 1 process is needed")
 
 
-def make_dataset(out: str | Path, clips: int, seed: int = 0, signers: int = 10, glosses: int | None = None, fps: float = 30.0,
-                 workers: int = 1, quiet: bool = True) -> Path:
+def make_dataset(
+    out: str | Path,
+    clips: int,
+    seed: int = 0,
+    signers: int = 10,
+    glosses: int | None = None,
+    fps: float = 30.0,
+    workers: int = 1,
+    quiet: bool = True,
+) -> Path:
     """Writes the data set to `out`, which must not exist or be empty, and returns its path. ValueError says what is wrong with an argument."""
     out = Path(out)
     _check(clips, seed, signers, fps, workers)

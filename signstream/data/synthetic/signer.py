@@ -5,6 +5,7 @@ movements that may overlap (coarticulation) with slow tremor on top; arms follow
 their fingers, the face by a linear shape model that the head turns. All in shoulder widths, x to the picture's right, y down, z away from the
 camera, origin between the shoulders. Both hands are computed as right hands [T, 2, ...] (0: the hand that leads) and the second is mirrored.
 """
+
 from __future__ import annotations
 
 import math
@@ -12,7 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from signstream.data.synthetic.lexicon import MOTIONS, ORIENTATIONS, PLACES, Motion, Sentence, Sign, handshape_angles, mouthing
+from signstream.data.synthetic.lexicon import (
+    MOTIONS,
+    ORIENTATIONS,
+    PLACES,
+    Motion,
+    Sentence,
+    Sign,
+    handshape_angles,
+    mouthing,
+)
 from signstream.skeleton import COCO_WHOLEBODY, FACE, FEET, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
 EYE = 0.093  # eye width in shoulder widths
@@ -22,10 +32,18 @@ NECK, HIPS = np.array([0.0, -0.16, 0.06]), np.array([0.0, 1.45, 0.0])
 OVER_BASE = np.array([-0.04, 0.38, -0.76])  # just above a base hand, which is held in the middle
 ELBOW_HANGS = np.array([-0.34, 0.86, 0.38])
 WHERE, HEADED, REACH, TURN, FINGERS = slice(0, 3), slice(3, 4), slice(4, 5), slice(5, 8), slice(8, 23)
-RESTS = {"hang": ((-0.57, 1.66, -0.06), (88, 172, 2)), "clasp": ((-0.10, 1.12, -0.40), (150, 74, 12)), "lap": ((-0.26, 1.42, -0.46), (30, 46, 58))}
+RESTS = {
+    "hang": ((-0.57, 1.66, -0.06), (88, 172, 2)),
+    "clasp": ((-0.10, 1.12, -0.40), (150, 74, 12)),
+    "lap": ((-0.26, 1.42, -0.46), (30, 46, 58)),
+}
 # Towards the thumb, towards the tips and out of the palm, in palms; thumb to little finger.
-KNUCKLES = np.array([[0.30, 0.24, 0.10], [0.31, 0.96, 0.02], [0.08, 1.0, 0.0], [-0.16, 0.95, 0.01], [-0.37, 0.85, 0.03]])
-PHALANGES = np.array([[0.42, 0.36, 0.29], [0.46, 0.28, 0.23], [0.51, 0.32, 0.24], [0.47, 0.30, 0.24], [0.36, 0.22, 0.20]])
+KNUCKLES = np.array(
+    [[0.30, 0.24, 0.10], [0.31, 0.96, 0.02], [0.08, 1.0, 0.0], [-0.16, 0.95, 0.01], [-0.37, 0.85, 0.03]]
+)
+PHALANGES = np.array(
+    [[0.42, 0.36, 0.29], [0.46, 0.28, 0.23], [0.51, 0.32, 0.24], [0.47, 0.30, 0.24], [0.36, 0.22, 0.20]]
+)
 BROW_UP, FURROW, LIDS = 4, 5, 6  # channels of the face after the four of a viseme
 
 
@@ -99,7 +117,9 @@ def neutral_face() -> np.ndarray:
     """[68, 3] a face in eye widths from the tip of its nose: iBUG order, x right, y down, z back."""
     face = np.zeros((68, 3))
     arc = np.linspace(0, np.pi, 17)
-    face[:17, :2] = np.stack([-2.5 * np.sign(np.cos(arc)) * np.abs(np.cos(arc)) ** 0.62, -0.8 + 3.55 * np.sin(arc) ** 1.05], 1)
+    face[:17, :2] = np.stack(
+        [-2.5 * np.sign(np.cos(arc)) * np.abs(np.cos(arc)) ** 0.62, -0.8 + 3.55 * np.sin(arc) ** 1.05], 1
+    )
     brow = np.linspace(-1, 1, 5)
     face[17:22, :2] = np.stack([-1.28 + 0.77 * brow, -1.92 + 0.3 * np.abs(brow + 0.15) ** 2], 1)
     face[22:27, :2] = face[21:16:-1, :2] * (-1, 1)
@@ -140,19 +160,33 @@ def draw_signer(rng: np.random.Generator, name: int) -> Signer:
     soft = rng.normal(0, 0.05, (3, 3))
     shape[:, :2] += (shape * shape[:, :1]) @ soft[:, :2] * 0.1 + rng.normal(0, 0.02, (68, 2))
     return Signer(
-        name=name, left_handed=bool(rng.random() < 0.12), shoulder_px=float(rng.uniform(0.29, 0.40)),
-        nose=(float(rng.normal(0.5, 0.02)), float(rng.uniform(0.22, 0.31))), camera=float(rng.uniform(6, 11)), arm=float(rng.normal(1, 0.04)),
-        hand=float(rng.normal(1, 0.06)), head=float(rng.normal(1, 0.04)), tempo=float(np.exp(rng.normal(0, 0.12))),
-        amplitude=float(np.exp(rng.normal(-0.16, 0.13))), slop=float(rng.uniform(0.7, 1.4)), lag=float(rng.uniform(0.15, 0.45)),
-        mouthing=float(rng.uniform(0.5, 1.2)), head_motion=float(rng.uniform(0.6, 1.5)), rest=str(rng.choice(list(RESTS), p=(0.4, 0.35, 0.25))),
-        bend=np.radians(rng.normal(0, 4, 15)), turn=np.radians(rng.normal(0, 6, 3)), face=shape,
+        name=name,
+        left_handed=bool(rng.random() < 0.12),
+        shoulder_px=float(rng.uniform(0.29, 0.40)),
+        nose=(float(rng.normal(0.5, 0.02)), float(rng.uniform(0.22, 0.31))),
+        camera=float(rng.uniform(6, 11)),
+        arm=float(rng.normal(1, 0.04)),
+        hand=float(rng.normal(1, 0.06)),
+        head=float(rng.normal(1, 0.04)),
+        tempo=float(np.exp(rng.normal(0, 0.12))),
+        amplitude=float(np.exp(rng.normal(-0.16, 0.13))),
+        slop=float(rng.uniform(0.7, 1.4)),
+        lag=float(rng.uniform(0.15, 0.45)),
+        mouthing=float(rng.uniform(0.5, 1.2)),
+        head_motion=float(rng.uniform(0.6, 1.5)),
+        rest=str(rng.choice(list(RESTS), p=(0.4, 0.35, 0.25))),
+        bend=np.radians(rng.normal(0, 4, 15)),
+        turn=np.radians(rng.normal(0, 6, 3)),
+        face=shape,
     )
 
 
 def _hand_key(place: str, orientation: str, shape: str) -> np.ndarray:
     """[23] where the contact point goes, how far it is from the wrist, orientation, fingers."""
     spot = PLACES[place]
-    return np.concatenate([spot.at, [float(spot.head), spot.reach], np.radians(ORIENTATIONS[orientation]), handshape_angles(shape)])
+    return np.concatenate(
+        [spot.at, [float(spot.head), spot.reach], np.radians(ORIENTATIONS[orientation]), handshape_angles(shape)]
+    )
 
 
 def _rest_key(signer: Signer, rng: np.random.Generator) -> np.ndarray:
@@ -227,7 +261,9 @@ def plan_hands(signs: list[Sign], signer: Signer, rng: np.random.Generator) -> P
     return Plan(hands, times, now + (0.04 if cut else down + float(rng.uniform(0, 0.45))))
 
 
-def add_strokes(hands: np.ndarray, signs: list[Sign], times: list, seconds: np.ndarray, signer: Signer, rng: np.random.Generator) -> None:
+def add_strokes(
+    hands: np.ndarray, signs: list[Sign], times: list, seconds: np.ndarray, signer: Signer, rng: np.random.Generator
+) -> None:
     """Adds each sign's loops, twists and wiggles to hands [T, 2, 23], in place."""
     for sign, (start, end) in zip(signs, times):
         motion: Motion = MOTIONS[sign.motion]
@@ -238,15 +274,24 @@ def add_strokes(hands: np.ndarray, signs: list[Sign], times: list, seconds: np.n
             side = -1 if hand and sign.hands == "alternating" else 1
             turns = 2 * np.pi * motion.turns * share
             size = side * signer.amplitude * rng.uniform(0.85, 1.15) * swell
-            hands[a:b, hand, WHERE] += size * (np.sin(turns) * motion.sine + (1 - np.cos(turns)) * np.asarray(motion.cosine))
+            hands[a:b, hand, WHERE] += size * (
+                np.sin(turns) * motion.sine + (1 - np.cos(turns)) * np.asarray(motion.cosine)
+            )
             hands[a:b, hand, TURN] += size * np.sin(2 * np.pi * motion.twists * share) * np.radians(motion.twist)
             if motion.wiggle:
                 phase = np.concatenate([np.arange(4), np.arange(4), np.zeros(4), np.ones(3)]) * 1.3
                 bends = np.array([1.0] * 4 + [0.5] * 4 + [0] * 4 + [0, 0, 0.3])
-                hands[a:b, hand, FINGERS] += size * np.radians(motion.wiggle) * bends * np.sin(2 * np.pi * 4.5 * (seconds[a:b, None] - start) + phase)
+                hands[a:b, hand, FINGERS] += (
+                    size
+                    * np.radians(motion.wiggle)
+                    * bends
+                    * np.sin(2 * np.pi * 4.5 * (seconds[a:b, None] - start) + phase)
+                )
 
 
-def face_curve(sentence: Sentence, times: list, seconds: np.ndarray, signer: Signer, rng: np.random.Generator) -> np.ndarray:
+def face_curve(
+    sentence: Sentence, times: list, seconds: np.ndarray, signer: Signer, rng: np.random.Generator
+) -> np.ndarray:
     """[T, 7] the face's channels: mouthing from the gloss's letters, brows from the sentence's mood, blinks."""
     mouth = Keys([0.0], [1.0], [np.zeros(4)])
     for gloss, (start, end) in zip(sentence.glosses, times):
@@ -268,7 +313,9 @@ def face_curve(sentence: Sentence, times: list, seconds: np.ndarray, signer: Sig
     return face + 0.05 * wander(rng, seconds, 7, 2.0)
 
 
-def posture_curves(sentence: Sentence, times: list, seconds: np.ndarray, signer: Signer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def posture_curves(
+    sentence: Sentence, times: list, seconds: np.ndarray, signer: Signer, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Head [T, 3] and torso [T, 3]: yaw, pitch, roll in radians; head-shake where the sentence denies, a nod with most signs."""
     size = np.radians(signer.head_motion)
     head = size * (4.5 * wander(rng, seconds, 3, 0.7) * (1.2, 0.8, 0.7) + 1.0 * wander(rng, seconds, 3, 2.5))
@@ -329,7 +376,9 @@ def hand_points(wrist: np.ndarray, tips: np.ndarray, palm: np.ndarray, fingers: 
     aside = np.empty_like(bend)
     aside[..., 1:, :] = spread[..., None]
     aside[..., 0, :] = thumb[..., :1] - thumb[..., 2:] * (0.1, 0.8, 1.6)
-    local = np.stack([np.cos(bend) * np.sin(aside), np.cos(bend) * np.cos(aside), np.sin(bend)], -1) * PHALANGES[..., None]
+    local = (
+        np.stack([np.cos(bend) * np.sin(aside), np.cos(bend) * np.cos(aside), np.sin(bend)], -1) * PHALANGES[..., None]
+    )
     chain = np.concatenate([np.broadcast_to(KNUCKLES[:, None], (*local.shape[:-2], 1, 3)), local], -2).cumsum(-2)
     axes = np.stack([np.cross(tips, palm), tips, palm], -2) * (PALM * size)
     points = wrist[..., None, :] + chain.reshape(*chain.shape[:-3], 20, 3) @ axes
@@ -339,12 +388,17 @@ def hand_points(wrist: np.ndarray, tips: np.ndarray, palm: np.ndarray, fingers: 
 def head_points(face: np.ndarray, head: np.ndarray, signer: Signer) -> np.ndarray:
     """Expressions [T, 7] and head turn [T, 3] -> [T, 73, 3]: nose, eyes, ears (left before right), then the 68 of the face."""
     shape = signer.face + (face @ expressions(signer.face).reshape(7, -1)).reshape(-1, 68, 3)
-    body = np.broadcast_to([(0, 0.02, -0.05), (1.12, -1.1, 0.9), (-1.12, -1.1, 0.9), (2.2, -0.5, 3.0), (-2.2, -0.5, 3.0)], (len(face), 5, 3))
+    body = np.broadcast_to(
+        [(0, 0.02, -0.05), (1.12, -1.1, 0.9), (-1.12, -1.1, 0.9), (2.2, -0.5, 3.0), (-2.2, -0.5, 3.0)],
+        (len(face), 5, 3),
+    )
     points = np.concatenate([body, shape], 1) * (EYE * signer.head) + np.array([0, -0.59, -0.34]) * signer.head - NECK
     return points @ rotation(head) + NECK
 
 
-def arms_and_hands(hands: np.ndarray, nose: np.ndarray, shrug: np.ndarray, signer: Signer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def arms_and_hands(
+    hands: np.ndarray, nose: np.ndarray, shrug: np.ndarray, signer: Signer
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hand curves [T, 2, 23] -> elbows [T, 2, 3], wrists [T, 2, 3] and hands [T, 2, 21, 3], the second side mirrored into place."""
     mirror = np.array([[1.0, 1, 1], [-1, 1, 1]])
     tips, palm = hand_axes(hands[..., TURN])
@@ -368,7 +422,9 @@ def frame_segments(glosses: tuple[str, ...], times: list, fps: float) -> tuple[t
     return tuple(segments)
 
 
-def perform(sentence: Sentence, signs: dict[str, Sign], signer: Signer, rng: np.random.Generator, fps: float) -> Performance:
+def perform(
+    sentence: Sentence, signs: dict[str, Sign], signer: Signer, rng: np.random.Generator, fps: float
+) -> Performance:
     """The sentence as this person signs it, in 3D and without a detector's faults."""
     order = [signs[gloss] for gloss in sentence.glosses]
     plan = plan_hands(order, signer, rng)
@@ -393,7 +449,9 @@ def _assemble(hands: np.ndarray, face: np.ndarray, head: np.ndarray, torso: np.n
     joints[:, [8, 7]], joints[:, [10, 9]] = elbow, wrist
     joints[:, RIGHT_HAND:], joints[:, LEFT_HAND:RIGHT_HAND] = points[:, 0], points[:, 1]
     joints[:, :] = (joints - HIPS) @ rotation(torso) + HIPS
-    legs = np.array([(0.32, 1.45, 0), (0.34, 2.6, -0.1), (0.34, 3.7, 0), (0.44, 3.85, -0.2), (0.5, 3.85, -0.16), (0.34, 3.82, 0.1)])
+    legs = np.array(
+        [(0.32, 1.45, 0), (0.34, 2.6, -0.1), (0.34, 3.7, 0), (0.44, 3.85, -0.2), (0.5, 3.85, -0.16), (0.34, 3.82, 0.1)]
+    )
     joints[:, [11, 13, 15, FEET, FEET + 1, FEET + 2]] = legs
     joints[:, [12, 14, 16, FEET + 3, FEET + 4, FEET + 5]] = legs * (-1, 1, 1)
     return joints[:, list(COCO_WHOLEBODY.flip)] * (-1, 1, 1) if signer.left_handed else joints

@@ -8,6 +8,7 @@
 config sends), "held" (the same after holding), "mean pose", and "raw": all levels, put together in pixels and compared with the poses as the file
 has them, before any low-pass or closing of gaps, as bench/score_reconstruction.py does.
 """
+
 from __future__ import annotations
 
 import time
@@ -85,7 +86,9 @@ def read(tokenizer: Tokenizer, clips: Sequence[np.ndarray], index: Sequence[int]
 
 
 class Meter:
-    def __init__(self, tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], items: Sequence[Item]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], items: Sequence[Item]
+    ) -> None:
         self.tokenizer, self.config, self.cache, self.source = tokenizer, config, cache, open_data(config.data)
         self.items: dict[int, list[tuple[int, Item]]] = {}
         for number, item in enumerate(items):
@@ -97,12 +100,21 @@ class Meter:
         self.tally = dict.fromkeys((*self._rates(), *COSTS), 0.0)
         none = torch.zeros(0, len(tokenizer.parts), max(tokenizer.levels), dtype=torch.int64)
         self.codes, self.places = [none], [none.new_zeros(0, 2)]
-        self.latents, self.numbers = [torch.zeros(0, len(tokenizer.parts) * config.model.latent_dim)], [none.new_zeros(0)]
+        self.latents, self.numbers = (
+            [torch.zeros(0, len(tokenizer.parts) * config.model.latent_dim)],
+            [none.new_zeros(0)],
+        )
         self.seconds = 0.0
 
     def _error(self, widths: dict[int, float] | None = None) -> Reconstruction:
-        return Reconstruction(self.tokenizer.skeleton, self.config.train.part_weights, self.tokenizer.views.space.scale,
-                              self.widths if widths is None else widths, self.config.data.chunk_len, self.tokenizer.device)
+        return Reconstruction(
+            self.tokenizer.skeleton,
+            self.config.train.part_weights,
+            self.tokenizer.views.space.scale,
+            self.widths if widths is None else widths,
+            self.config.data.chunk_len,
+            self.tokenizer.device,
+        )
 
     def _rates(self) -> list[str]:
         budget = [f"budget {rate:g}" for rate in RATES] if self.tokenizer.budget else []
@@ -122,10 +134,16 @@ class Meter:
         target, weight = {n: v.xy for n, v in views.items()}, {n: v.weight for n, v in views.items()}
 
         def decoded(sent: Tensor) -> dict[str, Tensor]:
-            return own.joined([view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], sent > 0, batch.clip)
+            return own.joined(
+                [view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], sent > 0, batch.clip
+            )
 
         def compare(error: Reconstruction, ours: Mapping[str, Tensor], rows: Tensor | slice = slice(None)) -> None:
-            error.add(*({n: v[rows] for n, v in values.items()} for values in (target, ours, weight)), batch.place[rows], batch.clip[rows])
+            error.add(
+                *({n: v[rows] for n, v in values.items()} for values in (target, ours, weight)),
+                batch.place[rows],
+                batch.clip[rows],
+            )
 
         ways = self._spend(reading, worth(own.losses.level_costs(prefixes, reading.targets)))
         whole = decoded(ways["full"])
@@ -138,7 +156,11 @@ class Meter:
         compare(self.errors["held"], own.joined(own.model.detokenise(held), held[..., 0] >= 0, batch.clip))
         compare(self.errors["mean pose"], own.views.restore(own.model.mean_views(len(chunk))))
         for signer in {cache.clips[i].signer for i in clips}:
-            compare(self.signers[signer], whole, torch.tensor([cache.clips[i].signer == signer for i in batch.clip.tolist()], device=own.device))
+            compare(
+                self.signers[signer],
+                whole,
+                torch.tensor([cache.clips[i].signer == signer for i in batch.clip.tolist()], device=own.device),
+            )
         self.smooth.add(target, whole, weight, batch.clip, batch.t, batch.frames)
         apart = {name: batch.split(view) for name, view in whole.items()}
         for clip, tokens in zip(clips, spoken):
@@ -184,12 +206,23 @@ class Meter:
         """What Found has of them, over all ranks."""
         add_up([*self.errors.values(), *self.signers.values(), self.smooth], ranks)
         tally = dict(zip(self.tally, ranks.sum_(torch.tensor(list(self.tally.values()), dtype=torch.float64)).tolist()))
-        codes, places, latents, numbers = (ranks.gather(torch.cat(rows)) for rows in (self.codes, self.places, self.latents, self.numbers))
+        codes, places, latents, numbers = (
+            ranks.gather(torch.cat(rows)) for rows in (self.codes, self.places, self.latents, self.numbers)
+        )
         order = (places[:, 0] * (1 << 32) + places[:, 1]).argsort()
         clip, t = places[order].T.contiguous()
-        return {"errors": self.errors, "signers": self.signers, "smooth": self.smooth, "sent": {name: tally[name] for name in self._rates()},
-                "cost": {name: tally[name] for name in COSTS}, "codes": codes[order], "clip": clip, "t": t, "latents": latents[numbers.argsort()],
-                "seconds": max(ranks.collect(self.seconds))}
+        return {
+            "errors": self.errors,
+            "signers": self.signers,
+            "smooth": self.smooth,
+            "sent": {name: tally[name] for name in self._rates()},
+            "cost": {name: tally[name] for name in COSTS},
+            "codes": codes[order],
+            "clip": clip,
+            "t": t,
+            "latents": latents[numbers.argsort()],
+            "seconds": max(ranks.collect(self.seconds)),
+        }
 
 
 def add_up(sums: Sequence[Sums], ranks: Ranks) -> None:
@@ -223,14 +256,18 @@ def in_file(poses: Tensor, clip: CachedClip, data: Data) -> Tensor:
     return sample_at(poses, position.long(), position - position.floor())
 
 
-def measure_steadiness(tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], ranks: Ranks) -> dict[str, Tensor]:
+def measure_steadiness(
+    tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], ranks: Ranks
+) -> dict[str, Tensor]:
     """Each clip as it is and changed, from the file on."""
     found, source = Steadiness(len(tokenizer.parts), max(tokenizer.levels), tokenizer.device), open_data(config.data)
     for clip in clips[ranks.rank :: ranks.world]:
         poses, fps = raw_poses(source, cache.clips[clip])
         variants = {"": poses, **changes(poses, cache.clips[clip].size, seed=clip)}
         ready = [prepare(changed, tokenizer.skeleton, tokenizer.config.data, fps) for changed in variants.values()]
-        reading = read(tokenizer, [torch.cat((r.place[:, None], r.frames), 1).numpy() for r in ready], range(len(ready)))
+        reading = read(
+            tokenizer, [torch.cat((r.place[:, None], r.frames), 1).numpy() for r in ready], range(len(ready))
+        )
         codes = [reading.codes[reading.batch.clip == i] for i in range(len(ready))]
         for change, after in zip(list(variants)[1:], codes[1:]):
             found.add(change, codes[0], after)

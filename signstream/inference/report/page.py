@@ -6,6 +6,7 @@
 `page/` holds the template, the style and the scripts; they and the data are put into one file. The browser runs and styles with
 these alone: the page's security policy names them by their hashes, and all texts from data are set as text.
 """
+
 from __future__ import annotations
 
 import base64
@@ -22,8 +23,21 @@ from signstream.data.synthetic.signer import KNUCKLES, PHALANGES, neutral_face
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
 FOLDER = Path(__file__).with_suffix("")
-SCRIPTS = ("dom.js", "plots.js", "figure.js", "player.js", "ribbons.js", "codes.js", "report.js", "chapters.js", "compare.js", "main.js")
-POLICY = "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+SCRIPTS = (
+    "dom.js",
+    "plots.js",
+    "figure.js",
+    "player.js",
+    "ribbons.js",
+    "codes.js",
+    "report.js",
+    "chapters.js",
+    "compare.js",
+    "main.js",
+)
+POLICY = (
+    "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
+)
 
 
 def render(report: dict, player: dict | None = None) -> str:
@@ -39,8 +53,19 @@ def render_compare(reports: Sequence[dict]) -> str:
 def error_figure() -> dict:
     """Where the 133 joints are drawn when their colour is what matters: {"xy": [133][2], "bones": [[a, b]]}, face and hands far too large."""
     xy = np.zeros((NUM_JOINTS, 2))
-    left = {1: (0.55, -0.62), 3: (1.62, -0.3), 5: (2.3, 2.5), 7: (3.0, 4.2), 9: (4.0, 2.9), 11: (1.2, 6.0), 13: (1.2, 7.8), 15: (1.2, 9.5),
-            17: (1.75, 9.9), 18: (2.0, 9.7), 19: (1.05, 9.85)}
+    left = {
+        1: (0.55, -0.62),
+        3: (1.62, -0.3),
+        5: (2.3, 2.5),
+        7: (3.0, 4.2),
+        9: (4.0, 2.9),
+        11: (1.2, 6.0),
+        13: (1.2, 7.8),
+        15: (1.2, 9.5),
+        17: (1.75, 9.9),
+        18: (2.0, 9.7),
+        19: (1.05, 9.85),
+    }
     for joint, (x, y) in left.items():
         xy[joint], xy[COCO_WHOLEBODY.flip[joint]] = (x, y), (-x, y)
     xy[FACE:LEFT_HAND] = neutral_face()[:, :2] * 0.55
@@ -59,7 +84,12 @@ def error_figure() -> dict:
 
 def _page(data: dict) -> str:
     style, script = _read("page.css"), '"use strict";\n' + "\n".join(_read(name) for name in SCRIPTS)
-    fill = {"policy": POLICY.format(script=_digest(script), style=_digest(style)), "style": style, "script": script, "data": _json(data)}
+    fill = {
+        "policy": POLICY.format(script=_digest(script), style=_digest(style)),
+        "style": style,
+        "script": script,
+        "data": _json(data),
+    }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], _read("page.html"))
 
 

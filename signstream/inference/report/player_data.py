@@ -5,6 +5,7 @@
 Positions are little-endian int16 in base64: 0 to 32000 over the box's longer side, -32768 where a joint is missing. Reconstructions come from the
 codes as they are written (budget, then holding), in the original's place, and show a joint where the original does.
 """
+
 from __future__ import annotations
 
 import base64
@@ -37,12 +38,24 @@ def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], co
     made = [_clip(tokenizer, cache, i, frames, axes) for i, frames in zip(shown, lengths)]
     first = {tag: sorted({codes[0] for clip in made for codes in clip["codes"][tag]} - {-1}) for tag in tokenizer.parts}
     return {
-        "fps": tokenizer.config.data.fps, "chunk_len": tokenizer.config.data.chunk_len, "joints": tokenizer.skeleton.num_joints,
-        "parts": [{"name": part.name, "tag": part.tag, "start": part.start, "stop": part.stop, "bones": [list(bone) for bone in part.bones]}
-                  for part in tokenizer.skeleton.parts],
+        "fps": tokenizer.config.data.fps,
+        "chunk_len": tokenizer.config.data.chunk_len,
+        "joints": tokenizer.skeleton.num_joints,
+        "parts": [
+            {
+                "name": part.name,
+                "tag": part.tag,
+                "start": part.start,
+                "stop": part.stop,
+                "bones": [list(bone) for bone in part.bones],
+            }
+            for part in tokenizer.skeleton.parts
+        ],
         "clips": made,
-        "dictionary": {tag: {str(code): view for code, view in zip(codes, _alone(tokenizer, p, codes))}
-                       for p, (tag, codes) in enumerate(first.items())},
+        "dictionary": {
+            tag: {str(code): view for code, view in zip(codes, _alone(tokenizer, p, codes))}
+            for p, (tag, codes) in enumerate(first.items())
+        },
     }
 
 
@@ -58,7 +71,10 @@ def shares(lengths: Sequence[int], most: int) -> list[int]:
 def latent_axes(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """For each part the mean and the first two principal axes [Z, 2] of the latents of chunks that show it."""
     readings = [read(tokenizer, [cache.frames(i)], [i]) for i in clips]
-    latents, seen = torch.cat([r.latents for r in readings]).double().cpu(), torch.cat([r.codes[..., 0] >= 0 for r in readings]).cpu()
+    latents, seen = (
+        torch.cat([r.latents for r in readings]).double().cpu(),
+        torch.cat([r.codes[..., 0] >= 0 for r in readings]).cpu(),
+    )
     out = []
     for p in range(latents.shape[1]):
         rows = latents[seen[:, p], p]
@@ -68,7 +84,9 @@ def latent_axes(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int]) ->
     return out
 
 
-def _clip(tokenizer: Tokenizer, cache: PoseCache, index: int, frames: int, axes: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+def _clip(
+    tokenizer: Tokenizer, cache: PoseCache, index: int, frames: int, axes: Sequence[tuple[Tensor, Tensor]]
+) -> dict[str, Any]:
     clip, prepared = cache.clips[index], cache.frames(index).copy()
     tokens = tokenizer.encode_prepared([prepared], ["clip"])[0]
     chunks = -(-frames // tokens.chunk_len)
@@ -83,11 +101,19 @@ def _clip(tokenizer: Tokenizer, cache: PoseCache, index: int, frames: int, axes:
     held[1:] = (codes[1:] == codes[:-1]).all(-1) & (codes[1:, :, 0] >= 0)
     numbered = dict(enumerate(tokenizer.parts))
     return {
-        "name": clip.name, "text": clip.text, "gloss": clip.gloss, "signer": clip.signer, "frames": frames, "box": [round(x, 2) for x in box],
-        "original": packed(original, box), "again": packed(again, box),
+        "name": clip.name,
+        "text": clip.text,
+        "gloss": clip.gloss,
+        "signer": clip.signer,
+        "frames": frames,
+        "box": [round(x, 2) for x in box],
+        "original": packed(original, box),
+        "again": packed(again, box),
         "codes": {tag: codes[:, p, : tokenizer.levels[p]].tolist() for p, tag in numbered.items()},
         "held": {tag: held[:, p].tolist() for p, tag in numbered.items()},
-        "latents": {tag: ((latents[:, p] - axes[p][0]) @ axes[p][1]).numpy().round(3).tolist() for p, tag in numbered.items()},
+        "latents": {
+            tag: ((latents[:, p] - axes[p][0]) @ axes[p][1]).numpy().round(3).tolist() for p, tag in numbered.items()
+        },
     }
 
 

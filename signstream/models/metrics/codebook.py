@@ -12,6 +12,7 @@ says nothing.
 
 `codes/worst/...` repeats the numbers of the level with the least entropy. A level that counted nothing has no key.
 """
+
 from __future__ import annotations
 
 import math
@@ -24,17 +25,23 @@ from torch import Tensor
 class CodebookUse:
     """`parts` names them, `levels` [P] says how many levels each has, `size` is K."""
 
-    def __init__(self, parts: Sequence[str], levels: Sequence[int], size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, parts: Sequence[str], levels: Sequence[int], size: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.parts, self.levels, self.size = tuple(parts), tuple(levels), size
         self.counts = torch.zeros(len(parts), max(levels), size, dtype=torch.int64, device=device)
 
     def add(self, codes: Tensor, valid: Tensor | None = None) -> None:
         """codes [N, P, Q]; valid [N, P] bool: which chunks show anything of the part (all by default)."""
         sent = codes >= 0 if valid is None else (codes >= 0) & valid[..., None]
-        codebook = torch.arange(self.counts.shape[:2].numel(), device=codes.device).view(self.counts.shape[:2])  # [P, Q]
+        codebook = torch.arange(self.counts.shape[:2].numel(), device=codes.device).view(
+            self.counts.shape[:2]
+        )  # [P, Q]
         chosen = codes[sent]
         if bool((chosen >= self.size).any()):
-            raise ValueError(f"a code is {int(chosen.max())}: a codebook of {self.size} has codes from 0 to {self.size - 1}")
+            raise ValueError(
+                f"a code is {int(chosen.max())}: a codebook of {self.size} has codes from 0 to {self.size - 1}"
+            )
         index = (codebook * self.size).expand_as(codes)[sent] + chosen
         counted = torch.bincount(index, minlength=self.counts.numel())
         self.counts += counted.view(self.counts.shape).to(self.counts.device)
@@ -69,7 +76,9 @@ class CodebookUse:
         out = []
         for level, numbers in self._levels().items():
             most = min(self.size, numbers["count"])
-            if numbers["used"] * self.size < used * most or numbers["entropy"] * math.log(self.size) < entropy * math.log(most):
+            if numbers["used"] * self.size < used * most or numbers["entropy"] * math.log(
+                self.size
+            ) < entropy * math.log(most):
                 out.append(level)
         return out
 
@@ -87,5 +96,10 @@ def _use(counts: Tensor) -> dict[str, float]:
     share = counts.double() / counts.sum()
     entropy = max(0.0, -float(torch.xlogy(share, share).sum()))
     used = float((counts > 0).double().mean())
-    return {"count": float(counts.sum()), "used": used, "dead": 1 - used, "perplexity": math.exp(entropy),
-            "entropy": entropy / math.log(len(counts))}
+    return {
+        "count": float(counts.sum()),
+        "used": used,
+        "dead": 1 - used,
+        "perplexity": math.exp(entropy),
+        "entropy": entropy / math.log(len(counts)),
+    }

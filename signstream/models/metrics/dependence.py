@@ -6,6 +6,7 @@ A code of -1 was not sent, or its part shows nothing: such chunks do not count. 
 two large codebooks is mostly bias: what it gives after a shuffle, which leaves nothing in common. With E the mean over SHUFFLES and H the smaller
 entropy, (I - E) / (H - E) * H takes its place (the adjusted mutual information, in bits): 0 for strangers, H where one part says all of the other.
 """
+
 from __future__ import annotations
 
 import torch
@@ -33,7 +34,10 @@ def _shared(a: Tensor, b: Tensor, generator: torch.Generator) -> float:
     """NaN where so few chunks tell nothing, since hardly any two pairs of codes are the same."""
     pair, own = a * (int(b.max()) + 1), (entropy(a), entropy(b))
     plain = sum(own) - entropy(pair + b)
-    shuffled = sum(own) - sum(entropy(pair + b[torch.randperm(len(b), generator=generator)]) for _ in range(SHUFFLES)) / SHUFFLES
+    shuffled = (
+        sum(own)
+        - sum(entropy(pair + b[torch.randperm(len(b), generator=generator)]) for _ in range(SHUFFLES)) / SHUFFLES
+    )
     most, room = min(own), min(own) - shuffled
     if most == 0:
         return 0.0

@@ -11,6 +11,7 @@ The probe is a logistic regression (softmax where an item has one gloss, a sigmo
 centred and share one scale: a scale of its own would blow up what is rare (a tenth lower scores on the synthetic signer, codes and latents alike).
 Groups of items (a clip's segments, a signer's clips) are dealt to folds; each item is told by the map that saw only the other folds.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -49,7 +50,9 @@ def bag_of_codes(codes: Tensor, spans: Sequence[tuple[int, int]], size: int) -> 
     return out
 
 
-def choose(codes: Tensor, latents: Tensor, glosses: Sequence[Sequence[str]], groups: Sequence[Any], single: bool) -> Items | None:
+def choose(
+    codes: Tensor, latents: Tensor, glosses: Sequence[Sequence[str]], groups: Sequence[Any], single: bool
+) -> Items | None:
     """What the probe is asked: the most frequent of the glosses that two groups have, and the items that have one of them; None: too few."""
     groups_of: dict[str, set] = {}
     for words, group in zip(glosses, groups):
@@ -74,7 +77,14 @@ def probe(items: Items, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
     """{"classes", "items", "chance", "codes": [a seed], "latents": [..], "shuffled": [..]}: scores of items that the map had not seen."""
     codes, latents = coordinates(items.codes), coordinates(items.latents)
     score = top_one if items.single else mean_precision
-    out: dict[str, Any] = {"classes": items.labels.shape[1], "items": len(codes), "chance": chance(items), "codes": [], "latents": [], "shuffled": []}
+    out: dict[str, Any] = {
+        "classes": items.labels.shape[1],
+        "items": len(codes),
+        "chance": chance(items),
+        "codes": [],
+        "latents": [],
+        "shuffled": [],
+    }
     for seed in seeds:
         shuffled = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))]
         for name, features in (("codes", codes), ("latents", latents), ("shuffled", shuffled)):
@@ -122,7 +132,11 @@ def fit(features: Tensor, labels: Tensor, single: bool) -> tuple[Tensor, Tensor]
     def loss() -> Tensor:
         optimiser.zero_grad()
         told = features @ weight + bias
-        value = F.cross_entropy(told, target) if single else F.binary_cross_entropy_with_logits(told, target, reduction="sum") / len(told)
+        value = (
+            F.cross_entropy(told, target)
+            if single
+            else F.binary_cross_entropy_with_logits(told, target, reduction="sum") / len(told)
+        )
         value = value + STRENGTH / 2 * weight.square().sum()
         value.backward()
         return value
@@ -158,5 +172,8 @@ def agreement(bag: Tensor, gloss: Sequence[str], signer: Sequence[str], clip: Se
     both, count = has @ has.T, has.sum(1)
     overlap = both / (count[:, None] + count - both).clamp(min=1)
     same_gloss, same_signer, same_clip = (number[:, None] == number for number in map(numbered, (gloss, signer, clip)))
-    pairs = {"same gloss, other signer": same_gloss & ~same_signer & ~same_clip, "other gloss, same signer": ~same_gloss & same_signer & ~same_clip}
+    pairs = {
+        "same gloss, other signer": same_gloss & ~same_signer & ~same_clip,
+        "other gloss, same signer": ~same_gloss & same_signer & ~same_clip,
+    }
     return {name: float(overlap[pair].mean()) if pair.any() else None for name, pair in pairs.items()}

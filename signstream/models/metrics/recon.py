@@ -16,6 +16,7 @@ A joint counts where its weight is above 0, each joint and frame alike. What the
 `weighted/...` is the mean over the parts that have the number, by their weights (rmse: the root of that mean's mse). A number with nothing
 to count has no key. Sums are float64 and only ever added: batches, their order and ranks change nothing but rounding.
 """
+
 from __future__ import annotations
 
 import math
@@ -86,24 +87,60 @@ class Reconstruction(Sums):
     """`part_weights` {part: weight}, `scale` [P] in the order of the skeleton's parts, `widths` {clip: shoulder width in pixels}
     (clips that it lacks have no part in `local` and PCK)."""
 
-    def __init__(self, skeleton: Skeleton, part_weights: Mapping[str, float], scale: Sequence[float] | Tensor, widths: Mapping[int, float],
-                 chunk_len: int, device: torch.device | str = "cpu") -> None:
-        self.parts, self.part_weights, self.widths, self.chunk_len = skeleton.parts, dict(part_weights), widths, chunk_len
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        part_weights: Mapping[str, float],
+        scale: Sequence[float] | Tensor,
+        widths: Mapping[int, float],
+        chunk_len: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.parts, self.part_weights, self.widths, self.chunk_len = (
+            skeleton.parts,
+            dict(part_weights),
+            widths,
+            chunk_len,
+        )
         self.scale = dict(zip((part.name for part in skeleton.parts), map(float, scale)))
-        super().__init__({f"{part.name}/{name}": shape for part in skeleton.parts for name, shape in self._shapes_of(part).items()}, device)
+        super().__init__(
+            {f"{part.name}/{name}": shape for part in skeleton.parts for name, shape in self._shapes_of(part).items()},
+            device,
+        )
 
     def _shapes_of(self, part: Part) -> dict[str, tuple[int, ...]]:
-        return {"numbers": (), "huber": (), "square": (), "absolute": (), "placed": (), "pixels": (), "hits": (len(PCK),),
-                "joint_seen": (len(part),), "joint": (len(part),), "frame_seen": (self.chunk_len,), "frame": (self.chunk_len,)}
+        return {
+            "numbers": (),
+            "huber": (),
+            "square": (),
+            "absolute": (),
+            "placed": (),
+            "pixels": (),
+            "hits": (len(PCK),),
+            "joint_seen": (len(part),),
+            "joint": (len(part),),
+            "frame_seen": (self.chunk_len,),
+            "frame": (self.chunk_len,),
+        }
 
     @torch.no_grad()
-    def add(self, target: Mapping[str, Tensor], reconstructed: Mapping[str, Tensor], weight: Mapping[str, Tensor], place: Tensor,
-            clip: Tensor) -> None:
+    def add(
+        self,
+        target: Mapping[str, Tensor],
+        reconstructed: Mapping[str, Tensor],
+        weight: Mapping[str, Tensor],
+        place: Tensor,
+        clip: Tensor,
+    ) -> None:
         """target, reconstructed {part: [N, L, J_p, 2]}, weight {part: [N, L, J_p]}, place [N, L, 3], clip [N].
         L is chunk_len, or a whole clip's T: frame t then counts as frame t % chunk_len of its chunk."""
-        width = place.new_tensor([self.widths.get(index, math.nan) for index in clip.tolist()], dtype=torch.float64)  # [N]
+        width = place.new_tensor(
+            [self.widths.get(index, math.nan) for index in clip.tolist()], dtype=torch.float64
+        )  # [N]
         for part in self.parts:
-            self._add_part(part, target[part.name], reconstructed[part.name], weight[part.name] > 0, place[..., 2], width)
+            self._add_part(
+                part, target[part.name], reconstructed[part.name], weight[part.name] > 0, place[..., 2], width
+            )
 
     @torch.no_grad()
     def add_clip(self, original: Tensor, reconstructed: Tensor, place: Tensor, clip: int) -> None:
@@ -112,8 +149,16 @@ class Reconstruction(Sums):
         weight, complete = original[..., 2], torch.ones_like(original[..., 2])
         xy, got = original[..., :2] / unit, reconstructed[..., :2] / unit
         views = {part.name: local_view(xy, weight, part)[None] for part in self.parts}
-        ours = {part.name: (got[:, part.joints] - part_centre(got, complete, part)[:, None])[None] for part in self.parts}
-        self.add(views, ours, {part.name: weight[None, :, part.joints] for part in self.parts}, place[None], torch.tensor([clip]))
+        ours = {
+            part.name: (got[:, part.joints] - part_centre(got, complete, part)[:, None])[None] for part in self.parts
+        }
+        self.add(
+            views,
+            ours,
+            {part.name: weight[None, :, part.joints] for part in self.parts},
+            place[None],
+            torch.tensor([clip]),
+        )
 
     def _add_part(self, part: Part, target: Tensor, got: Tensor, seen: Tensor, pixels: Tensor, width: Tensor) -> None:
         gap = torch.where(seen[..., None], got.double() - target.double(), 0.0)  # [N, L, J_p, 2]
@@ -148,7 +193,10 @@ class Reconstruction(Sums):
 
     def result(self) -> dict[str, float]:
         totals = self._totals()
-        each = {part.name: _measures({name: totals[f"{part.name}/{name}"] for name in self._shapes_of(part)}) for part in self.parts}
+        each = {
+            part.name: _measures({name: totals[f"{part.name}/{name}"] for name in self._shapes_of(part)})
+            for part in self.parts
+        }
         out = {f"{part}/{name}": value for part, values in each.items() for name, value in values.items()}
         return out | {f"weighted/{name}": value for name, value in self._weighted(each).items()}
 
@@ -176,8 +224,11 @@ class Reconstruction(Sums):
 
     def _curves(self, kind: str) -> dict[str, Tensor]:
         totals = self._totals()
-        return {part.name: totals[f"{part.name}/{kind}"] / totals[f"{part.name}/{kind}_seen"]
-                for part in self.parts if totals[f"{part.name}/{kind}_seen"].any()}
+        return {
+            part.name: totals[f"{part.name}/{kind}"] / totals[f"{part.name}/{kind}_seen"]
+            for part in self.parts
+            if totals[f"{part.name}/{kind}_seen"].any()
+        }
 
 
 def _measures(sums: Mapping[str, Tensor]) -> dict[str, float]:
@@ -185,7 +236,12 @@ def _measures(sums: Mapping[str, Tensor]) -> dict[str, float]:
     out: dict[str, float] = {}
     if numbers := float(sums["numbers"]):
         mse = float(sums["square"]) / numbers
-        out |= {"huber": float(sums["huber"]) / numbers, "mse": mse, "mae": float(sums["absolute"]) / numbers, "rmse": math.sqrt(mse)}
+        out |= {
+            "huber": float(sums["huber"]) / numbers,
+            "mse": mse,
+            "mae": float(sums["absolute"]) / numbers,
+            "rmse": math.sqrt(mse),
+        }
     if placed := float(sums["placed"]):
         out["pixels"] = float(sums["pixels"]) / placed
     if measured := float(sums["joint_seen"].sum()):

@@ -6,6 +6,7 @@
 jitter    Gaussian noise of 1 px on every joint         shift   the first frame is missing: chunk t is compared with chunk t
 larger    2 % about the middle of the picture           hidden  5 % of the joints are missing throughout the clip
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ class Steadiness(Sums):
     """`parts` and `levels` are P and Q."""
 
     def __init__(self, parts: int, levels: int, device: torch.device | str = "cpu") -> None:
-        super().__init__({f"{change}/{name}": (parts, levels) for change in CHANGES for name in ("same", "seen")}, device)
+        super().__init__(
+            {f"{change}/{name}": (parts, levels) for change in CHANGES for name in ("same", "seen")}, device
+        )
 
     def add(self, change: str, before: Tensor, after: Tensor) -> None:
         """codes [N, P, Q] and [N', P, Q] of one clip; -1 (nothing sent) on either side does not count, nor do chunks that only one side has."""

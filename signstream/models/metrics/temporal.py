@@ -14,6 +14,7 @@ A joint counts where it is visible in all the frames that a difference needs. Ch
 Quantiles come from a histogram with fixed bins on a log scale, which adds up exactly over batches and ranks. Bins are 1.16 % wide and give
 their geometric middle, so a quantile is within 0.6 % of the sample's; up to 0.0001 unit lengths it is given as 0, beyond 100 as 100.
 """
+
 from __future__ import annotations
 
 import math
@@ -27,7 +28,12 @@ from signstream.models.metrics.recon import Sums
 from signstream.skeleton import Skeleton
 
 LOWEST, HIGHEST, BINS_A_DECADE = 1e-4, 1e2, 200
-EDGES = torch.logspace(math.log10(LOWEST), math.log10(HIGHEST), round(math.log10(HIGHEST / LOWEST)) * BINS_A_DECADE + 1, dtype=torch.float64)
+EDGES = torch.logspace(
+    math.log10(LOWEST),
+    math.log10(HIGHEST),
+    round(math.log10(HIGHEST / LOWEST)) * BINS_A_DECADE + 1,
+    dtype=torch.float64,
+)
 QUANTILES = {"q50": 0.5, "q90": 0.9, "q99": 0.99}
 SIDES = ("original", "reconstruction")
 
@@ -55,18 +61,34 @@ class Smoothness(Sums):
     def __init__(self, skeleton: Skeleton, device: torch.device | str = "cpu") -> None:
         self.parts, self.edges = tuple(part.name for part in skeleton.parts), EDGES.to(device)
         shapes = {"speed": (), "speed_seen": (), "jerk": (), "jerk_seen": ()}
-        shapes |= {f"{side}/{name}": shape for side in SIDES for name, shape in (("jump", ()), ("jerk", ()), ("histogram", (len(EDGES) + 1,)))}
+        shapes |= {
+            f"{side}/{name}": shape
+            for side in SIDES
+            for name, shape in (("jump", ()), ("jerk", ()), ("histogram", (len(EDGES) + 1,)))
+        }
         super().__init__({f"{part}/{name}": shape for part in self.parts for name, shape in shapes.items()}, device)
 
     @torch.no_grad()
-    def add(self, target: Mapping[str, Tensor], reconstructed: Mapping[str, Tensor], weight: Mapping[str, Tensor], clip: Tensor, t: Tensor,
-            frames: Tensor) -> None:
+    def add(
+        self,
+        target: Mapping[str, Tensor],
+        reconstructed: Mapping[str, Tensor],
+        weight: Mapping[str, Tensor],
+        clip: Tensor,
+        t: Tensor,
+        frames: Tensor,
+    ) -> None:
         """target, reconstructed {part: [N, L, J_p, 2]}, weight {part: [N, L, J_p]}; clip, t, frames [N]: chunks that do not overlap."""
         line = timeline(clip, t, frames, next(iter(target.values())).shape[1])
         for part in self.parts:
             seen = weight[part].flatten(0, 1)[line.rows] > 0  # [M, J_p]
-            sides = (torch.where(seen[..., None], views[part].flatten(0, 1)[line.rows].double(), 0.0) for views in (target, reconstructed))
-            self._add_part(part, *(side.diff(dim=0) for side in sides), seen[1:] & seen[:-1] & line.follows[:, None], line.crosses)
+            sides = (
+                torch.where(seen[..., None], views[part].flatten(0, 1)[line.rows].double(), 0.0)
+                for views in (target, reconstructed)
+            )
+            self._add_part(
+                part, *(side.diff(dim=0) for side in sides), seen[1:] & seen[:-1] & line.follows[:, None], line.crosses
+            )
 
     def _add_part(self, part: str, moved: Tensor, moved_ours: Tensor, both: Tensor, crosses: Tensor) -> None:
         """moved, moved_ours [M - 1, J_p, 2] from frame to frame; both [M - 1, J_p]: seen in both; crosses [M - 1]."""
@@ -99,7 +121,9 @@ class Smoothness(Sums):
                 histogram = totals[f"{part}/{side}/histogram"]
                 if count := float(histogram.sum()):
                     out[f"{part}/jump/{side}/mean"] = float(totals[f"{part}/{side}/jump"]) / count
-                    out |= {f"{part}/jump/{side}/{name}": quantile(histogram, share) for name, share in QUANTILES.items()}
+                    out |= {
+                        f"{part}/jump/{side}/{name}": quantile(histogram, share) for name, share in QUANTILES.items()
+                    }
         return out
 
 

@@ -9,6 +9,7 @@
 
 A chunk is decided on by itself, so a stream decides as a file does.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -29,7 +30,9 @@ def worth(costs: Tensor) -> Tensor:
 
     depth, gains = costs.shape[-1], [torch.full_like(costs[..., 0], torch.inf)]
     for k in range(1, depth):
-        gains.append(torch.stack([torch.stack([mean_gain(i, j) for i in range(k)]).amin(0) for j in range(k, depth)]).amax(0))
+        gains.append(
+            torch.stack([torch.stack([mean_gain(i, j) for i in range(k)]).amin(0) for j in range(k, depth)]).amax(0)
+        )
     return torch.stack(gains, -1)
 
 
@@ -54,7 +57,9 @@ class Budget:
         must = offered[..., 0].sum().item()
         values = worth[..., 1:][offered[..., 1:]].clamp(min=0).sort(descending=True).values.double()
         taken = torch.linspace(0, len(values), POINTS).round().long()
-        prices = torch.cat((values.new_full((1,), torch.inf), values))[taken]  # to send the first n, anything above the price of the next is sent
+        prices = torch.cat((values.new_full((1,), torch.inf), values))[
+            taken
+        ]  # to send the first n, anything above the price of the next is sent
         if len(values):
             prices[0] = values[0]
         return cls((must + taken) / chunks, prices.cpu())

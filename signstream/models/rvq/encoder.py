@@ -7,6 +7,7 @@
 N is a multiple of W: W chunks that follow one another are seen together, and each gets its own latent.
 Another architecture is another module with this interface (models/stgcn.py).
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -40,15 +41,30 @@ class TypeEmbedding(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, shapes: Sequence[PartShape], frames: int, window: int, arch: str, layers: int, width: int, latent: int, type_width: int,
-                 pool: str) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[PartShape],
+        frames: int,
+        window: int,
+        arch: str,
+        layers: int,
+        width: int,
+        latent: int,
+        type_width: int,
+        pool: str,
+    ) -> None:
         super().__init__()
         self.shapes, self.window, self.pool_kind, self.tokens = tuple(shapes), window, pool, tokens_of(arch, frames)
         joints = {shape.projection: shape.joints for shape in shapes}
         per_token = frames // self.tokens
         self.inputs = nn.ModuleList(nn.Linear(per_token * joints[i] * 3, width) for i in sorted(joints))
-        self.linear = nn.ModuleList(nn.Linear(frames * joints[i] * 2, latent) for i in sorted(joints))  # past the trunk; begins as a PCA
-        self.part, self.frame = TypeEmbedding(len(shapes), type_width, width), nn.Parameter(torch.zeros(window * self.tokens, width))
+        self.linear = nn.ModuleList(
+            nn.Linear(frames * joints[i] * 2, latent) for i in sorted(joints)
+        )  # past the trunk; begins as a PCA
+        self.part, self.frame = (
+            TypeEmbedding(len(shapes), type_width, width),
+            nn.Parameter(torch.zeros(window * self.tokens, width)),
+        )
         self.trunk = Trunk(arch, layers, width)
         self.query = nn.Parameter(torch.zeros(width)) if pool == "attention" else None
         self.no_decay = ("frame", "query") if pool == "attention" else ("frame",)
@@ -58,10 +74,14 @@ class Encoder(nn.Module):
         """`least`: rows at least in the products that have a row a chunk."""
         parts, chunks = len(views), views[0].shape[0]
         tokens = [self.inputs[s.projection](self._tokens(v)) for s, v in zip(self.shapes, views)]  # P x [N, T, D]
-        x = torch.stack(tokens).view(parts, chunks // self.window, *self.frame.shape) + self.part() + self.frame  # [P, N / W, W * T, D]
+        x = (
+            torch.stack(tokens).view(parts, chunks // self.window, *self.frame.shape) + self.part() + self.frame
+        )  # [P, N / W, W * T, D]
         x = self.trunk(x.flatten(0, 1)).reshape(parts * chunks, self.tokens, self.frame.shape[1])  # [P * N, T, D]
         latents = product(self.pool, self._pooled(x), least).unflatten(0, (parts, chunks))
-        past = [product(self.linear[s.projection], v[..., :2].flatten(1), least) for s, v in zip(self.shapes, views)]  # P x [N, Z]
+        past = [
+            product(self.linear[s.projection], v[..., :2].flatten(1), least) for s, v in zip(self.shapes, views)
+        ]  # P x [N, Z]
         return latents + torch.stack(past)
 
     def _tokens(self, view: Tensor) -> Tensor:

@@ -7,6 +7,7 @@
 Each level quantises what the levels before left over. `into` and `out` are trained by the gradient, straight through the cut, so nothing can
 die and `update` has nothing to do. `initialise` sets them to each level's first principal axes.
 """
+
 from __future__ import annotations
 
 import math
@@ -36,7 +37,9 @@ class FiniteScalarQuantizer(nn.Module):
         digits, parts, deepest = digits_of(codebook_size), len(levels), max(levels)
         self.register_buffer("levels", torch.tensor(list(levels)))  # [P]
         self.register_buffer("steps", torch.tensor(digits, dtype=torch.float32), persistent=False)  # [d]
-        self.register_buffer("place", torch.tensor([math.prod(digits[:i]) for i in range(len(digits))]), persistent=False)  # [d]
+        self.register_buffer(
+            "place", torch.tensor([math.prod(digits[:i]) for i in range(len(digits))]), persistent=False
+        )  # [d]
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self.into = nn.Parameter(torch.zeros(parts, deepest, dim, len(digits)))
         self.out = nn.Parameter(torch.zeros(parts, deepest, len(digits), dim))
@@ -45,7 +48,9 @@ class FiniteScalarQuantizer(nn.Module):
     def depth(self) -> int:
         return self.into.shape[1]
 
-    def forward(self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None) -> Quantized:
+    def forward(
+        self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None
+    ) -> Quantized:
         """As ResidualQuantizer's; there are no statistics and there is no usage loss."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
@@ -94,7 +99,9 @@ class FiniteScalarQuantizer(nn.Module):
     def _code(self, digit: Tensor) -> Tensor:
         return (digit.long() * self.place).sum(-1)
 
-    def update(self, statistics: None, all_reduce: Callable[[Tensor], None] | None = None, rank: int = 0, world: int = 1) -> int:
+    def update(
+        self, statistics: None, all_reduce: Callable[[Tensor], None] | None = None, rank: int = 0, world: int = 1
+    ) -> int:
         return 0
 
     @torch.no_grad()

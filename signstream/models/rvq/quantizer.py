@@ -9,6 +9,7 @@ A code is the running mean of what was assigned to it, kept as that mean and a r
 that was moved stays where it was put, one that nobody uses does not drift, and its first vectors give it their own mean, with no bias to zero.
 `forward` changes nothing; everything that lasts is in buffers, so a resumed run is the run. All arithmetic is float32, whatever autocast says.
 """
+
 from __future__ import annotations
 
 import math
@@ -35,8 +36,12 @@ class Statistics:
     def __add__(self, other: Statistics) -> Statistics:
         """Of a step's several batches the last one that has a donor offers it."""
         offered = other.offered[:, None, :, None] > 0
-        return Statistics(self.counts + other.counts, self.sums + other.sums, torch.where(offered, other.donors, self.donors),
-                          torch.maximum(self.offered, other.offered))
+        return Statistics(
+            self.counts + other.counts,
+            self.sums + other.sums,
+            torch.where(offered, other.donors, self.donors),
+            torch.maximum(self.offered, other.offered),
+        )
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,26 @@ class Quantized:
 
 
 class ResidualQuantizer(nn.Module):
-    def __init__(self, levels: Sequence[int], codebook_size: int, dim: int, decay: float, revive_below: float = 0.1, donors: int = 32,
-                 rotation: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        levels: Sequence[int],
+        codebook_size: int,
+        dim: int,
+        decay: float,
+        revive_below: float = 0.1,
+        donors: int = 32,
+        rotation: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         parts, deepest = len(levels), max(levels)
-        self.decay, self.revive_below, self.donors, self.rotation, self.seed = decay, revive_below, donors, rotation, seed
+        self.decay, self.revive_below, self.donors, self.rotation, self.seed = (
+            decay,
+            revive_below,
+            donors,
+            rotation,
+            seed,
+        )
         self.register_buffer("levels", torch.tensor(list(levels)))  # [P]
         self.register_buffer("codebook", torch.zeros(parts, deepest, codebook_size, dim))
         self.register_buffer("ema_count", torch.zeros(parts, deepest, codebook_size))
@@ -65,13 +85,17 @@ class ResidualQuantizer(nn.Module):
     def depth(self) -> int:
         return self.codebook.shape[1]
 
-    def forward(self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None) -> Quantized:
+    def forward(
+        self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None
+    ) -> Quantized:
         """latents [P, N, Z]; valid [P, N] bool: which chunks have anything of the part to learn from;
         sent [N, P]: how many levels the decoder gets (level dropout), all by default; watched [N] bool: the usage loss's chunks, none by default."""
         with torch.autocast(latents.device.type, enabled=False):
             return self._quantise(latents.float(), valid, sent, watched)
 
-    def _quantise(self, latents: Tensor, valid: Tensor | None, sent: Tensor | None, watched: Tensor | None) -> Quantized:
+    def _quantise(
+        self, latents: Tensor, valid: Tensor | None, sent: Tensor | None, watched: Tensor | None
+    ) -> Quantized:
         parts, count, _ = latents.shape
         valid = torch.ones(parts, count, dtype=torch.bool, device=latents.device) if valid is None else valid
         limit = self.levels[:, None] if sent is None else torch.minimum(sent.T, self.levels[:, None])  # [P, 1 or N]
@@ -131,7 +155,9 @@ class ResidualQuantizer(nn.Module):
         loss, residual = latents.new_zeros(latents.shape[:2]), latents
         for level in range(self.depth):
             book, count = self.codebook[:, level], self.ema_count[:, level]
-            crowding = (count / count.mean(-1, keepdim=True).clamp(min=1e-12)).clamp(min=LEAST_USE).log()  # [P, K]; 0: a fair share
+            crowding = (
+                (count / count.mean(-1, keepdim=True).clamp(min=1e-12)).clamp(min=LEAST_USE).log()
+            )  # [P, K]; 0: a fair share
             size = book.square().sum(-1)  # [P, K]
             distance = torch.baddbmm(size[:, None], residual, book.transpose(1, 2), alpha=-2)
             least, index = (distance.detach() + residual.detach().square().sum(-1, keepdim=True)).min(-1)
@@ -146,7 +172,9 @@ class ResidualQuantizer(nn.Module):
         """residuals [P, N, Z] before each level and the codes [P, N] that they got."""
         counts, sums = torch.zeros_like(self.ema_count), torch.zeros_like(self.codebook)
         for level in range(self.depth):
-            _tally(residuals[level], (valid & (level < self.levels)[:, None]).float(), index[level], counts, sums, level)
+            _tally(
+                residuals[level], (valid & (level < self.levels)[:, None]).float(), index[level], counts, sums, level
+            )
         order = torch.rand(valid.shape, generator=self._generator()).to(valid.device).masked_fill(~valid, -1.0)
         best, row = order.topk(min(self.donors, valid.shape[1]), dim=1)  # valid rows first
         donors = torch.stack([r.gather(1, row[..., None].expand(-1, -1, r.shape[-1])) for r in residuals], 1)
@@ -157,7 +185,9 @@ class ResidualQuantizer(nn.Module):
         return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
 
     @torch.no_grad()
-    def update(self, statistics: Statistics, all_reduce: Callable[[Tensor], None] | None = None, rank: int = 0, world: int = 1) -> int:
+    def update(
+        self, statistics: Statistics, all_reduce: Callable[[Tensor], None] | None = None, rank: int = 0, world: int = 1
+    ) -> int:
         """Once per optimiser step, on every rank. Returns how many dead codes were revived."""
         counts, sums, donors, offered = self._shared(statistics, all_reduce, rank, world)
         self.step += 1
@@ -166,7 +196,9 @@ class ResidualQuantizer(nn.Module):
         self.codebook.mul_((1 - pull * counts)[..., None]).addcmul_(sums, pull[..., None])
         return self._revive(donors, offered)
 
-    def _shared(self, statistics: Statistics, all_reduce: Callable[[Tensor], None] | None, rank: int, world: int) -> tuple[Tensor, ...]:
+    def _shared(
+        self, statistics: Statistics, all_reduce: Callable[[Tensor], None] | None, rank: int, world: int
+    ) -> tuple[Tensor, ...]:
         """The statistics of all ranks, by one sum of one flat buffer; each rank's donors have a place of their own in it."""
         counts, sums, donors, offered = statistics.counts, statistics.sums, statistics.donors, statistics.offered
         if all_reduce is None or world == 1:
@@ -176,14 +208,20 @@ class ResidualQuantizer(nn.Module):
         pieces = [counts, sums, all_donors, all_offered]
         flat = torch.cat([piece.flatten() for piece in pieces])
         all_reduce(flat)
-        counts, sums, donors, offered = (part.view(piece.shape) for part, piece in zip(flat.split([p.numel() for p in pieces]), pieces))
+        counts, sums, donors, offered = (
+            part.view(piece.shape) for part, piece in zip(flat.split([p.numel() for p in pieces]), pieces)
+        )
         return counts, sums, donors.permute(1, 2, 3, 0, 4).flatten(2, 3), offered.permute(1, 2, 0).flatten(1)
 
     def _revive(self, donors: Tensor, offered: Tensor) -> int:
         """The least used of the dead codes become residuals of their own level, with a fair share of the average to live on."""
         fair = self.ema_count.mean(-1, keepdim=True)  # [P, Q, 1]
-        least, code = self.ema_count.topk(min(donors.shape[2], self.ema_count.shape[-1]), dim=-1, largest=False)  # [P, Q, R]
-        row = offered.argsort(dim=1, descending=True, stable=True)[:, : code.shape[-1]]  # the donors that are there come first
+        least, code = self.ema_count.topk(
+            min(donors.shape[2], self.ema_count.shape[-1]), dim=-1, largest=False
+        )  # [P, Q, R]
+        row = offered.argsort(dim=1, descending=True, stable=True)[
+            :, : code.shape[-1]
+        ]  # the donors that are there come first
         there = offered.gather(1, row)[:, None] > 0
         level_used = (torch.arange(self.depth, device=fair.device) < self.levels[:, None])[..., None]
         dead = (least < self.revive_below * fair) & there & level_used & (fair > 0)
@@ -209,11 +247,18 @@ class ResidualQuantizer(nn.Module):
         self.initialised.fill_(True)
 
 
-def _kmeans(vectors: Tensor, valid: Tensor, size: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _kmeans(
+    vectors: Tensor, valid: Tensor, size: int, iterations: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """vectors [P, N, Z], valid [P, N] -> centres [P, K, Z], counts [P, K]; all parts at once. A centre that is nobody's nearest moves to a vector."""
     parts, count, dim = vectors.shape
     number = valid.sum(1, keepdim=True).clamp(min=1)
-    order = torch.rand(parts, count, generator=generator).to(vectors.device).masked_fill(~valid, -1.0).argsort(1, descending=True)  # valid ones first
+    order = (
+        torch.rand(parts, count, generator=generator)
+        .to(vectors.device)
+        .masked_fill(~valid, -1.0)
+        .argsort(1, descending=True)
+    )  # valid ones first
 
     def vectors_at(place: Tensor) -> Tensor:
         return vectors.gather(1, order.gather(1, place)[..., None].expand(-1, -1, dim))
@@ -239,7 +284,9 @@ def _no_tally(centres: Tensor) -> tuple[Tensor, Tensor]:
     return torch.zeros_like(centres[:, None, :, 0]), torch.zeros_like(centres[:, None])
 
 
-def _tally(vectors: Tensor, weight: Tensor, index: Tensor, counts: Tensor, sums: Tensor, level: int = 0) -> tuple[Tensor, Tensor]:
+def _tally(
+    vectors: Tensor, weight: Tensor, index: Tensor, counts: Tensor, sums: Tensor, level: int = 0
+) -> tuple[Tensor, Tensor]:
     """Adds what falls to each code of a level to counts [P, Q, K] and sums [P, Q, K, Z]: vectors [P, N, Z], weight and index [P, N].
     Returns that level's counts and sums."""
     parts, depth, size, dim = sums.shape
@@ -256,5 +303,7 @@ def _rotate(latents: Tensor, target: Tensor) -> Tensor:
     scale = target.norm(dim=-1, keepdim=True) / latents.norm(dim=-1, keepdim=True).clamp(min=1e-8)
     middle = F.normalize(e + q, dim=-1).detach()
     e, q, scale = e.detach(), q.detach(), scale.detach()
-    turned = latents - 2 * (latents * middle).sum(-1, keepdim=True) * middle + 2 * (latents * e).sum(-1, keepdim=True) * q
+    turned = (
+        latents - 2 * (latents * middle).sum(-1, keepdim=True) * middle + 2 * (latents * e).sum(-1, keepdim=True) * q
+    )
     return turned * scale

@@ -8,6 +8,7 @@ N chunks are whole windows of W, which encoder and decoder see together.
 `fit` comes before training: the mean pose of each projection, and a PCA as the linear way past the trunk, so that the untrained network
 already is as good as that PCA. All weights are initialised in `init_weights`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -37,7 +38,9 @@ class Output:
     quantised: Quantized | None  # None where the model ran without its quantiser
 
 
-def build_halves(shapes: Sequence[PartShape], graphs: Sequence[Tensor], frames: int, window: int, config: Model) -> tuple[nn.Module, nn.Module]:
+def build_halves(
+    shapes: Sequence[PartShape], graphs: Sequence[Tensor], frames: int, window: int, config: Model
+) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of the config's architecture; graphs P x [S, J, J] as models/stgcn.py has them."""
     if config.arch not in registry.BUILT_IN["arch"]:
         return registry.find("arch", config.arch)(shapes, graphs, frames, window, config)
@@ -56,14 +59,33 @@ def recorded() -> bool:
 
 
 class RVQModel(nn.Module):
-    def __init__(self, shapes: Sequence[PartShape], levels: Sequence[int], frames: int, config: Model, seed: int = 0, window: int = 1,
-                 graphs: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[PartShape],
+        levels: Sequence[int],
+        frames: int,
+        config: Model,
+        seed: int = 0,
+        window: int = 1,
+        graphs: Sequence[Tensor] = (),
+    ) -> None:
         super().__init__()
         self.shapes, self.frames, self.window = tuple(shapes), frames, window
         self.encoder, self.decoder = build_halves(shapes, graphs, frames, window, config)
         rvq = config.rvq
-        self.quantizer = FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim) if rvq.kind == "fsq" else ResidualQuantizer(
-            levels, rvq.codebook_size, config.latent_dim, rvq.ema_decay, rvq.revive_below, rotation=rvq.rotation, seed=seed)
+        self.quantizer = (
+            FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim)
+            if rvq.kind == "fsq"
+            else ResidualQuantizer(
+                levels,
+                rvq.codebook_size,
+                config.latent_dim,
+                rvq.ema_decay,
+                rvq.revive_below,
+                rotation=rvq.rotation,
+                seed=seed,
+            )
+        )
         joints = {shape.projection: shape.joints for shape in shapes}
         for i in sorted(joints):
             self.register_buffer(f"mean_{i}", torch.zeros(joints[i], 2))
@@ -73,7 +95,10 @@ class RVQModel(nn.Module):
     def init_weights(self, seed: int) -> None:
         """Every weight of the network, in one place; what leads back onto a residual stream or past it begins small."""
         generator = torch.Generator().manual_seed(seed)
-        for name, weight in (*self.encoder.named_parameters(prefix="encoder"), *self.decoder.named_parameters(prefix="decoder")):
+        for name, weight in (
+            *self.encoder.named_parameters(prefix="encoder"),
+            *self.decoder.named_parameters(prefix="decoder"),
+        ):
             last = name.rsplit(".", 2)[-2]
             if weight.ndim < 2:
                 nn.init.constant_(weight, 1.0 if last.startswith("norm") and name.endswith("weight") else 0.0)
@@ -83,20 +108,30 @@ class RVQModel(nn.Module):
                 small = 0.1 if last in ("out", "down", "pool") or ".outputs." in name else 1.0
                 weight.normal_(std=small * weight.shape[1] ** -0.5, generator=generator)
 
-    def forward(self, views: Sequence[Tensor], valid: Tensor | None = None, sent: Tensor | None = None, quantise: bool = True,
-                watched: Tensor | None = None) -> Output:
+    def forward(
+        self,
+        views: Sequence[Tensor],
+        valid: Tensor | None = None,
+        sent: Tensor | None = None,
+        quantise: bool = True,
+        watched: Tensor | None = None,
+    ) -> Output:
         """valid [P, N], sent [N, P] and watched [N] as the quantiser takes them; `quantise` False: the network alone."""
         latents = self.encode(views)
         quantised = self.quantizer(latents, valid, sent, watched) if quantise else None
         told = quantised.quantized if quantise else latents
         if self.window > 1 and valid is not None:
-            told = told * valid[..., None]  # of a part that is not there nothing is sent, so its neighbours in the window must do without
+            told = (
+                told * valid[..., None]
+            )  # of a part that is not there nothing is sent, so its neighbours in the window must do without
         return Output(self.decode(told), latents, quantised)
 
     def encode(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
         """-> [P, N, Z]"""
-        blocks = [self.encoder([self._centred(view[block], shape) for view, shape in zip(views, self.shapes)], least)
-                  for block in self._blocks(views[0], 0)]
+        blocks = [
+            self.encoder([self._centred(view[block], shape) for view, shape in zip(views, self.shapes)], least)
+            for block in self._blocks(views[0], 0)
+        ]
         return torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]
 
     def decode(self, latents: Tensor, least: int = 0) -> list[Tensor]:
@@ -111,14 +146,18 @@ class RVQModel(nn.Module):
             return [slice(None)]
         windows = rows.shape[axis] // self.window
         count = max(windows * self.window * self.encoder.tokens // BLOCK, 1)
-        return [slice(i * windows // count * self.window, (i + 1) * windows // count * self.window) for i in range(count)]
+        return [
+            slice(i * windows // count * self.window, (i + 1) * windows // count * self.window) for i in range(count)
+        ]
 
     @torch.no_grad()
     def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], bit for bit the same in any company."""
         count = len(views[0])
         latents = self.encode([self._padded(view, 0) for view in views], ROWS)
-        return latents[:, :count], self.quantizer.encode(F.pad(latents, (0, 0, 0, max(ROWS - latents.shape[1], 0))))[:count]
+        return latents[:, :count], self.quantizer.encode(F.pad(latents, (0, 0, 0, max(ROWS - latents.shape[1], 0))))[
+            :count
+        ]
 
     def tokenise(self, views: Sequence[Tensor]) -> Tensor:
         return self.read(views)[1]
@@ -146,7 +185,10 @@ class RVQModel(nn.Module):
 
     def mean_views(self, chunks: int) -> list[Tensor]:
         """The mean pose as N chunks of every part: what knowing nothing would decode to."""
-        return [self._flipped(self._mean(shape), shape).expand(chunks, self.frames, shape.joints, 2) for shape in self.shapes]
+        return [
+            self._flipped(self._mean(shape), shape).expand(chunks, self.frames, shape.joints, 2)
+            for shape in self.shapes
+        ]
 
     def _mean(self, shape: PartShape) -> Tensor:
         return getattr(self, f"mean_{shape.projection}")
@@ -184,7 +226,11 @@ class RVQModel(nn.Module):
         with torch.random.fork_rng():  # torch draws the first guess from the global generator
             torch.manual_seed(projection)
             axes = torch.svd_lowrank(rows, q=min(2 * count, *rows.shape), niter=4)[2][:, :count]
-        axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()  # an axis has no sign of its own; a CPU's library picks one
-        size = (rows @ axes).square().sum(1).mean().sqrt().clamp(min=1e-6) / latent**0.5  # latents of about one, their proportions kept
+        axes = (
+            axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+        )  # an axis has no sign of its own; a CPU's library picks one
+        size = (rows @ axes).square().sum(1).mean().sqrt().clamp(
+            min=1e-6
+        ) / latent**0.5  # latents of about one, their proportions kept
         into.weight[:count] = axes.T / size
         back.weight[:, :count] = axes * size

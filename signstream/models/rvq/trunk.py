@@ -2,6 +2,7 @@
 
 `transformer` has a token a frame and attends over them; `mlp` has one token for the whole chunk.
 """
+
 from __future__ import annotations
 
 import torch.nn.functional as F
@@ -28,7 +29,9 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # 3 x [B, H, T, D/H]
+        q, k, v = (
+            self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )  # 3 x [B, H, T, D/H]
         seen = F.scaled_dot_product_attention(q, k, v)  # [B, H, T, D/H]
         x = x + self.out(seen.transpose(1, 2).reshape(batch, tokens, width))
         return x + self.down(F.gelu(self.up(self.norm2(x))))

@@ -5,6 +5,7 @@
 `counts` need the data alone, so the counts of a whole step, over all ranks, are known before its first backward pass.
 What is not among the first four is a Term: `perceptual`, and every class that a user registers and gives a weight in `train.losses`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -50,8 +51,10 @@ def terms_of(config: Config, skeleton: Skeleton) -> dict[str, Weighted]:
             raise ValueError(f"train.losses.{name} is {weight:g}: a weight from 0 is expected")
         term = registry.find("loss", name)(config, skeleton)
         if not all(callable(getattr(term, method, None)) for method in ("counts", "totals")):
-            raise ValueError(f"train.losses names {name!r}, which is {type(term).__name__}: a loss has the methods counts and totals "
-                             "(docs/extending.md)")
+            raise ValueError(
+                f"train.losses names {name!r}, which is {type(term).__name__}: a loss has the methods counts and totals "
+                "(docs/extending.md)"
+            )
         terms[name] = Weighted(term, weight)
     return terms
 
@@ -69,16 +72,33 @@ class Losses:
         self.delta, self.terms = config.train.huber_delta, dict(terms or {})
         self.names = (*TERMS, *self.terms)
         share = torch.tensor([given[part] for part in parts])
-        of_codes = torch.tensor([rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg])[:, None].expand(3, len(parts)) / len(parts)
+        of_codes = torch.tensor([rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg])[:, None].expand(
+            3, len(parts)
+        ) / len(parts)
         of_poses = torch.tensor([1.0, *(weight for _, weight in self.terms.values())])[:, None] * (share / share.sum())
         self.weights = torch.cat((of_poses[:1], of_codes, of_poses[1:]))  # [R, P]
 
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
         """What each term is divided by, once summed over the step: [R, P]."""
         valid = valid_chunks(targets)
-        chunks, pairs, watching = valid.sum(1), (valid[:, 1:] & valid[:, :-1] & follows(batch)).sum(1), (valid & watched(batch)).sum(1)
-        others = [self._checked(name, "counts", term.counts(batch, targets), chunks.double()) for name, (term, _) in self.terms.items()]
-        return torch.stack([*(row.double() for row in (torch.stack([(t.weight > 0).sum() for t in targets]), chunks, pairs, watching)), *others])
+        chunks, pairs, watching = (
+            valid.sum(1),
+            (valid[:, 1:] & valid[:, :-1] & follows(batch)).sum(1),
+            (valid & watched(batch)).sum(1),
+        )
+        others = [
+            self._checked(name, "counts", term.counts(batch, targets), chunks.double())
+            for name, (term, _) in self.terms.items()
+        ]
+        return torch.stack(
+            [
+                *(
+                    row.double()
+                    for row in (torch.stack([(t.weight > 0).sum() for t in targets]), chunks, pairs, watching)
+                ),
+                *others,
+            ]
+        )
 
     def totals(self, output: Output, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
         """The sums over the batch: [R, P]. Without the quantiser its terms are 0."""
@@ -89,20 +109,28 @@ class Losses:
         commit = usage = none
         if output.quantised is not None:
             commit, usage = ((value * valid).sum(1) for value in (output.quantised.commit, output.quantised.usage))
-        others = [self._checked(name, "totals", term.totals(output, batch, targets), rec) for name, (term, _) in self.terms.items()]
+        others = [
+            self._checked(name, "totals", term.totals(output, batch, targets), rec)
+            for name, (term, _) in self.terms.items()
+        ]
         return torch.stack([rec, commit, steps.sum(1), usage, *others])
 
     @staticmethod
     def _checked(name: str, method: str, found: Tensor, like: Tensor) -> Tensor:
         if not isinstance(found, Tensor) or found.shape != like.shape:
-            raise ValueError(f"the loss {name!r}: {method} gave {list(getattr(found, 'shape', [])) or found!r}: one number a part, "
-                             f"{list(like.shape)}, is expected")
+            raise ValueError(
+                f"the loss {name!r}: {method} gave {list(getattr(found, 'shape', [])) or found!r}: one number a part, "
+                f"{list(like.shape)}, is expected"
+            )
         return found.to(like)
 
     def level_costs(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
         """What each chunk and part adds to the loss when decoded from its first 1 .. Q codes, a missing joint costing nothing: [N, P, Q];
         prefixes: P x [Q, N, L, J, 2], from RVQModel.decode_prefixes."""
-        costs = [torch.stack([huber(view, t, self.delta) for view in views], -1) / t.weight[:1].numel() for views, t in zip(prefixes, targets)]
+        costs = [
+            torch.stack([huber(view, t, self.delta) for view in views], -1) / t.weight[:1].numel()
+            for views, t in zip(prefixes, targets)
+        ]
         return torch.stack(costs, 1) * self.weights[0, :, None].to(costs[0].device)
 
     def value(self, totals: Tensor, counts: Tensor) -> Tensor:
@@ -114,7 +142,11 @@ class Losses:
         means = (totals.double() / counts.clamp(min=1)).cpu()
         out = {"loss": float(self.value(totals.double(), counts))}
         for row, term in enumerate(self.names):
-            weight = self.weights[row].double() / self.weights[row].sum() if self.weights[row].any() else torch.full_like(means[row], 1 / len(parts))
+            weight = (
+                self.weights[row].double() / self.weights[row].sum()
+                if self.weights[row].any()
+                else torch.full_like(means[row], 1 / len(parts))
+            )
             out[term] = float((means[row] * weight).sum())
         return out | {f"rec/{part}": float(mean) for part, mean in zip(parts, means[0])}
 

@@ -11,6 +11,7 @@ For each part the Huber loss of three kinds of differences, all within a chunk, 
 Differences are linear, so the difference of the errors is the error of the difference. One counts where all of its joints and frames are visible;
 what missing ones hold changes nothing, and the counts need the targets alone.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -34,13 +35,22 @@ class Perceptual:
 
     def __init__(self, config: Config, skeleton: Skeleton) -> None:
         self.delta = config.train.huber_delta
-        self.bones = [torch.tensor(part.bones, dtype=torch.int64).reshape(-1, 2) - part.start for part in skeleton.parts]  # P x [E, 2]
+        self.bones = [
+            torch.tensor(part.bones, dtype=torch.int64).reshape(-1, 2) - part.start for part in skeleton.parts
+        ]  # P x [E, 2]
 
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
-        return torch.stack([sum(seen.sum() for seen in visible(target.weight > 0, bones)) for target, bones in zip(targets, self.bones)])
+        return torch.stack(
+            [
+                sum(seen.sum() for seen in visible(target.weight > 0, bones))
+                for target, bones in zip(targets, self.bones)
+            ]
+        )
 
     def totals(self, output: Output, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
-        return torch.stack([self._total(view, target, bones) for view, target, bones in zip(output.views, targets, self.bones)])
+        return torch.stack(
+            [self._total(view, target, bones) for view, target, bones in zip(output.views, targets, self.bones)]
+        )
 
     def _total(self, view: Tensor, target: Target, bones: Tensor) -> Tensor:
         there = target.weight > 0

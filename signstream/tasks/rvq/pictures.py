@@ -2,6 +2,7 @@
 
 Poses are [T, J, 3] in pixels, the score 0 where a joint is missing; what the original does not show is not compared.
 """
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -37,7 +38,9 @@ def reconstruction_sheet(name: str, original: Tensor, again: Tensor, skeleton: S
     return figure
 
 
-def reconstruction_animation(name: str, original: Tensor, again: Tensor, skeleton: Skeleton, fps: float, path: Path) -> None:
+def reconstruction_animation(
+    name: str, original: Tensor, again: Tensor, skeleton: Skeleton, fps: float, path: Path
+) -> None:
     """The first frames in real time; under half a second to make, and under a megabyte."""
     from signstream.inference.visualizer import animate
 

@@ -2,6 +2,7 @@
 
 Every number is a sum over the split, added up over ranks once; every rank makes the same calls.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -39,7 +40,14 @@ def validate(loop: Loop, health: bool) -> Validation:
     parts, device = loop.parts, ranks.device
     mine = [clip for batch in loop.val_loader.sampler.batches() for clip in batch]
     widths = shoulder_widths(cache, [loop.val_loader.clips[i] for i in mine])
-    measures = (cache.skeleton, config.train.part_weights, loop.views.space.scale, widths, config.data.chunk_len, device)
+    measures = (
+        cache.skeleton,
+        config.train.part_weights,
+        loop.views.space.scale,
+        widths,
+        config.data.chunk_len,
+        device,
+    )
     recon, still = Reconstruction(*measures), Reconstruction(*measures)
     smooth = Smoothness(cache.skeleton, device)
     use = CodebookUse(parts, model.quantizer.levels.tolist(), config.model.rvq.codebook_size, device)
@@ -71,7 +79,9 @@ def validate(loop: Loop, health: bool) -> Validation:
             picture = _picture(loop, batch, restored)
     pieces = [totals.flatten(), counts.flatten(), *(metric.state().double() for metric in (recon, still, smooth, use))]
     flat = ranks.sum_(torch.cat(pieces))
-    totals, counts, *states = (piece.view_as(t) for piece, t in zip(flat.split([p.numel() for p in pieces]), (totals, counts, *pieces[2:])))
+    totals, counts, *states = (
+        piece.view_as(t) for piece, t in zip(flat.split([p.numel() for p in pieces]), (totals, counts, *pieces[2:]))
+    )
     for metric, state in zip((recon, still, smooth, use), states):
         metric.load_state(state)
     if quantise:

@@ -1,10 +1,11 @@
 """Between chunks and the model: ChunkBatch -> the model's views in signing space, and the model's views -> unit lengths.
 
-    views = Views(skeleton, space, config)
-    views.of(batch)        P tensors [N, L, J, 3]: x and y in signing space, the score that the encoder may see
-    views.targets(batch)   P Targets: what the decoder is asked for
-    views.restore(recon)   {part: [N, L, J, 2]} in unit lengths from the part's centre
+views = Views(skeleton, space, config)
+views.of(batch)        P tensors [N, L, J, 3]: x and y in signing space, the score that the encoder may see
+views.targets(batch)   P Targets: what the decoder is asked for
+views.restore(recon)   {part: [N, L, J, 2]} in unit lengths from the part's centre
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -42,7 +43,9 @@ class Views:
         return inputs, targets
 
     def restore(self, recon: Sequence[Tensor]) -> dict[str, Tensor]:
-        return {part.name: self.space.restore(view, i) for i, (part, view) in enumerate(zip(self.skeleton.parts, recon))}
+        return {
+            part.name: self.space.restore(view, i) for i, (part, view) in enumerate(zip(self.skeleton.parts, recon))
+        }
 
 
 def part_shapes(skeleton: Skeleton, share_hands: bool) -> list[PartShape]:
@@ -75,13 +78,22 @@ def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
         return [levels] * len(skeleton.parts)
     missing = [part.name for part in skeleton.parts if part.name not in levels]
     if missing or min(levels.values()) < 1:
-        raise ValueError(f"model.rvq.levels is {levels}: a number of levels from 1 is expected for each part"
-                         + (f"; {', '.join(missing)} has none" if missing else ""))
+        raise ValueError(
+            f"model.rvq.levels is {levels}: a number of levels from 1 is expected for each part"
+            + (f"; {', '.join(missing)} has none" if missing else "")
+        )
     return [levels[part.name] for part in skeleton.parts]
 
 
 def build_model(config: Config, skeleton: Skeleton) -> RVQModel:
     shapes = part_shapes(skeleton, config.model.share_hands)
     graphs = [part_graph(part) for part in skeleton.parts]
-    return RVQModel(shapes, levels_of(skeleton, config.model.rvq.levels), config.data.chunk_len, config.model, config.train.seed,
-                    config.data.window, graphs)
+    return RVQModel(
+        shapes,
+        levels_of(skeleton, config.model.rvq.levels),
+        config.data.chunk_len,
+        config.model,
+        config.train.seed,
+        config.data.window,
+        graphs,
+    )
