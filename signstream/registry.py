@@ -22,6 +22,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from signstream.errors import UserError
+
 if TYPE_CHECKING:
     from signstream.config import Config
 
@@ -41,16 +43,16 @@ TAKEN = {
 def register(kind: str, name: str) -> Callable[[Kind], Kind]:
     """Makes a class (or a function that returns what the class would) known by a name."""
     if kind not in TABLES:
-        raise ValueError(f"register: {kind!r} is no kind of class: {', '.join(TABLES)} are")
+        raise UserError(f"register: {kind!r} is no kind of class: {', '.join(TABLES)} are")
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"register: {name!r} is no name for a {kind}: letters, digits and _ are expected")
+        raise UserError(f"register: {name!r} is no name for a {kind}: letters, digits and _ are expected")
     if name in TAKEN[kind]:
-        raise ValueError(f"register: the {kind} {name!r} is the program's own: choose another name")
+        raise UserError(f"register: the {kind} {name!r} is the program's own: choose another name")
 
     def add(made: Kind) -> Kind:
         old = TABLES[kind].get(name)
         if old is not None and (old.__module__, old.__qualname__) != (made.__module__, made.__qualname__):
-            raise ValueError(
+            raise UserError(
                 f"register: the {kind} {name!r} is {old.__module__}.{old.__qualname__} already: choose another name"
             )
         TABLES[kind][name] = made
@@ -67,13 +69,13 @@ def import_module(name: str) -> None:
         importlib.import_module(name)
     except Exception as error:  # the module is the user's, so running it may fail in any way
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise ValueError(
+            raise UserError(
                 f"--import {name}: there is no module {error.name} in the current folder {os.getcwd()} or on PYTHONPATH"
             ) from None
         last = traceback.extract_tb(error.__traceback__)[-1]
         file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (last.filename, last.lineno)
         what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        raise ValueError(
+        raise UserError(
             f"--import {name}: {what} ({file}, line {line}); SIGNSTREAM_DEBUG=1 shows how it came there"
         ) from error
 
@@ -81,7 +83,7 @@ def import_module(name: str) -> None:
 def find(kind: str, name: str) -> Any:
     """What is registered under the name."""
     if name not in TABLES[kind]:
-        raise ValueError(f"{KEYS[kind]} {'names' if kind == 'loss' else 'is'} {name!r}: {_choices(kind)} is expected")
+        raise UserError(f"{KEYS[kind]} {'names' if kind == 'loss' else 'is'} {name!r}: {_choices(kind)} is expected")
     return TABLES[kind][name]
 
 
@@ -94,7 +96,7 @@ def check(config: Config, kinds: Sequence[str] = tuple(TABLES)) -> None:
         if not absent:
             find(kind, name)
         way_out = "" if kind == "arch" else f", or another {KEYS[kind]}"
-        raise ValueError(
+        raise UserError(
             f"{KEYS[kind]} names {name!r}, made with {' '.join(f'--import {module}' for module in absent)}: "
             f"give that{way_out} (in Python, import it first); nothing is imported only because a checkpoint names it"
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from signstream.errors import UserError
+
 Pair = tuple[int, int]
 
 
@@ -63,7 +65,7 @@ class Skeleton:
         for part in self.parts:
             if part.name == name:
                 return part
-        raise ValueError(f"no part is called {name!r}: this skeleton has {', '.join(p.name for p in self.parts)}")
+        raise UserError(f"no part is called {name!r}: this skeleton has {', '.join(p.name for p in self.parts)}")
 
     @property
     def bones(self) -> tuple[Pair, ...]:
@@ -237,9 +239,9 @@ def build(
     parts = []
     for name, (first, last) in body_parts.items():
         if name not in TAGS:
-            raise ValueError(f"data.body_parts has a part {name!r}: the parts are {', '.join(TAGS)}")
+            raise UserError(f"data.body_parts has a part {name!r}: the parts are {', '.join(TAGS)}")
         if not 1 <= first <= last <= num_joints:
-            raise ValueError(
+            raise UserError(
                 f"data.body_parts.{name} is [{first}, {last}]: joints count from 1 and the poses have {num_joints}"
             )
         known = coco.part(name) if coco and (first, last) == COCO_RANGES[name] else None
@@ -247,33 +249,33 @@ def build(
             parts.append(known)
             continue
         if name not in centers and not known:
-            raise ValueError(
+            raise UserError(
                 f"data.centers names no centre joint for {name}: a part that is not COCO-WholeBody's needs one, "
                 f"for example data.centers.{name}={first}"
             )
         if not 1 <= centers[name] <= num_joints:
-            raise ValueError(
+            raise UserError(
                 f"data.centers.{name} is {centers[name]}: joints count from 1 and the poses have {num_joints}"
             )
         anchors, old = (Anchor((centers[name] - 1,)),), coco.part(name) if coco else None
         bones = tuple((a, b) for a, b in old.bones if first - 1 <= min(a, b) and max(a, b) < last) if old else ()
         parts.append(Part(name, TAGS[name], first - 1, last, anchors, bones))
     if not parts:
-        raise ValueError("data.body_parts is empty: at least one part is needed")
+        raise UserError("data.body_parts is empty: at least one part is needed")
     if coco is None and unit_joints is None:
-        raise ValueError(
+        raise UserError(
             f"data.unit_joints is missing: poses of {num_joints} joints need the pairs of joints whose mean distance "
             "is the unit length, for example [[3, 6]]"
         )
     pairs = tuple((a - 1, b - 1) for a, b in unit_joints) if unit_joints else coco.unit_pairs
     if not pairs or any(not 0 <= joint < num_joints for pair in pairs for joint in pair):
-        raise ValueError(f"data.unit_joints is {unit_joints}: pairs of joints from 1 to {num_joints} are needed")
+        raise UserError(f"data.unit_joints is {unit_joints}: pairs of joints from 1 to {num_joints} are needed")
     flip = coco.flip if coco else None
     if mirror_pairs is not None:
         table = list(range(num_joints))
         for a, b in mirror_pairs:
             if not (1 <= a <= num_joints and 1 <= b <= num_joints) or table[a - 1] != a - 1 or table[b - 1] != b - 1:
-                raise ValueError(
+                raise UserError(
                     f"data.mirror_pairs holds [{a}, {b}]: each joint from 1 to {num_joints} may stand in one pair"
                 )
             table[a - 1], table[b - 1] = b - 1, a - 1

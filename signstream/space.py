@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from signstream.config import Data
+from signstream.errors import UserError
 from signstream.skeleton import Anchor, Part, Skeleton
 
 SEAM = 3  # frames on either side of a border between chunks
@@ -47,7 +48,7 @@ def box_middle(xy: Tensor, seen: Tensor) -> Tensor:
 def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
     """The signer seen in a mirror: left and right joints exchanged, x negated. [.., J, 3] -> [.., J, 3]; twice is the identity."""
     if skeleton.flip is None:
-        raise ValueError(
+        raise UserError(
             "data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or switch it off"
         )
     columns = torch.tensor(skeleton.flip, device=frames.device)[:, None] * 3 + torch.arange(3, device=frames.device)

@@ -10,7 +10,6 @@ A user's own classes are known by names (registry.py); modules that the file or 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import math
@@ -26,6 +25,7 @@ import yaml
 
 from signstream import registry
 from signstream.config import aliases
+from signstream.errors import UserError
 
 Ranges = dict[str, tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
@@ -174,7 +174,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), b
     for text in overrides:
         name, found, value = text.partition("=")
         if not found or not name:
-            raise ValueError(f"{text!r} is no override: write key.path=value, for example data.chunk_len=8")
+            raise UserError(f"{text!r} is no override: write key.path=value, for example data.chunk_len=8")
         branch: Any = _parse_yaml(
             re.sub(r"(?<=\w):(?=[\w\[])", ": ", value) if value.startswith("{") else value, f"the override {text!r}"
         )
@@ -212,30 +212,6 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None, width=150)
 
 
-def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> tuple[argparse.Namespace, Config]:
-    """The arguments of an entry point that takes a config, and the config."""
-    parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")
-    args = parse_with_overrides(parser, argv, "an option of the config, for example data.root=DIR")
-    return args, load_config(args.config, args.overrides)
-
-
-def parse_with_overrides(parser: argparse.ArgumentParser, argv: list[str] | None, what: str) -> argparse.Namespace:
-    """The arguments of an entry point that takes overrides, before, between and after its options. An option that stands for an override
-    has dest="implied" and a `type` that writes it out; these come first."""
-    parser.add_argument(
-        "--import",
-        dest="implied",
-        action="append",
-        type="imports=[{}]".format,
-        metavar="MODULE",
-        help="a module of your own, whose registered classes the config may name (docs/extending.md)",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help=what)
-    args = parser.parse_intermixed_args(argv)
-    args.overrides = [*(args.implied or ()), *args.overrides]
-    return args
-
-
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice."""
 
@@ -243,7 +219,7 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         twice = [key for i, key in enumerate(keys) if key in keys[:i]]
         if twice:
-            raise ValueError(f"the key {twice[0]!r} is written twice (line {node.start_mark.line + 1})")
+            raise UserError(f"the key {twice[0]!r} is written twice (line {node.start_mark.line + 1})")
         return super().construct_mapping(node, deep)
 
 
@@ -251,27 +227,27 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # a SafeLoader: builds plain values only
     except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise ValueError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from None
 
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
-        raise ValueError(f"{path}: its `base:` leads back to itself")
+        raise UserError(f"{path}: its `base:` leads back to itself")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"cannot read the config {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
         ) from None
     tree = _parse_yaml(text, str(path)) or {}
     if not isinstance(tree, dict):
-        raise ValueError(f"{path} holds {type(tree).__name__}: a config is a table of keys")
+        raise UserError(f"{path} holds {type(tree).__name__}: a config is a table of keys")
     base = tree.pop("base", None)
     tree = aliases.rename(tree, str(path))
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ValueError(f"{path}: base is {base!r}: one path, relative to this file, is expected")
+        raise UserError(f"{path}: base is {base!r}: one path, relative to this file, is expected")
     return _merge(_read_with_base(path.parent / base, (*seen, path.resolve())), tree)
 
 
@@ -288,7 +264,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _build(section: type, tree: Any, path: str) -> Any:
     if not isinstance(tree, dict):
-        raise ValueError(
+        raise UserError(
             f"{path} is {tree!r}: a section with keys is expected ({', '.join(f.name for f in dataclasses.fields(section))})"
         )
     hints, values = typing.get_type_hints(section), {}
@@ -296,7 +272,7 @@ def _build(section: type, tree: Any, path: str) -> Any:
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
         if key not in known:
-            raise ValueError(_unknown_key(name))
+            raise UserError(_unknown_key(name))
         if dataclasses.is_dataclass(hints[key]):
             values[key] = _build(hints[key], {} if value is None else value, name)
             continue
@@ -306,7 +282,7 @@ def _build(section: type, tree: Any, path: str) -> Any:
         low, high = known[key].metadata.get("low", -math.inf), known[key].metadata.get("high", math.inf)
         if isinstance(values[key], (int, float)) and not low <= values[key] <= high:
             limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-            raise ValueError(f"{name} is {values[key]:g}: {limits} is expected")
+            raise UserError(f"{name} is {values[key]:g}: {limits} is expected")
     return section(**values)
 
 
@@ -315,7 +291,7 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     try:
         return _cast(kind, value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} is {value!r}: {_describe(kind)} is expected") from None
+        raise UserError(f"{name} is {value!r}: {_describe(kind)} is expected") from None
 
 
 def _cast(kind: Any, value: Any) -> Any:
@@ -392,19 +368,19 @@ def _unknown_key(name: str) -> str:
 def _check_across(config: Config) -> None:
     data = config.data
     if data.chunk_stride is not None and data.chunk_stride > data.chunk_len * data.window:
-        raise ValueError(
+        raise UserError(
             f"data.chunk_stride is {data.chunk_stride}, longer than data.chunk_len {data.chunk_len}"
             + (f" x data.window {data.window}" if data.window > 1 else "")
             + ": frames would be left out"
         )
     if data.smooth == 1:
-        raise ValueError("data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default")
+        raise UserError("data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default")
     for module in config.imports:
         if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(
+            raise UserError(
                 f"imports holds {module!r}: the name of a module is expected, my_signs for a file my_signs.py"
             )
     if not config.experiment_name or "/" in config.experiment_name or config.experiment_name in (".", ".."):
-        raise ValueError(
+        raise UserError(
             f"experiment_name is {config.experiment_name!r}: it names a folder, so letters, digits, - and _ are expected"
         )

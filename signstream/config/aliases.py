@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from signstream.errors import UserError
+
 SECTIONS = {"training": "train"}
 VALUES = {"train.amp": {"bf32": "bf16"}}
 KEYS = {
@@ -46,11 +48,11 @@ def rename(tree: dict[str, Any], where: str) -> dict[str, Any]:
     """A file's table, or an override's, under our names. A key that stands there under both its names is an error."""
     for theirs, ours in SECTIONS.items():
         if theirs in tree and ours in tree:
-            raise ValueError(f"{where} has {theirs!r} and {ours!r}, which are the same section: keep one")
+            raise UserError(f"{where} has {theirs!r} and {ours!r}, which are the same section: keep one")
     out = {SECTIONS.get(key, key): value for key, value in tree.items() if key not in KEYS and key not in FIXED}
     for key, (only, why) in FIXED.items():
         if key in tree and (tree[key] != only or isinstance(tree[key], bool) != isinstance(only, bool)):
-            raise ValueError(f"{where}: {key} is {tree[key]!r}: {only!r} is expected, since {why}")
+            raise UserError(f"{where}: {key} is {tree[key]!r}: {only!r} is expected, since {why}")
     for key, path in KEYS.items():
         if key in tree:
             _place(
@@ -70,14 +72,14 @@ def _place(tree: dict[str, Any], path: str, value: Any, clash: str) -> None:
             return  # an error of its own, which says what a section is
         tree[section] = tree = dict(inner or {})
     if last in tree:
-        raise ValueError(clash)
+        raise UserError(clash)
     tree[last] = value
 
 
 def _converted(key: str, value: Any, where: str) -> Any:
     if key == "use_amp":
         if not isinstance(value, bool):
-            raise ValueError(f"{where}: use_amp is {value!r}: true (train.amp bf16) or false (fp32) is expected")
+            raise UserError(f"{where}: use_amp is {value!r}: true (train.amp bf16) or false (fp32) is expected")
         return "bf16" if value else "fp32"
     if key in ("quantization_weight", "sequence_length"):
         try:
@@ -88,7 +90,7 @@ def _converted(key: str, value: Any, where: str) -> Any:
             return COMMITMENT * number
         if key == "sequence_length" and number >= 1 and number % 1 == 0:
             return Frames(number)
-        raise ValueError(
+        raise UserError(
             f"{where}: {key} is {value!r}: {'a whole number of frames' if key == 'sequence_length' else 'a number from 0'} is expected"
         )
     return value
@@ -106,7 +108,7 @@ def whole_window(tree: dict[str, Any], chunk_len: int) -> dict[str, Any]:
         return {**tree, "data": {**data, "window": 1}}  # chunk_len has an error of its own
     if frames % int(told):
         advice = f"data.chunk_len={dividing[0]} would do" if dividing else "give another one of the two"
-        raise ValueError(
+        raise UserError(
             f"sequence_length is {frames}, no multiple of data.chunk_len {told}: a window is whole chunks; {advice}"
         )
     return {**tree, "data": {**data, "chunk_len": int(told), "window": frames // int(told)}}

@@ -21,7 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from signstream.config import Data, parse_with_config
+from signstream import cli
+from signstream.config import Data, load_config
+from signstream.errors import UserError
 
 if TYPE_CHECKING:
     from signstream.data.datasets import Clip, PoseData
@@ -45,14 +47,14 @@ def open_source(layout: str, data: Data) -> PoseData:
     from signstream.data.dot_pose import DotPose
 
     if layout == "npz" and data.split_file:
-        raise ValueError("--split-file: the npz layout's folders are its splits; leave the option out")
+        raise UserError("--split-file: the npz layout's folders are its splits; leave the option out")
     return {"csl_daily": CSLDaily, "npz": NpzPoses, "pose": DotPose}[layout](data)
 
 
 def choose_splits(source: PoseData, asked: list[str] | None) -> dict[str, list[Any]]:
     found = source.splits()
     if unknown := [split for split in asked or () if split not in found]:
-        raise ValueError(f"--splits: {source.root} has no split {unknown[0]!r}, but {', '.join(found)}")
+        raise UserError(f"--splits: {source.root} has no split {unknown[0]!r}, but {', '.join(found)}")
     return {split: found[split] for split in asked or found}
 
 
@@ -111,7 +113,7 @@ def write_csl_daily(root: Path, split: str, clip: Clip) -> None:
         rows = np.concatenate((np.full((len(rows), 1, 3), (*clip.size, 1), np.float32), rows), 1)
     path = root / "frames_512x512" / f"{clip.name}.npy"
     if path.exists() and not np.array_equal(read_npy(path), rows, equal_nan=True):
-        raise ValueError("duplicate name: another split has another clip of it, and this layout has one place for both")
+        raise UserError("duplicate name: another split has another clip of it, and this layout has one place for both")
     np.save(path, rows)
 
 
@@ -156,7 +158,7 @@ def write_all(root: Path, layout: str, source: PoseData, splits: dict[str, list[
             note = note_of(read.clip)
             try:
                 if notes.get(read.name, note) != note:
-                    raise ValueError("duplicate name: another split has a clip of it that is annotated otherwise")
+                    raise UserError("duplicate name: another split has a clip of it that is annotated otherwise")
                 WRITERS[layout](root, read.split, read.clip)
                 notes[read.name] = note
             except ValueError as error:
@@ -195,7 +197,7 @@ def convert(source: PoseData, layout: str, out: Path, asked: list[str] | None) -
         for read in left_out:
             print(f"left out: {read.split}/{read.name}: {read.reason}", file=sys.stderr)
         if len(left_out) == len(done):
-            raise ValueError(f"--root {source.root} has no clip that can be converted: nothing was written")
+            raise UserError(f"--root {source.root} has no clip that can be converted: nothing was written")
     print(table(done, splits, source.lacks() if isinstance(source, DotPose) else []))
     print(f"wrote {out}", flush=True)
     return 1 if left_out else 0
@@ -217,7 +219,8 @@ def main(argv: list[str] | None = None) -> int:
         "--split-file", metavar="FILE", help="the splits' names, where they are not <root>/split_files.json or folders"
     )
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="only these (default: all that there are)")
-    args, config = parse_with_config(parser, argv)
+    args = cli.parse_with_config(parser, argv)
+    config = load_config(args.config, args.overrides)
     source = open_source(args.origin, replace(config.data, root=args.root, split_file=args.split_file))
     return convert(source, args.target, args.out, args.splits)
 

@@ -21,6 +21,7 @@ import numpy as np
 from signstream import registry, skeleton
 from signstream.config import Data
 from signstream.data.frontend import FARTHEST
+from signstream.errors import UserError
 from signstream.io.pose_files import npy_frames, npz_frames, read_npy, read_npz
 from signstream.io.readme_parser import README_NAME, check_readme, parse_readme
 from signstream.skeleton import Skeleton
@@ -80,7 +81,7 @@ class CSLDaily(PoseData):
         super().__init__(data)
         self.split_path = Path(data.split_file) if data.split_file else self.root / "split_files.json"
         if not self.root.is_dir():
-            raise ValueError(
+            raise UserError(
                 f"data.root {self.root} is no folder: it should hold frames_512x512/, annotations.json and split_files.json; "
                 "`python -m signstream.data.synthetic --out DIR` makes such a data set"
             )
@@ -93,13 +94,13 @@ class CSLDaily(PoseData):
         self.names = read_table(self.split_path, 'an object {"train": [names], "val": [names], "test": [names]}')
         for split, names in self.names.items():
             if names == TWICE:
-                raise ValueError(
+                raise UserError(
                     f"{self.split_path}: the split {split!r} stands there twice, with other names: keep one"
                 )
             if _name_fault(split):
-                raise ValueError(f"{self.split_path}: the split {split!r} has an {_name_fault(split)}")
+                raise UserError(f"{self.split_path}: the split {split!r} has an {_name_fault(split)}")
             if not isinstance(names, list):
-                raise ValueError(
+                raise UserError(
                     f"{self.split_path}: {split!r} is a {type(names).__name__}: a list of clips' names is expected"
                 )
 
@@ -122,13 +123,13 @@ class CSLDaily(PoseData):
         note = self.annotations.get(name)
         if not isinstance(note, dict):
             wrong = f"annotation: {type(note).__name__} instead of an object"
-            raise ValueError("no annotation" if note is None else note if note == TWICE else wrong)
+            raise UserError("no annotation" if note is None else note if note == TWICE else wrong)
         poses, joints = read_npy(self.path(name)), self.data.num_joints
         if poses.ndim != 3 or poses.shape[1] not in (joints, joints + 1) or poses.shape[2] != 3:
-            raise ValueError(f"shape {list(poses.shape)}: [T, {joints + 1}, 3] or [T, {joints}, 3] is expected")
+            raise UserError(f"shape {list(poses.shape)}: [T, {joints + 1}, 3] or [T, {joints}, 3] is expected")
         stated = note.get("num_frames")
         if self.data.check_num_frames and isinstance(stated, (int, float)) and stated != len(poses):
-            raise ValueError(f"num_frames: the annotation says {stated}, the file has {len(poses)}")
+            raise UserError(f"num_frames: the annotation says {stated}, the file has {len(poses)}")
         size = None
         if poses.shape[1] == joints + 1:
             size, poses = _picture_size(poses[:, 0]), poses[:, 1:]
@@ -152,7 +153,7 @@ class NpzPoses(PoseData):
         super().__init__(data)
         self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
         if not any((self.folder / split).is_dir() for split in ("train", "val", "test")):
-            raise ValueError(
+            raise UserError(
                 f"data.root {self.root} has none of processed/train, processed/val, processed/test: "
                 "that is where the npz layout keeps <name>.npz"
             )
@@ -184,16 +185,16 @@ class NpzPoses(PoseData):
     def load(self, split: str, name: str) -> Clip:
         arrays, joints = read_npz(self.path(split, name), ("poses", "mask", "fps")), self.data.num_joints
         if "poses" not in arrays:
-            raise ValueError("no array `poses`")
+            raise UserError("no array `poses`")
         poses = arrays["poses"]
         if poses.ndim != 3 or poses.shape[1] != joints or poses.shape[2] not in (2, 3):
-            raise ValueError(f"shape {list(poses.shape)}: [T, {joints}, 3] or [T, {joints}, 2] is expected")
+            raise UserError(f"shape {list(poses.shape)}: [T, {joints}, 3] or [T, {joints}, 2] is expected")
         if poses.shape[2] == 2:
             poses = np.concatenate((poses, (poses != 0).any(-1, keepdims=True).astype(np.float32)), -1)
         if "mask" in arrays:
             mask = arrays["mask"]
             if mask.shape != poses.shape[:1]:
-                raise ValueError(f"mask {list(mask.shape)}: [{len(poses)}] is expected")
+                raise UserError(f"mask {list(mask.shape)}: [{len(poses)}] is expected")
             poses = np.where(mask.astype(bool)[:, None, None], poses, np.float32(0))
         fps = float(arrays["fps"].ravel()[0]) if "fps" in arrays and arrays["fps"].size else None
         return annotate(Clip(name, poses, fps=fps), self.annotations.get(name))
@@ -223,16 +224,16 @@ def load_checked(source: PoseData, split: str, name: str) -> Clip:
     """`source.load`, with the checks that hold for every data set; a ValueError says why there is no clip."""
     clip, joints = source.load(split, name), source.data.num_joints
     if clip.poses.dtype.kind not in "fiub":
-        raise ValueError(f"type {clip.poses.dtype}: numbers are expected")
+        raise UserError(f"type {clip.poses.dtype}: numbers are expected")
     if clip.poses.ndim != 3 or clip.poses.shape[1:] != (joints, 3):
-        raise ValueError(f"shape {list(clip.poses.shape)}: [T, {joints}, 3] is expected")
+        raise UserError(f"shape {list(clip.poses.shape)}: [T, {joints}, 3] is expected")
     if len(clip.poses) == 0:
-        raise ValueError("no frame")
+        raise UserError("no frame")
     finite = np.isfinite(clip.poses)
     if not finite[..., :2].any():
-        raise ValueError("not finite")
+        raise UserError("not finite")
     if not ((clip.poses[..., 2] > source.data.min_score) & (np.abs(clip.poses[..., :2]) < FARTHEST).all(-1)).any():
-        raise ValueError("no visible joint")
+        raise UserError("no visible joint")
     return replace(clip, fps=_frame_rate(clip.fps))
 
 
@@ -243,14 +244,14 @@ def open_data(data: Data) -> PoseData:
     """The data set that the config names, its own files read and checked."""
     kind = registry.find("layout", data.layout)
     if not (isinstance(kind, type) and issubclass(kind, PoseData)):
-        raise ValueError(f"data.layout is {data.layout!r}: a subclass of signstream.data.datasets.PoseData is expected")
+        raise UserError(f"data.layout is {data.layout!r}: a subclass of signstream.data.datasets.PoseData is expected")
     return kind(data)
 
 
 def skeleton_of(data: Data) -> Skeleton:
     body = skeleton.build(data.num_joints, data.body_parts, data.centers, data.unit_joints, data.mirror_pairs)
     if data.augment.mirror and body.flip is None:
-        raise ValueError(
+        raise UserError(
             "data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or set it to false"
         )
     return body
@@ -294,11 +295,11 @@ def read_table(path: Path, expected: str) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}; {expected} is expected there") from None
+        raise UserError(f"cannot read {path}: {error.strerror}; {expected} is expected there") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON that can be read: {error}") from None
+        raise UserError(f"{path} is no JSON that can be read: {error}") from None
     if not isinstance(table, dict):
-        raise ValueError(f"{path} holds a {type(table).__name__}: {expected} is expected")
+        raise UserError(f"{path} holds a {type(table).__name__}: {expected} is expected")
     return table
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from signstream.config import Data
 from signstream.data.datasets import Clip, PoseData, read_table, usable_names
 from signstream.data.holistic import COCO_COMPONENTS, Point, describe, table_of
+from signstream.errors import UserError
 from signstream.io.pose_files import LARGEST, open_regular
 from signstream.skeleton import COCO_WHOLEBODY, NUM_JOINTS
 
@@ -45,13 +46,13 @@ def open_library() -> Library:
         from pose_format.numpy import NumPyPoseBody
         from pose_format.pose_header import PoseHeaderComponent, PoseHeaderDimensions
     except ImportError:
-        raise ValueError(".pose files need the package pose-format (pip install pose-format)") from None
+        raise UserError(".pose files need the package pose-format (pip install pose-format)") from None
     return Library(Pose, PoseHeader, PoseHeaderComponent, PoseHeaderDimensions, NumPyPoseBody)
 
 
 def check_skeleton(data: Data) -> None:
     if data.num_joints != NUM_JOINTS:
-        raise ValueError(
+        raise UserError(
             f"data.num_joints is {data.num_joints}: .pose files are converted from and to COCO-WholeBody's {NUM_JOINTS} joints only"
         )
 
@@ -82,13 +83,13 @@ class DotPose(PoseData):
         components, width, height = pose.header.components, pose.header.dimensions.width, pose.header.dimensions.height
         for component in components:
             if component.format[:2] != "XY" or component.format[-1] != "C":
-                raise ValueError(f"format {component.format[:20]!r} of {component.name[:40]!r}: XY..C is expected")
+                raise UserError(f"format {component.format[:20]!r} of {component.name[:40]!r}: XY..C is expected")
         names = [
             component.name.removesuffix("_133") for component in components
         ]  # AlphaPose's name for the same points
         table, column = table_of(tuple(names)), _columns(names, [component.points for component in components])
         if pose.body.data.shape[1] != 1:
-            raise ValueError(f"{pose.body.data.shape[1]} people: one signer is expected")
+            raise UserError(f"{pose.body.data.shape[1]} people: one signer is expected")
         known = [joint for joint, point in enumerate(table) if point in column]
         columns, masked = [column[table[joint]] for joint in known], np.ma.getmaskarray(pose.body.data)[:, 0].any(-1)
         poses = np.zeros((len(masked), NUM_JOINTS, 3), np.float32)
@@ -110,7 +111,7 @@ def _found(folder: Path) -> dict[str, list[str]]:
         if other.is_dir() and other.name not in splits and any(other.glob(f"*{ENDING}"))
     )
     if not splits:
-        raise ValueError(
+        raise UserError(
             f"--root {folder} has none of train/, val/, test/ with <name>{ENDING} in them; "
             'for files in one folder, --split-file FILE with {"train": [names], ...}'
         )
@@ -123,10 +124,10 @@ def _found(folder: Path) -> dict[str, list[str]]:
 def _listed(path: Path) -> dict[str, list[str]]:
     names = read_table(path, 'an object {"train": [names], "val": [names], "test": [names]}')
     for fault in usable_names(list(names))[1]:
-        raise ValueError(f"--split-file {path}: the split {fault[0]!r} has an {fault[1]}")
+        raise UserError(f"--split-file {path}: the split {fault[0]!r} has an {fault[1]}")
     for split, listed in names.items():
         if not isinstance(listed, list):
-            raise ValueError(
+            raise UserError(
                 f"--split-file {path}: {split!r} is a {type(listed).__name__}: a list of clips' names is expected"
             )
     return names
@@ -136,11 +137,11 @@ def _read(path: Path, library: Library) -> Any:
     with open_regular(path) as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
-        raise ValueError(f"too large: more than {LARGEST} bytes")
+        raise UserError(f"too large: more than {LARGEST} bytes")
     try:
         return library.pose.read(content)
     except Exception as error:  # the library raises whatever a broken file makes it raise
-        raise ValueError(
+        raise UserError(
             f"not a whole {ENDING} file ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
         ) from None
 

@@ -8,6 +8,8 @@ lids and lips on their contours. Points go by name, since a file may hold only s
 
 from __future__ import annotations
 
+from signstream.errors import UserError
+
 Point = tuple[str, str]  # component, point
 
 BODY_POINTS = (
@@ -144,7 +146,7 @@ def table_of(components: tuple[str, ...]) -> tuple[Point | None, ...]:
     for table in (HOLISTIC, COCO):
         if {point[0] for point in table if point} & set(components):
             return table
-    raise ValueError(f"components {', '.join(components)[:80]}: MediaPipe Holistic's or COCO-WholeBody's are expected")
+    raise UserError(f"components {', '.join(components)[:80]}: MediaPipe Holistic's or COCO-WholeBody's are expected")
 
 
 def describe(joints: tuple[int, ...]) -> str:

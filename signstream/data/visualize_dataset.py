@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signstream.config import Config, Data, parse_with_config
+from signstream import cli
+from signstream.config import Config, Data, load_config
+from signstream.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +95,7 @@ def find_names(cache: PoseCache, split: str, names: Sequence[str], option: str =
         ]
         near = [f"did you mean {other!r}?" for other in difflib.get_close_matches(name, here, n=1)]
         hint = (left_out + elsewhere + near + [f"its first is {next(iter(here))!r}"])[0]
-        raise ValueError(f"{option}: the split {split!r} has no clip {name!r}; {hint}")
+        raise UserError(f"{option}: the split {split!r} has no clip {name!r}; {hint}")
     return [here[name] for name in names]
 
 
@@ -108,7 +110,7 @@ def read_clip(source: PoseData, about: CachedClip) -> tuple[np.ndarray, np.ndarr
     try:
         poses = np.array(load_checked(source, about.split, about.name).poses, np.float32)
     except ValueError as error:
-        raise ValueError(f"the clip {about.name!r} changed while it was looked at: {error}; run this again") from None
+        raise UserError(f"the clip {about.name!r} changed while it was looked at: {error}; run this again") from None
     return clean(torch.from_numpy(poses), source.data.min_score).numpy(), poses[..., 2]
 
 
@@ -423,7 +425,7 @@ def visualize(config: Config, out: Path, split: str, names: Sequence[str], clips
     from signstream.pictures.figure import Lettering, save_figure
 
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: the name of a folder is expected")
+        raise UserError(f"--out {out} is a file: the name of a folder is expected")
     cache, source = PoseCache.open(config.data), open_data(config.data)
     members = cache.split(split)
     chosen = find_names(cache, split, names) if names else one_of_each(members, clips, seed)
@@ -468,7 +470,8 @@ def main(argv: list[str] | None = None) -> None:
         "--sample", type=int, default=200, help="clips that the statistics are taken from (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="draws other clips (default: %(default)s)")
-    args, config = parse_with_config(parser, argv)
+    args = cli.parse_with_config(parser, argv)
+    config = load_config(args.config, args.overrides)
     names = [name for name in args.names.split(",") if name]
     for option, count, most in (
         ("clips", args.clips, MOST_ROWS),
@@ -476,11 +479,9 @@ def main(argv: list[str] | None = None) -> None:
         ("sample", args.sample, 10**9),
     ):
         if not 1 <= count <= most:
-            raise ValueError(f"--{option}: {count} clips are asked for; from 1 to {most} is expected")
+            raise UserError(f"--{option}: {count} clips are asked for; from 1 to {most} is expected")
     visualize(config, args.out, args.split, names, args.clips, args.sample, args.seed)
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

@@ -26,7 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from signstream.config import parse_with_overrides
+from signstream import cli
+from signstream.errors import UserError
 from signstream.inference.export_model import KEYS, NAMES, ON_CPU, chunks_of, need, quiet
 from signstream.inference.session import open_session
 
@@ -66,7 +67,7 @@ def read(file: Path | bytes, trust: bool = False, threads: int = 1) -> Exported:
         return _read_onnx(where, data, threads)
     said = _checked(where, _extra_files(where, data))
     if not trust:
-        raise ValueError(
+        raise UserError(
             f"{where} is a program ({said['form']}) that would be run: pass --trust if you know who made it"
         )
     import torch
@@ -78,14 +79,14 @@ def read(file: Path | bytes, trust: bool = False, threads: int = 1) -> Exported:
                 said, torch.jit.load(file) if said["form"] == "torchscript" else torch.export.load(file).module()
             )
     except Exception as error:  # somebody's bytes may fail in any way
-        raise ValueError(
+        raise UserError(
             f"{where} cannot be opened as {said['form']}: {type(error).__name__}, {(str(error) or '?').splitlines()[0]}"
         ) from None
 
 
 def _content(path: Path) -> bytes:
     if not path.is_file():
-        raise ValueError(f"there is no file {path}: name what export_model wrote")
+        raise UserError(f"there is no file {path}: name what export_model wrote")
     return path.read_bytes()
 
 
@@ -100,7 +101,7 @@ def _extra_files(where: str, data: bytes) -> dict[str, str]:
             }
             return {key: archive.read(found[key]).decode() for key in KEYS if key in found}
     except (zipfile.BadZipFile, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{where} is cut short or damaged: {error}") from None
+        raise UserError(f"{where} is cut short or damaged: {error}") from None
 
 
 def _read_onnx(where: str, data: bytes, threads: int) -> Exported:
@@ -112,7 +113,7 @@ def _read_onnx(where: str, data: bytes, threads: int) -> Exported:
     try:
         session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has a class of its own for each way to fail
-        raise ValueError(f"{where} is no ONNX file that can be run: {(str(error) or '?').splitlines()[0]}") from None
+        raise UserError(f"{where} is no ONNX file that can be run: {(str(error) or '?').splitlines()[0]}") from None
     said = _checked(where, session.get_modelmeta().custom_metadata_map)
     given = NAMES[said["kind"]][0]
     return Exported(said, lambda inputs: torch.from_numpy(session.run(None, {given: inputs.numpy()})[0]))
@@ -122,7 +123,7 @@ def _checked(where: str, said: dict[str, str]) -> dict[str, str]:
     missing = [key for key in KEYS if key not in said]
     if missing or said["kind"] not in NAMES or said["precision"] not in SAME_CODES:
         what = f"its {missing[0]}" if missing else "a kind and a precision that this version knows"
-        raise ValueError(f"{where} was not made by export_model: it does not say {what}")
+        raise UserError(f"{where} was not made by export_model: it does not say {what}")
     return said
 
 
@@ -190,7 +191,7 @@ def real_poses(tokenizer: Tokenizer, data: Data) -> list[Tensor]:
         if len(clips) == CLIPS:
             break
     if not clips:
-        raise ValueError(f"{data.root} has no usable clip in {split}: {reason}")
+        raise UserError(f"{data.root} has no usable clip in {split}: {reason}")
     return clips
 
 
@@ -362,7 +363,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", metavar="ROOT", help="a data root with real clips; else the checkpoint's own")
     parser.add_argument("--trust", action="store_true", help="open a TorchScript or .pt2 file, which is a program")
-    args = parse_with_overrides(parser, argv, "for example data.layout=npz, how the clips are read, or train.threads=2")
+    args = cli.parse_with_overrides(
+        parser, argv, "for example data.layout=npz, how the clips are read, or train.threads=2"
+    )
     exported = read(args.file, args.trust)
     with open_session(args.checkpoint or named_checkpoint(exported), overrides=[*ON_CPU, *args.overrides]) as (
         tokenizer,
@@ -373,7 +376,7 @@ def main(argv: list[str] | None = None) -> int:
 
         said = exported.said
         if tokenizer.digest != said["tokenizer"]:
-            raise ValueError(
+            raise UserError(
                 f"{args.file} was made of the tokenizer {said['tokenizer']} and the checkpoint is {tokenizer.digest}: "
                 "name the one it was made of with --checkpoint"
             )
@@ -396,6 +399,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

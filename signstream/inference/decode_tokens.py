@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signstream.config import parse_with_overrides
+from signstream import cli
+from signstream.errors import UserError
 from signstream.inference.session import open_session
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def read_tokens(path: Path, tokenizer: Tokenizer) -> list[TokenSequence]:
 
     clips = [widen(tokens, tokenizer) for tokens in read_jsonl(path)]
     for name, fault in usable_names([tokens.name for tokens in clips])[1]:
-        raise ValueError(f"{path}, {name!r}: {fault}; each clip becomes <video_name>.npy")
+        raise UserError(f"{path}, {name!r}: {fault}; each clip becomes <video_name>.npy")
     return clips
 
 
@@ -50,7 +51,7 @@ def widen(tokens: TokenSequence, tokenizer: Tokenizer) -> TokenSequence:
     }
     for key, ours in expected.items():
         if (theirs := getattr(tokens, key)) != ours:
-            raise ValueError(
+            raise UserError(
                 f"{tokens.name}: its {key} is {theirs} and the checkpoint's {ours}: load the checkpoint that made the tokens"
             )
     codes = tokens.codes.new_full((len(tokens.codes), len(levels), max(levels.values())), -1)
@@ -67,7 +68,7 @@ class Reference:
         self.source: PoseData = open_data(data)
         self.tokenizer, splits = tokenizer, self.source.splits()
         if split is not None and split not in splits:
-            raise ValueError(f"--reference {data.root} has no split {split!r}, but {', '.join(splits)}")
+            raise UserError(f"--reference {data.root} has no split {split!r}, but {', '.join(splits)}")
         asked = splits if split is None else {split: splits[split]}
         self.split_of = {
             str(name): split for split, names in reversed(asked.items()) for name in names
@@ -83,14 +84,14 @@ class Reference:
 
         data, skeleton, root = self.source.data, self.tokenizer.skeleton, self.source.root
         if tokens.name not in self.split_of:
-            raise ValueError(f"--reference {root} has no clip {tokens.name!r}")
+            raise UserError(f"--reference {root} has no clip {tokens.name!r}")
         try:
             clip = load_checked(self.source, self.split_of[tokens.name], tokens.name)
         except ValueError as error:
-            raise ValueError(f"--reference {root}, {tokens.name}: {error}") from None
+            raise UserError(f"--reference {root}, {tokens.name}: {error}") from None
         place = prepare(torch.from_numpy(np.require(clip.poses, np.float32, "CW")), skeleton, data, clip.fps).place
         if len(place) != tokens.num_frames:
-            raise ValueError(
+            raise UserError(
                 f"--reference {root}, {tokens.name}: it has {len(place)} frames at {data.fps:g} a second and the tokens "
                 f"{tokens.num_frames}: it is another clip"
             )
@@ -127,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--reference", metavar="ROOT", help="a data root with the clips' poses")
     parser.add_argument("--split", help="of the reference; without it, the first split that names the clip")
-    args = parse_with_overrides(parser, argv, "how the reference is read, for example data.layout=npz")
+    args = cli.parse_with_overrides(parser, argv, "how the reference is read, for example data.layout=npz")
     with open_session(args.checkpoint, overrides=args.overrides) as (tokenizer, config, _):
         import numpy as np
         from tqdm import tqdm
@@ -146,6 +147,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

@@ -19,7 +19,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signstream.config import Config, parse_with_config, to_dict
+from signstream import cli
+from signstream.config import Config, load_config, to_dict
+from signstream.errors import UserError
 from signstream.inference.report.verdict import DEFINITIONS, verdict
 
 if TYPE_CHECKING:
@@ -387,7 +389,7 @@ def run_compare(runs: Sequence[str], out: Path | None) -> None:
     from signstream.inference.report.page import render_compare
 
     if out is None:
-        raise ValueError("--compare needs --out DIR, where the page goes")
+        raise UserError("--compare needs --out DIR, where the page goes")
     print(write(out, render_compare([find_report(run) for run in runs])), flush=True)
 
 
@@ -401,15 +403,15 @@ def find_report(run: str) -> dict[str, Any]:
         places = [best_of(path).parent / "report" / "report.json"]
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"{run} has no report.json: make it first, python -m signstream.inference.evaluate --checkpoint {run}"
         )
     try:
         report = json.loads(found.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{found} is no report: {error}") from None
+        raise UserError(f"{found} is no report: {error}") from None
     if not isinstance(report, dict) or report.get("format") != 1:
-        raise ValueError(f"{found} is no report of this version: make it anew with evaluate --checkpoint")
+        raise UserError(f"{found} is no report of this version: make it anew with evaluate --checkpoint")
     return report
 
 
@@ -429,13 +431,14 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--clips", type=int, default=10, metavar="N", help="how many of them (default: %(default)s)")
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="runs whose reports are put side by side instead")
-    args, _ = parse_with_config(parser, argv)
+    args = cli.parse_with_config(parser, argv)
+    load_config(args.config, args.overrides)
     if args.out is not None and args.out.is_file():
-        raise ValueError(f"--out {args.out} is a file: name a folder")
+        raise UserError(f"--out {args.out} is a file: name a folder")
     if args.clips < 1:
-        raise ValueError(f"--clips is {args.clips}: at least 1 is expected")
+        raise UserError(f"--clips is {args.clips}: at least 1 is expected")
     if bool(args.compare) == bool(args.checkpoint):
-        raise ValueError("either --checkpoint PATH or --compare RUN RUN ... is needed")
+        raise UserError("either --checkpoint PATH or --compare RUN RUN ... is needed")
     if args.compare:
         run_compare(args.compare, args.out)
     else:
@@ -443,6 +446,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

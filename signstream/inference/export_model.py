@@ -26,7 +26,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signstream.config import parse_with_overrides
+from signstream import cli
+from signstream.errors import UserError
 from signstream.inference.session import open_session
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def to_pt2(network: nn.Module, inputs: Tensor, said: dict[str, str]) -> bytes:
     import torch
 
     if not hasattr(torch.export, "Dim") or tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        raise ValueError(
+        raise UserError(
             f"--format pt2 needs torch 2.6 or later and this is {torch.__version__}: take onnx or torchscript"
         )
     file, windows = io.BytesIO(), torch.export.Dim("windows", min=1)
@@ -322,7 +323,7 @@ def need(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"ONNX files need the package {package} (pip install {package}); --format torchscript does not"
         ) from None
 
@@ -349,12 +350,12 @@ def export_checked(
         Exception
     ) as error:  # exporters and runtimes have many ways to fail, and the network may be a user's own class
         what = f"{type(error).__name__}, {(str(error) or '?').strip().splitlines()[0]}"
-        raise ValueError(
+        raise UserError(
             f"the {kind} as {form} cannot be exported for any number of chunks ({what}); in an architecture of your own, "
             "take sizes from x.shape, not from len(x), and let nothing depend on what a tensor holds"
         ) from error
     if not verdict.holds:
-        raise ValueError(
+        raise UserError(
             f"the {kind} as {form} {precision} does not do what the tokenizer does ({'; '.join(verdict.lines)}); it is not written"
             + (": take --precision fp32" if precision != "fp32" else "")
         )
@@ -384,13 +385,13 @@ def main(argv: list[str] | None = None) -> None:
         help="of the weights in an ONNX file; fp16 is half the size (default: %(default)s)",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    args = parse_with_overrides(
+    args = cli.parse_with_overrides(
         parser, argv, "for example data.root=DIR, where the clips are that the file is tried on"
     )
     if args.precision != "fp32" and args.format != "onnx":
-        raise ValueError(f"--precision {args.precision} is for --format onnx: {args.format} files are fp32")
+        raise UserError(f"--precision {args.precision} is for --format onnx: {args.format} files are fp32")
     if args.output.is_dir():
-        raise ValueError(f"--output {args.output} is a folder: name a file in it")
+        raise UserError(f"--output {args.output} is a folder: name a file in it")
     if args.format == "onnx":
         need("onnx"), need("onnxruntime")
     with open_session(args.checkpoint, overrides=[*ON_CPU, *args.overrides]) as (tokenizer, config, _):
@@ -418,6 +419,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

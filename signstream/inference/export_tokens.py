@@ -25,7 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from signstream.config import parse_with_config
+from signstream import cli
+from signstream.config import load_config
+from signstream.errors import UserError
 from signstream.inference.session import Session, open_session
 
 if TYPE_CHECKING:
@@ -169,7 +171,7 @@ def encode(
 
 def make_form(args: argparse.Namespace, tokenizer: Tokenizer, rle: bool) -> Form:
     if unknown := set(args.body_parts or ()).difference(tokenizer.parts):
-        raise ValueError(
+        raise UserError(
             f"--body-parts: {sorted(unknown)[0]!r} is none of {' '.join(tokenizer.parts)}; key.path=value stands before it"
         )
     parts = {
@@ -184,7 +186,7 @@ def make_form(args: argparse.Namespace, tokenizer: Tokenizer, rle: bool) -> Form
     least = 1 if text is None else len(text)
     size = least if text and args.text_vocab_size is None else args.text_vocab_size or 0
     if size < least:
-        raise ValueError(
+        raise UserError(
             f"--to-llm needs --text-vocab-size N, the number of ids that text has, of at least {least}, or --tokenizer PATH alone"
         )
     vocabulary = replace(tokenizer.vocabulary, parts=form.parts, levels=tuple(parts.values()), offset=size)
@@ -198,14 +200,14 @@ def open_text_tokenizer(path: str):
     try:
         from transformers import AutoTokenizer
     except ImportError:
-        raise ValueError(
+        raise UserError(
             "--tokenizer needs the package transformers (pip install transformers); "
             "without it, --text-vocab-size N leaves the text as text"
         ) from None
     try:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--tokenizer {path}: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"--tokenizer {path}: {str(error).strip().splitlines()[0]}") from None
 
 
 def export(args: argparse.Namespace, session: Session) -> int:
@@ -245,7 +247,7 @@ def export(args: argparse.Namespace, session: Session) -> int:
     def finish() -> None:
         places = parts.found()
         if lost := [name for i, name in names.items() if i not in places and name not in failed]:
-            raise ValueError(
+            raise UserError(
                 f"{len(lost)} clips are in no part file beside {args.out}, such as {lost[0]!r}: all ranks must write to one file system"
             )
         for name, reason in failed.items():
@@ -290,7 +292,7 @@ def merge(
     from signstream.training.checkpoint import write_whole
 
     if not places:
-        raise ValueError(f"no clip of {args.split} could be exported")
+        raise UserError(f"no clip of {args.split} could be exported")
     if form.vocabulary is not None:
         added = json.dumps(form.vocabulary.added_tokens(), indent=0) + "\n"
         write_whole(args.out.with_name(f"{args.out.stem}.added_tokens.json"), lambda file: file.write(added.encode()))
@@ -350,11 +352,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--tokenizer", metavar="PATH", help="the text's tokenizer, as transformers' AutoTokenizer takes it"
     )
-    args, config = parse_with_config(parser, argv)
+    args = cli.parse_with_config(parser, argv)
+    config = load_config(args.config, args.overrides)
     if args.num_samples is not None and args.num_samples < 1:
-        raise ValueError(f"--num-samples is {args.num_samples}: at least 1 is expected")
+        raise UserError(f"--num-samples is {args.num_samples}: at least 1 is expected")
     if args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a folder: name a file in it")
+        raise UserError(f"--out {args.out} is a folder: name a file in it")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     overrides = args.overrides if args.rle is None else [*args.overrides, f"export.enable_rle={str(args.rle).lower()}"]
     with open_session(
@@ -364,6 +367,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

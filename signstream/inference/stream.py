@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from signstream.config import parse_with_overrides
+from signstream import cli
+from signstream.errors import UserError
 from signstream.inference.session import open_session
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def npy_frames(path: Path, joints: int) -> Iterator[np.ndarray]:
 
     try:
         if pose_files.npy_frames(path) is None:
-            raise ValueError(f"shape {list(pose_files.read_npy(path).shape)}")
+            raise UserError(f"shape {list(pose_files.read_npy(path).shape)}")
         poses = np.load(path, mmap_mode="r", allow_pickle=False)
         if poses.shape[1] not in (joints, joints + 1) or poses.shape[2] != 3 or poses.dtype.kind not in "fiu":
-            raise ValueError(f"shape {list(poses.shape)} of {poses.dtype}")
+            raise UserError(f"shape {list(poses.shape)} of {poses.dtype}")
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: {error}; [T, {joints}, 3] or, with the picture's size as first row, [T, {joints + 1}, 3] is expected"
         ) from None
     return (np.array(frame[-joints:], np.float32) for frame in poses)
@@ -110,7 +111,7 @@ def json_frames(lines: BinaryIO, joints: int) -> Iterator[np.ndarray]:
         except (ValueError, RecursionError) as error:
             fault = " ".join(str(error).split())
         if fault:
-            raise ValueError(f"standard input, line {number}: {fault}; a frame is {joints} lists of 3 numbers")
+            raise UserError(f"standard input, line {number}: {fault}; a frame is {joints} lists of 3 numbers")
         with np.errstate(over="ignore"):  # beyond float32's range it is infinite, which is missing
             yield frame.astype(np.float32)
 
@@ -172,11 +173,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--fps", type=float, help="of the input; the config's unless it says so")
     parser.add_argument("--realtime", action="store_true", help="play a file at its own pace")
-    args = parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
+    args = cli.parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
     if args.fps is not None and not 1 <= args.fps <= 1000:
-        raise ValueError(f"--fps is {args.fps:g}: 1 to 1000 frames a second are expected")
+        raise UserError(f"--fps is {args.fps:g}: 1 to 1000 frames a second are expected")
     if args.realtime and args.input == "-":
-        raise ValueError("--realtime plays a file: name it with --input")
+        raise UserError("--realtime plays a file: name it with --input")
     with open_session(args.checkpoint, overrides=args.overrides) as (tokenizer, config, _):
         joints = tokenizer.skeleton.num_joints
         frames = json_frames(sys.stdin.buffer, joints) if args.input == "-" else npy_frames(Path(args.input), joints)
@@ -186,6 +187,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

@@ -27,6 +27,7 @@ from signstream.config import Config, Export, from_dict
 from signstream.data.collate import ChunkBatch, make_chunks, pack
 from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
+from signstream.errors import UserError
 from signstream.models.rvq.budget import Budget, levels_sent, worth
 from signstream.space import SigningSpace, assemble, join_chunks, to_pixels
 from signstream.tasks.rvq.losses import Losses, valid_chunks
@@ -64,7 +65,7 @@ class Tokenizer:
         wanted = export or self.config.export
         self.codes_per_chunk, self.hold = wanted.codes_per_chunk, wanted.rle_threshold if wanted.enable_rle else 0.0
         if not bool(state["model"]["quantizer.initialised"]):
-            raise ValueError(
+            raise UserError(
                 f"the checkpoint is of step {state['step']}, before the codebooks begin (train.warmup_steps): train on"
             )
         self.device, self.skeleton = torch.device(device), skeleton_of(self.config.data)
@@ -143,7 +144,7 @@ class Tokenizer:
     def _checked(self, poses: np.ndarray | Tensor) -> Tensor:
         poses = poses.float() if isinstance(poses, Tensor) else torch.from_numpy(np.array(poses, np.float32))
         if poses.dim() != 3 or poses.shape[1:] != (self.skeleton.num_joints, 3):
-            raise ValueError(
+            raise UserError(
                 f"poses are {list(poses.shape)}: [T, {self.skeleton.num_joints}, 3] is expected, x and y in pixels and the score"
             )
         return poses
@@ -165,7 +166,7 @@ class Tokenizer:
         count, budgeted, visible = len(batch), self.codes_per_chunk != "full", valid_chunks(targets).T
         codes = torch.where(visible[..., None], self.model.tokenise(inputs), -1)
         if budgeted and self.budget is None:
-            raise ValueError(
+            raise UserError(
                 "the checkpoint has no budget, since its run had no validation split: set export.codes_per_chunk=full"
             )
         if not count or (not budgeted and self.hold <= 0):
@@ -218,7 +219,7 @@ class Tokenizer:
         """[T', J, 3] in unit lengths from the nose, or in pixels with a place: (x, y, pixels a unit length), one or one a frame [T', 3].
         The third number is 1 where a part that was sent tells the joint."""
         if tokens.tokenizer != self.digest:
-            raise ValueError(
+            raise UserError(
                 f"{tokens.name}: its tokens are of the tokenizer {tokens.tokenizer}, this one is {self.digest}: "
                 "load the checkpoint that made them"
             )

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from signstream.config import parse_with_overrides
+from signstream import cli
+from signstream.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +162,7 @@ def animate(
     """original and again [T, J, 3], at `fps`, into a GIF or an MP4 in real time; the rest as `pictures` has it."""
     check_path(path)
     if not len(original):
-        raise ValueError(f"{name or path}: the clip has no frame to show")
+        raise UserError(f"{name or path}: the clip has no frame to show")
     save(pictures(original, again, skeleton, fps, name, tokens, width, dpi), path, fps)
 
 
@@ -221,7 +222,7 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
                 pass  # it ended early, and says why below
             said = ffmpeg.stderr.read().decode(errors="replace").strip().splitlines()
         if ffmpeg.returncode:
-            raise ValueError(
+            raise UserError(
                 f"ffmpeg failed on {path}: {said[-1] if said else f'exit status {ffmpeg.returncode}'}; name a .gif instead"
             )
         os.replace(temporary, path)
@@ -231,11 +232,11 @@ def save_video(frames: Iterable[np.ndarray], path: Path, fps: float) -> None:
 
 def check_path(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"--out {path}: the name of a .gif or an .mp4 is expected")
+        raise UserError(f"--out {path}: the name of a .gif or an .mp4 is expected")
     if path.is_dir():
-        raise ValueError(f"--out {path} is a folder: the name of a .gif or an .mp4 is expected")
+        raise UserError(f"--out {path} is a folder: the name of a .gif or an .mp4 is expected")
     if path.suffix.lower() == ".mp4" and shutil.which("ffmpeg") is None:
-        raise ValueError(f"--out {path}: an MP4 needs ffmpeg, which is not on the PATH: install it, or name a .gif")
+        raise UserError(f"--out {path}: an MP4 needs ffmpeg, which is not on the PATH: install it, or name a .gif")
 
 
 class Compared(NamedTuple):
@@ -283,9 +284,9 @@ def main(argv: list[str] | None = None) -> None:
         metavar="N",
         help="show the first N frames at most (default: %(default)s)",
     )
-    args = parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
+    args = cli.parse_with_overrides(parser, argv, "for example export.codes_per_chunk=8")
     if args.frames < 1:
-        raise ValueError(f"--frames is {args.frames}: at least 1 is expected")
+        raise UserError(f"--frames is {args.frames}: at least 1 is expected")
     check_path(args.out)
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would tell of every font that has no bold
     from signstream.inference.session import open_session
@@ -317,6 +318,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

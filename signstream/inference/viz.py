@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from signstream.data.visualize_dataset import describe
+from signstream.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -325,7 +326,7 @@ def find_tokens(path: Path, clip: str | None) -> TokenSequence:
             return tokens
         names.append(tokens.name)
     near = [f"did you mean {name!r}?" for name in difflib.get_close_matches(clip, names, n=1)]
-    raise ValueError(f"{path} has no clip {clip!r}; {(near or [f'its first is {names[0]!r}'])[0]}")
+    raise UserError(f"{path} has no clip {clip!r}; {(near or [f'its first is {names[0]!r}'])[0]}")
 
 
 def drawn(report: dict, tokens: TokenSequence | None) -> Iterator[tuple[str, Figure]]:
@@ -359,9 +360,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--clip", metavar="NAME", help="the clip (default: the file's first)")
     args = parser.parse_args(argv)
     if args.out.exists() and not args.out.is_dir():
-        raise ValueError(f"--out {args.out} is a file: the name of a folder is expected")
+        raise UserError(f"--out {args.out} is a file: the name of a folder is expected")
     if args.clip is not None and args.tokens is None:
-        raise ValueError("--clip needs --tokens FILE, where the clip's tokens are")
+        raise UserError("--clip needs --tokens FILE, where the clip's tokens are")
     from signstream.inference.evaluate import find_report
     from signstream.pictures.figure import Lettering, heading, save_figure
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from signstream.config import Data
 from signstream.data.collate import ClipBatch, pack
+from signstream.errors import UserError
 from signstream.io.pose_cache import PoseCache
 
 
@@ -36,7 +37,7 @@ class ClipSampler:
         self, costs: Sequence[int], batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1
     ) -> None:
         if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} of {world}: ranks count from 0")
+            raise UserError(f"rank {rank} of {world}: ranks count from 0")
         self.costs, self.batch_size, self.rank, self.world = list(costs), batch_size, rank, world
         self.seed, self.shuffle = seed, shuffle
         self.epoch, self.start, self.step = (
@@ -92,7 +93,7 @@ class ClipSampler:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on after the clips that were consumed; with another number of ranks or batch size the rest of the epoch is dealt anew."""
         if state["clips"] != len(self.costs):
-            raise ValueError(
+            raise UserError(
                 f"the run was saved with {state['clips']} clips in this split, the data now has {len(self.costs)}: "
                 "a run goes on only on the same data"
             )

@@ -34,6 +34,7 @@ from tqdm import tqdm
 from signstream.config import Data
 from signstream.data.datasets import Clip, PoseData, load_checked, open_data, skeleton_of, usable_names
 from signstream.data.frontend import prepare
+from signstream.errors import UserError
 from signstream.skeleton import Skeleton
 
 INDEX_KEYS = {"rows", "splits", "clips", "skipped"}
@@ -100,7 +101,7 @@ class PoseCache:
                     )
         cache = cls(folder, index, skeleton)
         if not cache.clips:
-            raise ValueError(_nothing_left(data, cache.skipped))
+            raise UserError(_nothing_left(data, cache.skipped))
         return cache
 
     def frames(self, index: int) -> np.ndarray:
@@ -113,7 +114,7 @@ class PoseCache:
     def split(self, name: str) -> list[int]:
         if not self.splits.get(name):
             having = ", ".join(f"{split} ({len(clips)})" for split, clips in self.splits.items() if clips)
-            raise ValueError(f"the split {name!r} has no clip: those that have are {having}")
+            raise UserError(f"the split {name!r} has no clip: those that have are {having}")
         return self.splits[name]
 
     def summary(self) -> str:
@@ -210,7 +211,7 @@ def _build(
             file=sys.stderr,
         )
     if estimate + SPARE_DISK > free:
-        raise ValueError(
+        raise UserError(
             f"the cache of {source.root} needs {estimate / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: "
             "name another place with data.cache=DIR"
         )

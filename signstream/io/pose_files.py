@@ -19,6 +19,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
+from signstream.errors import UserError
+
 LARGEST = 1 << 30  # bytes; an hour at 30 frames a second is 0.35 GB in float64
 DEFLATE_RATIO = 1040  # nothing is packed tighter
 LONGEST_HEADER = 1 << 16  # bytes; numpy refuses shorter ones already
@@ -48,9 +50,9 @@ def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
                 refused = {key: fault for key, member in members.items() if (fault := _member_fault(member, size))}
                 contents = {key: archive.read(member) for key, member in members.items() if key not in refused}
         except Exception as error:  # zipfile and what it calls raise a dozen kinds for a broken archive
-            raise ValueError(f"not a whole npz file ({type(error).__name__})") from None
+            raise UserError(f"not a whole npz file ({type(error).__name__})") from None
     for key, fault in refused.items():
-        raise ValueError(f"`{key}`: {fault}")
+        raise UserError(f"`{key}`: {fault}")
     return {key: _read_array(io.BytesIO(content), len(content)) for key, content in contents.items()}
 
 
@@ -79,15 +81,15 @@ def open_regular(path: Path) -> BinaryIO:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        raise ValueError("missing file") from None
+        raise UserError("missing file") from None
     if not stat.S_ISREG(status.st_mode):  # a pipe or device would hang or never end
-        raise ValueError("not a file" + (": a directory" if stat.S_ISDIR(status.st_mode) else ""))
+        raise UserError("not a file" + (": a directory" if stat.S_ISDIR(status.st_mode) else ""))
     if status.st_size == 0:
-        raise ValueError("empty file")
+        raise UserError("empty file")
     try:
         return open(path, "rb")
     except OSError as error:
-        raise ValueError(f"cannot open: {error.strerror}") from None
+        raise UserError(f"cannot open: {error.strerror}") from None
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -98,14 +100,14 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
             warnings.simplefilter("ignore")  # of a broken literal; it is refused or harmless
             version = npy.read_magic(head)
             if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"version {version}")
+                raise UserError(f"version {version}")
             shape, fortran, kind = (
                 npy.read_array_header_1_0(head) if version == (1, 0) else npy.read_array_header_2_0(head)
             )
     except Exception as error:  # the parser raises whatever a broken literal makes it raise
-        raise ValueError(f"not an npy file ({' '.join(str(error).split())[:80]})") from None
+        raise UserError(f"not an npy file ({' '.join(str(error).split())[:80]})") from None
     if any(type(n) is not int or not 0 <= n <= LARGEST for n in shape):
-        raise ValueError(f"shape {str(list(shape))[:80]}: no clip has that")
+        raise UserError(f"shape {str(list(shape))[:80]}: no clip has that")
     file.seek(head.tell())
     return shape, fortran, kind
 
@@ -119,17 +121,17 @@ def _frames(file: BinaryIO, size: int) -> int | None:
 def _read_array(file: BinaryIO, size: int) -> np.ndarray:
     shape, fortran, kind = _read_header(file)
     if kind.hasobject:
-        raise ValueError("pickle inside: refused, it could run code")
+        raise UserError("pickle inside: refused, it could run code")
     if kind.kind not in "fiub" or kind.names or kind.itemsize > 8:
-        raise ValueError(f"type {kind}: numbers are expected")
+        raise UserError(f"type {kind}: numbers are expected")
     expected = math.prod(shape) * kind.itemsize
     if expected > size:
-        raise ValueError(f"truncated: shape {str(list(shape))[:80]} is promised, the file has {size} bytes")
+        raise UserError(f"truncated: shape {str(list(shape))[:80]} is promised, the file has {size} bytes")
     if expected > LARGEST:
-        raise ValueError(f"too large: {expected} bytes")
+        raise UserError(f"too large: {expected} bytes")
     content = file.read(expected)
     if len(content) < expected:
-        raise ValueError(f"truncated: {expected} bytes are promised, {len(content)} are there")
+        raise UserError(f"truncated: {expected} bytes are promised, {len(content)} are there")
     narrow = (
         np.float64 if math.prod(shape) == 1 else np.float32
     )  # one number is a frame rate: 23.976 in float32 gives other frames

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from signstream import skeleton
 from signstream.config import Data
+from signstream.errors import UserError
 
 README_NAME = "CSL-Daily_README.md"
 _PART_WORDS = {
@@ -69,8 +70,8 @@ def parse_readme(text: str) -> ReadmeFacts:
 def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
     """Raises with both values at the first thing that the README and the config state differently."""
 
-    def contradiction(key: str, ours: object, theirs: object) -> ValueError:
-        return ValueError(f"{path} says {theirs} and the config's {key} is {ours}: correct the one that is wrong")
+    def contradiction(key: str, ours: object, theirs: object) -> UserError:
+        return UserError(f"{path} says {theirs} and the config's {key} is {ours}: correct the one that is wrong")
 
     if facts.shape and facts.shape[0] not in (data.num_joints, data.num_joints + 1):
         raise contradiction("data.num_joints", data.num_joints, f"[T, {facts.shape[0]}, {facts.shape[1]}]")

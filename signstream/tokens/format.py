@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from signstream.errors import UserError
 from signstream.skeleton import TAGS
 from signstream.tokens.rle import Row, check_codes, compress, expand, shown
 
@@ -52,7 +53,7 @@ def part_letters(tags: Sequence[str]) -> dict[str, str]:
         or len(others) > len(free)
         or not all(re.fullmatch("[A-Z]{1,16}", tag) for tag in others)
     ):
-        raise ValueError(
+        raise UserError(
             f"the parts are {shown(list(tags))}: different tags of capital letters are expected, such as {', '.join(LETTERS)}"
         )
     return LETTERS | dict(zip(others, free))
@@ -77,19 +78,19 @@ def from_templates(lines: Sequence[str], tags: Sequence[str], depth: int) -> Ten
     letters, rows, ends = part_letters(tags), [], dict.fromkeys(tags, 0)
     for t, line in enumerate(lines):
         if not isinstance(line, str) or not line.startswith(f"<T{t}>"):
-            raise ValueError(f"template {t} is {shown(line)}: it should begin with <T{t}>")
+            raise UserError(f"template {t} is {shown(line)}: it should begin with <T{t}>")
         row: Row = {"t": t}
         marks = line[len(f"<T{t}>") :]
         for tag, run, letter, code in _MARK.findall(marks):
             if tag not in tags or (code and letter != letters[tag]):
-                raise ValueError(
+                raise UserError(
                     f"template {t} holds <{tag}:{letter or 'NCx'}{code or run}>: the parts are written "
                     + " ".join(f"<{known}:{letters[known]}..>" for known in tags)
                 )
             row[tag] = row.get(tag, []) + (["NC", int(run)] if run else [int(code)])
         order = [tags.index(tag) for tag, *_ in _MARK.findall(marks)]
         if _MARK.sub("", marks) or order != sorted(order):
-            raise ValueError(
+            raise UserError(
                 f"template {t} is {shown(line)}: after <T{t}> marks such as <{tags[0]}:{letters[tags[0]]}7> follow, part by part"
             )
         row |= {tag: [] for tag in tags if tag not in row and t >= ends[tag]}
@@ -117,7 +118,7 @@ class TokenSequence:
         check_codes(self.codes, self.parts, self.levels, self.codebook_size)
         chunks = -(-self.num_frames // self.chunk_len)
         if len(self.codes) != chunks:
-            raise ValueError(
+            raise UserError(
                 f"codes has {len(self.codes)} chunks: {self.num_frames} frames in chunks of {self.chunk_len} make {chunks}"
             )
 
@@ -143,7 +144,7 @@ class TokenSequence:
 
     def to_json(self, layout: str = "chunk", rle: bool = True) -> dict[str, Any]:
         if layout not in ("chunk", "part"):
-            raise ValueError(f"the layout is {layout!r}: chunk or part is expected")
+            raise UserError(f"the layout is {layout!r}: chunk or part is expected")
         rows = compress(self.codes, self.parts, rle)
         by_part = {
             _part_name(tag): [{"t": row["t"], tag: row[tag]} for row in rows if tag in row] for tag in self.parts
@@ -172,15 +173,13 @@ class TokenSequence:
         meta, stated = data["meta"], data.get("templates")
         _check_keys(meta, "meta", *META_KEYS)
         if meta["format"] != FORMAT:
-            raise ValueError(f"meta.format is {shown(meta['format'])}: this program reads {FORMAT}")
+            raise UserError(f"meta.format is {shown(meta['format'])}: this program reads {FORMAT}")
         if (
             not isinstance(meta["levels"], dict)
             or not isinstance(data.get("rle", True), bool)
             or not isinstance(stated, list | None)
         ):
-            raise ValueError(
-                "a wrong type: meta.levels is an object {tag: levels}, rle true or false, templates a list"
-            )
+            raise UserError("a wrong type: meta.levels is an object {tag: levels}, rle true or false, templates a list")
         header = {
             "name": data["video_name"],
             "fps": data["fps"],
@@ -200,7 +199,7 @@ class TokenSequence:
         )
         for what, lines in (("tokens", rows), ("templates", rows if stated is None else stated)):
             if len(lines) != chunks:
-                raise ValueError(
+                raise UserError(
                     f"{what} has {len(lines)} chunks: {header['num_frames']} frames in chunks of {header['chunk_len']} make {chunks}"
                 )
         sequence = cls(codes=expand(rows, header["parts"], depth, header["codebook_size"]), **header)
@@ -208,11 +207,11 @@ class TokenSequence:
             differ = (from_templates(stated, sequence.parts, depth) != sequence.codes).any(-1).nonzero()
             if len(differ):
                 t, part = differ[0].tolist()
-                raise ValueError(
+                raise UserError(
                     f"chunk {t}, {sequence.parts[part]}: tokens and templates differ: the line was changed after it was written"
                 )
         if meta.get("check", sequence.check) != sequence.check:
-            raise ValueError(
+            raise UserError(
                 f"meta.check is {shown(meta['check'])}, its content has {sequence.check}: the line was changed after it was written"
             )
         return sequence
@@ -221,11 +220,11 @@ class TokenSequence:
 def check_parts(parts: Sequence[str], levels: Sequence[int], codebook_size: int) -> None:
     part_letters(parts)
     if len(levels) != len(parts) or not all(type(level) is int and 1 <= level <= 64 for level in levels):
-        raise ValueError(
+        raise UserError(
             f"levels are {shown(levels)}: a whole number from 1 to 64 for each of the {len(parts)} parts is expected"
         )
     if type(codebook_size) is not int or not 1 <= codebook_size <= 1 << 24:
-        raise ValueError(f"codebook_size is {shown(codebook_size)}: a whole number from 1 to {1 << 24} is expected")
+        raise UserError(f"codebook_size is {shown(codebook_size)}: a whole number from 1 to {1 << 24} is expected")
 
 
 def _check_header(
@@ -241,21 +240,21 @@ def _check_header(
     check_parts(parts, levels, codebook_size)
     for key, value, low in (("chunk_len", chunk_len, 1), ("num_frames", num_frames, 0)):
         if type(value) is not int or not low <= value <= LONGEST:
-            raise ValueError(f"{key} is {shown(value)}: a whole number from {low} to {LONGEST} is expected")
+            raise UserError(f"{key} is {shown(value)}: a whole number from {low} to {LONGEST} is expected")
     if type(fps) not in (int, float) or not 0 < fps < 1e6:
-        raise ValueError(f"fps is {shown(fps)}: frames a second are expected")
+        raise UserError(f"fps is {shown(fps)}: frames a second are expected")
     for key, text in (("video_name", name), ("tokenizer", tokenizer)):
         if not isinstance(text, str) or not text or re.search("[\ud800-\udfff]", text):
-            raise ValueError(f"{key} is {shown(text)}: text is expected")
+            raise UserError(f"{key} is {shown(text)}: text is expected")
 
 
 def _check_keys(data: Any, what: str, needed: tuple[str, ...], allowed: tuple[str, ...]) -> None:
     if not isinstance(data, dict):
-        raise ValueError(f"{what} is {shown(data)}: an object is expected")
+        raise UserError(f"{what} is {shown(data)}: an object is expected")
     if missing := [key for key in needed if key not in data]:
-        raise ValueError(f"{what} has no {missing[0]!r}")
+        raise UserError(f"{what} has no {missing[0]!r}")
     if unknown := [key for key in data if key not in needed + allowed]:
-        raise ValueError(f"{what} has {shown(unknown[0])}: its keys are {', '.join(needed + allowed)}")
+        raise UserError(f"{what} has {shown(unknown[0])}: its keys are {', '.join(needed + allowed)}")
 
 
 def _part_name(tag: str) -> str:
@@ -269,13 +268,13 @@ def _rows_of_parts(tokens: Any, parts: tuple[str, ...], chunks: int) -> list[Row
     rows: list[Row] = [{"t": t} for t in range(chunks)]
     for name, tag in names.items():
         if not isinstance(tokens[name], list):
-            raise ValueError(f"tokens.{name} is {shown(tokens[name])}: a list is expected")
+            raise UserError(f"tokens.{name} is {shown(tokens[name])}: a list is expected")
         last = -1
         for i, entry in enumerate(tokens[name]):
             where = f"tokens.{name}, row {i}"
             _check_keys(entry, where, ("t", tag), ())
             if type(entry["t"]) is not int or not last < entry["t"] < chunks:
-                raise ValueError(
+                raise UserError(
                     f"{where}: its t is {shown(entry['t'])}: chunks stand in order and end with {chunks - 1}"
                 )
             last = entry["t"]
@@ -304,13 +303,13 @@ def read_jsonl(path: str | Path) -> Iterator[TokenSequence]:
                 found = True
                 yield parse_line(line.strip(), f"{path}, line {number}")
     if not found:
-        raise ValueError(f"{path}, line 1: there is none, the file is empty")
+        raise UserError(f"{path}, line 1: there is none, the file is empty")
 
 
 def _read_list(content: bytes, where: str) -> Iterator[TokenSequence]:
     items = _load(content, where)
     if not items:
-        raise ValueError(f"{where}: the list is empty")
+        raise UserError(f"{where}: the list is empty")
     for number, item in enumerate(items, 1):
         yield _sequence(item, f"{where}, item {number}")
 
@@ -323,7 +322,7 @@ def _sequence(data: Any, where: str) -> TokenSequence:
     try:
         return TokenSequence.from_json(data)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
 
 
 def _load(text: str | bytes, where: str) -> Any:
@@ -342,15 +341,15 @@ def _load(text: str | bytes, where: str) -> Any:
         fault = "lists within lists, too deep to read"
     except ValueError as error:  # of the hooks, or a number of thousands of digits
         fault = str(error)
-    raise ValueError(f"{where}: {fault}")
+    raise UserError(f"{where}: {fault}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        raise ValueError(f"a key stands twice in one object: {shown([key for key, _ in pairs])}")
+        raise UserError(f"a key stands twice in one object: {shown([key for key, _ in pairs])}")
     return table
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise UserError(f"{text} is no number")

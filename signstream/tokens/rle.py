@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from signstream.errors import UserError
+
 Row = dict[str, Any]  # {"t": chunk, part: its codes or ["NC", k], ...}
 
 
@@ -29,7 +31,7 @@ def check_codes(
         or codes.dim() != 3
         or codes.shape[1:] != (len(parts), max(levels or codes.shape[2:]))
     ):
-        raise ValueError(
+        raise UserError(
             f"codes are {codes.dtype} {list(codes.shape)}: int64 [N, {len(parts)}, {max(levels) if levels else 'Q'}] is expected"
         )
     sent = codes >= 0
@@ -45,7 +47,7 @@ def check_codes(
     for fault, places in faults.items():
         if places.any():
             t, part = places.any(-1).nonzero()[0].tolist()
-            raise ValueError(f"chunk {t}, {parts[part]}: {fault}")
+            raise UserError(f"chunk {t}, {parts[part]}: {fault}")
 
 
 def compress(codes: Tensor, parts: Sequence[str], rle: bool = True, longest: int = sys.maxsize) -> list[Row]:
@@ -79,7 +81,7 @@ def expand(rows: Sequence[Row], parts: Sequence[str], depth: int, codebook_size:
         for part in parts:
             where = f"chunk {t}, {part}"
             if (part in row) == (t < ends[part]):
-                raise ValueError(
+                raise UserError(
                     f"{where}: it stands in the row, but a run holds it up to chunk {ends[part] - 1}"
                     if part in row
                     else f"{where}: it is missing, and no run holds it ([] says that nothing was sent)"
@@ -97,32 +99,32 @@ def expand(rows: Sequence[Row], parts: Sequence[str], depth: int, codebook_size:
 
 def _check_row(row: Row, t: int, parts: Sequence[str]) -> None:
     if not isinstance(row, Mapping):
-        raise ValueError(f"chunk {t}: {shown(row)} is no row")
+        raise UserError(f"chunk {t}: {shown(row)} is no row")
     if type(row.get("t")) is not int or row["t"] != t:
-        raise ValueError(f"chunk {t}: its t is {shown(row.get('t'))}: rows stand in order, one a chunk")
+        raise UserError(f"chunk {t}: its t is {shown(row.get('t'))}: rows stand in order, one a chunk")
     for key in row:
         if key != "t" and key not in parts:
-            raise ValueError(f"chunk {t}, {shown(key)}: no part has this tag; the parts are {', '.join(parts)}")
+            raise UserError(f"chunk {t}, {shown(key)}: no part has this tag; the parts are {', '.join(parts)}")
 
 
 def _run_length(entry: list[Any], t: int, left: int, where: str) -> int:
     k = entry[1] if len(entry) == 2 else None
     if type(k) is not int or k < 1:
-        raise ValueError(f'{where}: {shown(entry)} is no run: ["NC", k] with k of at least 1 is')
+        raise UserError(f'{where}: {shown(entry)} is no run: ["NC", k] with k of at least 1 is')
     if t == 0:
-        raise ValueError(f"{where}: a run in the first chunk has nothing to hold")
+        raise UserError(f"{where}: a run in the first chunk has nothing to hold")
     if k > left:
-        raise ValueError(f"{where}: a run of {shown(k)} chunks goes on past the end; {left} are left")
+        raise UserError(f"{where}: a run of {shown(k)} chunks goes on past the end; {left} are left")
     return k
 
 
 def _levels(entry: Any, depth: int, codebook_size: int | None, where: str) -> list[int]:
     if not isinstance(entry, list):
-        raise ValueError(f'{where}: {shown(entry)} is no entry: a list of codes or ["NC", k] is')
+        raise UserError(f'{where}: {shown(entry)} is no entry: a list of codes or ["NC", k] is')
     if len(entry) > depth:
-        raise ValueError(f"{where}: {len(entry)} codes; there are {depth} levels")
+        raise UserError(f"{where}: {len(entry)} codes; there are {depth} levels")
     size = codebook_size or 1 << 63
     for code in entry:
         if type(code) is not int or not 0 <= code < size:
-            raise ValueError(f"{where}: {shown(code)} is no code: 0..{size - 1} are")
+            raise UserError(f"{where}: {shown(code)} is no code: 0..{size - 1} are")
     return entry + [-1] * (depth - len(entry))

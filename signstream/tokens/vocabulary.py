@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from signstream.errors import UserError
 from signstream.tokens.format import check_parts, part_letters
 from signstream.tokens.rle import Row, check_codes, compress, expand, shown
 
@@ -83,10 +84,10 @@ class Vocabulary:
         """ids -> codes [N, P, Q], Q the most levels. What says no codes is a ValueError that names the position."""
         for at, i in enumerate(ids):
             if type(i) is not int:
-                raise ValueError(f"position {at}: {shown(i)} is no id")
+                raise UserError(f"position {at}: {shown(i)} is no id")
         for at, mark in ((0, "<SIGN>"), (len(ids) - 1, "</SIGN>")):
             if len(ids) < 2 or ids[at] != self.special(mark):
-                raise ValueError(f"position {max(at, 0)}: {mark} is expected")
+                raise UserError(f"position {max(at, 0)}: {mark} is expected")
         rows: list[Row] = []
         at, ends = 1, [0] * len(self.parts)
         while at < len(ids) - 1 or len(rows) < max(
@@ -118,7 +119,7 @@ class Vocabulary:
                 break
             entry.append(code)
         if not entry:
-            raise ValueError(
+            raise UserError(
                 f"position {at}: {special or shown(ids[at])} stands where chunk {t} of {self.parts[p]} is expected"
             )
         return entry
@@ -127,7 +128,7 @@ class Vocabulary:
 def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int], rle: bool = True) -> dict[str, list[int]]:
     """What a language model is trained on: signs as a prefix, then the text, which alone counts in the loss."""
     if any(0 <= i - vocabulary.offset < len(vocabulary) for i in text_ids):
-        raise ValueError(
+        raise UserError(
             f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: offset should be the size of the text's vocabulary"
         )
     prefix = [*vocabulary.encode(codes, rle), vocabulary.special("<SEP>")]

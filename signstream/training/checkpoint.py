@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from signstream.config import Config, dump, to_dict
+from signstream.errors import UserError
 
 FORMAT = 1
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,24 +168,24 @@ def load(path: str | Path) -> dict[str, Any]:
     """A whole checkpoint, on the CPU. Anything else is a ValueError that says what the file is instead."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
+        raise UserError(f"there is no checkpoint {path}")
     fault = _archive_fault(path)
     if fault:
-        raise ValueError(f"{path} is no whole checkpoint: {fault}")
+        raise UserError(f"{path} is no whole checkpoint: {fault}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch 2.1 warns of what it does itself
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the bytes are somebody's, so reading them may fail in any way
-        raise ValueError(f"{path} is no checkpoint: {type(error).__name__}, {_first_line(error)}") from None
+        raise UserError(f"{path} is no checkpoint: {type(error).__name__}, {_first_line(error)}") from None
     if not isinstance(state, dict) or "format" not in state:
-        raise ValueError(f'{path} is no checkpoint of this program: it has no "format"')
+        raise UserError(f'{path} is no checkpoint of this program: it has no "format"')
     if state["format"] != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path} has checkpoint format {state['format']!r}, this version reads {FORMAT}: use the version that wrote it"
         )
     if type(state.get("step")) is not int:
-        raise ValueError(f'{path} is no checkpoint of this program: it has no "step"')
+        raise UserError(f'{path} is no checkpoint of this program: it has no "step"')
     return state
 
 
@@ -234,12 +235,12 @@ def find(checkpoint: str, save_path: str | Path, experiment_name: str) -> Path |
     if path.is_dir():
         found = newest_whole(path)
         if found is None:
-            raise ValueError(
+            raise UserError(
                 f"{path} holds no whole checkpoint (last.pt, best.pt, epoch_*.pt): name a checkpoint, a run folder, or auto"
             )
         return found
     if not path.exists():
-        raise ValueError(f"there is no checkpoint {path}: name a checkpoint, a run folder, or auto")
+        raise UserError(f"there is no checkpoint {path}: name a checkpoint, a run folder, or auto")
     return path
 
 
@@ -258,7 +259,7 @@ def best_of(path: str | Path) -> Path:
         else next((file for run in runs for file in (RunFolder(run).best, RunFolder(run).last) if file.exists()), None)
     )
     if found is None:
-        raise ValueError(f"there is no checkpoint {path}: name one, or a run's folder that has best.pt or last.pt")
+        raise UserError(f"there is no checkpoint {path}: name one, or a run's folder that has best.pt or last.pt")
     return found
 
 
@@ -277,7 +278,7 @@ def check_same(config: Config, saved: Config, free: Sequence[str], why: str) -> 
 
     for section in ("data", "model"):
         for difference in differing(ours[section], theirs[section], section):
-            raise ValueError(f"{difference}: {why}; leave the option out, or begin a new run")
+            raise UserError(f"{difference}: {why}; leave the option out, or begin a new run")
 
 
 def digest(state_dict: Mapping[str, Tensor]) -> str:

@@ -23,6 +23,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from signstream.errors import UserError
+
 TIMEOUT = timedelta(minutes=30)  # a rank may build the pose cache on a disk of its own before it joins the others
 
 
@@ -96,7 +98,7 @@ class Ranks:
                 fault = str(error)
         found, fault = self.broadcast((found, fault))
         if fault is not None:
-            raise ValueError(fault)
+            raise UserError(fault)
         return found
 
     def barrier(self) -> None:
@@ -128,13 +130,13 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
 def _place(environment: Mapping[str, str], device: str, threads: int | Literal["auto"]) -> Ranks:
     world = _number(environment, "WORLD_SIZE", 1)
     if world > 1 and "RANK" not in environment:
-        raise ValueError(
+        raise UserError(
             f"WORLD_SIZE is {world}, but RANK is not set: start the program with torchrun, train_multi.sh or accelerate launch"
         )
     rank = _number(environment, "RANK", 0) if world > 1 else 0
     local_rank = _number(environment, "LOCAL_RANK", rank) if world > 1 else 0
     if rank >= world:
-        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world}: ranks count from 0")
+        raise UserError(f"RANK is {rank} and WORLD_SIZE {world}: ranks count from 0")
     local_world = _number(environment, "LOCAL_WORLD_SIZE", world) if world > 1 else 1
     gpus_needed = max(local_rank + 1, local_world if "LOCAL_WORLD_SIZE" in environment else 0)
     count = auto_threads(environment, local_world) if threads == "auto" else threads
@@ -144,25 +146,25 @@ def _place(environment: Mapping[str, str], device: str, threads: int | Literal["
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, str(default))
     if not text.isdecimal():
-        raise ValueError(f"the environment variable {name} is {text!r}: a whole number is expected")
+        raise UserError(f"the environment variable {name} is {text!r}: a whole number is expected")
     return int(text)
 
 
 def pick_device(device: str, local_rank: int, local_world: int) -> torch.device:
     """The device of one of `local_world` processes on this machine."""
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(
+        raise UserError(
             f"train.device is {device!r}: auto, cpu or cuda is expected; CUDA_VISIBLE_DEVICES chooses among GPUs"
         )
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if gpus == 0:
         if device == "cuda":
-            raise ValueError(
+            raise UserError(
                 "train.device is cuda, but torch sees no GPU: check nvidia-smi and torch.version.cuda, or set train.device=cpu"
             )
         return torch.device("cpu")
     if gpus < local_world:
-        raise ValueError(
+        raise UserError(
             f"{local_world} processes on this machine, but torch sees {gpus} GPUs: start at most {gpus} (NUM_GPUS={gpus}), "
             "or set train.device=cpu"
         )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from signstream.config import Config, Data, to_dict
 from signstream.data.collate import ClipBatch, make_chunks, pack
+from signstream.errors import UserError
 from signstream.io.dataloader_utils import ClipLoader, step_seed
 from signstream.io.pose_cache import PoseCache
 from signstream.models.rvq.budget import Budget
@@ -39,7 +40,7 @@ MOST_ROUNDS = 8  # times that a small data set is gone over for that
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Diverged(ValueError):
+class Diverged(UserError):
     """Training cannot go on; the message says what to change."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from signstream.config import Train
+from signstream.errors import UserError
 
 
 def build_optimizer(model: nn.Module, train: Train, world: int = 1) -> torch.optim.AdamW:
@@ -69,7 +70,7 @@ def largest_batch(try_batch: Callable[[int], object], upper: int, lower: int = 1
     """The largest n from `lower` to `upper` for which a batch a tenth larger still fits the GPU; `try_batch` does all that a step does
     with the n clips that need most, and raises torch.cuda.OutOfMemoryError where they do not fit."""
     if not _fits(try_batch, lower):
-        raise ValueError(
+        raise UserError(
             f"a batch of {lower} clips does not fit the GPU: set data.max_frames, a smaller model, or train.device=cpu"
         )
     fits, size = lower, min(2 * lower, upper)

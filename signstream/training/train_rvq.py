@@ -17,8 +17,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signstream import registry
-from signstream.config import Config, from_dict, load_config, parse_with_config
+from signstream import cli, registry
+from signstream.config import Config, from_dict, load_config
 
 if TYPE_CHECKING:
     from signstream.training.checkpoint import RunFolder
@@ -291,7 +291,8 @@ def main(argv: list[str] | None = None) -> int:
         metavar="NAME",
         help="log to this project of Weights & Biases as well",
     )
-    args, config = parse_with_config(parser, argv)
+    args = cli.parse_with_config(parser, argv)
+    config = load_config(args.config, args.overrides)
     restarted = (
         int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
     )  # torchrun began anew after a rank died: go on, not over
@@ -299,6 +300,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from signstream.cli import run
-
-    run(main)
+    cli.run(main)

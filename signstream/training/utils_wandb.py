@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from signstream.config import Config, to_dict
+from signstream.errors import UserError
 from signstream.training.checkpoint import RunFolder, write_whole
 
 PROJECT = "signstream"
@@ -38,7 +39,7 @@ class WandbJournal:
                 settings=self._wandb.Settings(console="off"),
             )
         except self._wandb.Error as error:
-            raise ValueError(
+            raise UserError(
                 f"train.log_wandb: Weights & Biases cannot begin a run: {' '.join(str(error).split())}. "
                 "`wandb login` logs in, WANDB_MODE=offline needs no login"
             ) from None
@@ -87,7 +88,7 @@ def _package() -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"train.log_wandb needs the package wandb ({error}): pip install wandb, or set train.log_wandb=false"
         ) from None
     return wandb

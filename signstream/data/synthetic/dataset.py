@@ -27,6 +27,7 @@ import numpy as np
 
 from signstream.data.synthetic.lexicon import Grammar, Sentence, Sign, lexicon
 from signstream.data.synthetic.signer import Signer, draw_signer, perform, wander
+from signstream.errors import UserError
 from signstream.skeleton import FACE, LEFT_HAND, LEFT_WRIST, NUM_JOINTS, RIGHT_HAND, RIGHT_WRIST
 
 SIZE = 512
@@ -235,7 +236,7 @@ def _fresh_sentences(grammar: Grammar, rng: np.random.Generator, used: set[str])
         if not misses:
             used.add(sentence.key)
             yield sentence
-    raise ValueError(
+    raise UserError(
         f"--clips needs more than the {len(used)} different sentences that so few glosses give: ask for fewer clips or more --glosses"
     )
 
@@ -320,7 +321,7 @@ def _write_clips(folder: Path, cast: Cast, tasks: list[Task], workers: int, quie
 def written_whole(out: Path) -> Iterator[Path]:
     """A temporary sibling of `out` that takes its name at the end, or is gone."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} exists and is not an empty folder: name another one; nothing is overwritten")
+        raise UserError(f"--out {out} exists and is not an empty folder: name another one; nothing is overwritten")
     out.parent.mkdir(parents=True, exist_ok=True)
     partly = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
@@ -334,17 +335,17 @@ def written_whole(out: Path) -> Iterator[Path]:
 
 def _check(clips: int, seed: int, signers: int, fps: float, workers: int) -> None:
     if clips < MIN_CLIPS:
-        raise ValueError(f"--clips is {clips}: at least {MIN_CLIPS} are needed, so that each split has one")
+        raise UserError(f"--clips is {clips}: at least {MIN_CLIPS} are needed, so that each split has one")
     if signers < MIN_SIGNERS:
-        raise ValueError(
+        raise UserError(
             f"--signers is {signers}: at least {MIN_SIGNERS} are needed, one of whom is kept for test_unseen_signer"
         )
     if seed < 0:
-        raise ValueError(f"--seed is {seed}: a whole number from 0 is needed")
+        raise UserError(f"--seed is {seed}: a whole number from 0 is needed")
     if not 5 <= fps <= 240:
-        raise ValueError(f"--fps is {fps:g}: 5 to 240 frames a second are possible; CSL-Daily has 30")
+        raise UserError(f"--fps is {fps:g}: 5 to 240 frames a second are possible; CSL-Daily has 30")
     if workers < 1:
-        raise ValueError(f"--workers is {workers}: at least 1 process is needed")
+        raise UserError(f"--workers is {workers}: at least 1 process is needed")
 
 
 def make_dataset(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from signstream.errors import UserError
+
 LANGUAGE_SEED = 1866
 FINGER_CODES = {  # knuckle and middle joint, flexion in degrees
     "s": (4, 6),
@@ -296,9 +298,7 @@ def lexicon(count: int | None = None) -> dict[str, Sign]:
     words = all_words()
     count = len(words) if count is None else count
     if not 20 <= count <= len(words):
-        raise ValueError(
-            f"--glosses is {count}: the language has {len(words)} signs, and its grammar needs at least 20"
-        )
+        raise UserError(f"--glosses is {count}: the language has {len(words)} signs, and its grammar needs at least 20")
     signs: dict[str, Sign] = {}
     rng = np.random.default_rng(LANGUAGE_SEED)
     for kind, word in words[:count]:

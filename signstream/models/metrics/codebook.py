@@ -21,6 +21,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from signstream.errors import UserError
+
 
 class CodebookUse:
     """`parts` names them, `levels` [P] says how many levels each has, `size` is K."""
@@ -39,7 +41,7 @@ class CodebookUse:
         )  # [P, Q]
         chosen = codes[sent]
         if bool((chosen >= self.size).any()):
-            raise ValueError(
+            raise UserError(
                 f"a code is {int(chosen.max())}: a codebook of {self.size} has codes from 0 to {self.size - 1}"
             )
         index = (codebook * self.size).expand_as(codes)[sent] + chosen

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from signstream.errors import UserError
 from signstream.models.rvq.quantizer import Quantized
 
 SPREAD = 1.7  # a normal number times this, through a sigmoid, falls about evenly into (0, 1)
@@ -25,7 +26,7 @@ def digits_of(codes: int) -> tuple[int, ...]:
     """Steps a digit, fours and one eight or two, whose product is the number of codes."""
     bits = codes.bit_length() - 1
     if codes != 1 << bits:
-        raise ValueError(f"model.rvq.codebook_size is {codes}: kind fsq needs a power of two, for example {1 << bits}")
+        raise UserError(f"model.rvq.codebook_size is {codes}: kind fsq needs a power of two, for example {1 << bits}")
     return (4,) * (bits // 2) if bits % 2 == 0 else (8,) + (4,) * ((bits - 3) // 2) if bits > 1 else (2,)
 
 

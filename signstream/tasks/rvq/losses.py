@@ -18,6 +18,7 @@ from torch import Tensor
 from signstream import registry
 from signstream.config import Config
 from signstream.data.collate import ChunkBatch
+from signstream.errors import UserError
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import Skeleton
 from signstream.tasks.rvq.perceptual import Perceptual
@@ -48,10 +49,10 @@ def terms_of(config: Config, skeleton: Skeleton) -> dict[str, Weighted]:
         terms["perceptual"] = Weighted(Perceptual(config, skeleton), config.train.perceptual_weight)
     for name, weight in config.train.losses.items():
         if weight < 0:
-            raise ValueError(f"train.losses.{name} is {weight:g}: a weight from 0 is expected")
+            raise UserError(f"train.losses.{name} is {weight:g}: a weight from 0 is expected")
         term = registry.find("loss", name)(config, skeleton)
         if not all(callable(getattr(term, method, None)) for method in ("counts", "totals")):
-            raise ValueError(
+            raise UserError(
                 f"train.losses names {name!r}, which is {type(term).__name__}: a loss has the methods counts and totals "
                 "(docs/extending.md)"
             )
@@ -66,9 +67,9 @@ class Losses:
         rvq, given = config.model.rvq, config.train.part_weights
         missing = [part for part in parts if part not in given]
         if missing:
-            raise ValueError(f"train.part_weights has no weight for {', '.join(missing)}")
+            raise UserError(f"train.part_weights has no weight for {', '.join(missing)}")
         if min(given[part] for part in parts) < 0 or not any(given[part] for part in parts):
-            raise ValueError(f"train.part_weights is {given}: weights from 0, and one above it, are expected")
+            raise UserError(f"train.part_weights is {given}: weights from 0, and one above it, are expected")
         self.delta, self.terms = config.train.huber_delta, dict(terms or {})
         self.names = (*TERMS, *self.terms)
         share = torch.tensor([given[part] for part in parts])
@@ -118,7 +119,7 @@ class Losses:
     @staticmethod
     def _checked(name: str, method: str, found: Tensor, like: Tensor) -> Tensor:
         if not isinstance(found, Tensor) or found.shape != like.shape:
-            raise ValueError(
+            raise UserError(
                 f"the loss {name!r}: {method} gave {list(getattr(found, 'shape', [])) or found!r}: one number a part, "
                 f"{list(like.shape)}, is expected"
             )

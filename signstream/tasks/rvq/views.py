@@ -16,6 +16,7 @@ from torch import Tensor
 
 from signstream.config import Config
 from signstream.data.collate import ChunkBatch
+from signstream.errors import UserError
 from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.models.stgcn import graph_of
@@ -78,7 +79,7 @@ def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
         return [levels] * len(skeleton.parts)
     missing = [part.name for part in skeleton.parts if part.name not in levels]
     if missing or min(levels.values()) < 1:
-        raise ValueError(
+        raise UserError(
             f"model.rvq.levels is {levels}: a number of levels from 1 is expected for each part"
             + (f"; {', '.join(missing)} has none" if missing else "")
         )
