@@ -180,3 +180,8 @@ def join_chunks(view: Tensor, joined: Tensor) -> Tensor:
 def to_pixels(xy: Tensor, place: Tensor) -> Tensor:
     """[T, J, 2] unit lengths from the origin, place [T, 3] (origin x, y, unit) -> pixels."""
     return xy * place[:, None, 2:] + place[:, None, :2]
+
+
+def in_pixels(poses: Tensor, place: Tensor) -> Tensor:
+    """poses [T, J, 3] in unit lengths from the origin, the third number kept; place [T, 3] -> the same in pixels."""
+    return torch.cat((to_pixels(poses[..., :2], place), poses[..., 2:]), -1)

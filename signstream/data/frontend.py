@@ -32,6 +32,10 @@ class Prepared:
     frames: Tensor  # [T, J, 3] x, y, weight; all 0 where a joint is missing
     place: Tensor  # [T, 3]
 
+    def rows(self) -> Tensor:
+        """[T, 1 + J, 3]: the place as row 0 of each frame, as the pose cache holds clips."""
+        return torch.cat((self.place[:, None], self.frames), 1)
+
 
 def clean(raw: Tensor, min_score: float) -> Tensor:
     """[T, J, 3] with scores in [0, 1]; a joint that scores too little or is no number becomes (0, 0, 0)."""
