@@ -4,7 +4,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from signstream.tokens.rle import check_codes, compress, expand
+from signstream.tokens.codes import check_codes
+from signstream.tokens.rle import compress, expand
 
 TAGS = ("F", "LH", "RH", "B", "FB", "X")
 KINDS = ("any", "static", "changing", "runs at the ends", "nothing sent")

@@ -7,17 +7,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from signstream.tokens.format import (
-    LETTERS,
-    TokenSequence,
-    from_templates,
-    parse_line,
-    part_letters,
-    read_jsonl,
-    templates,
-    write_line,
-    write_list,
-)
+from signstream.tokens.format import TokenSequence, parse_line, read_jsonl, write_line, write_list
+from signstream.tokens.templates import LETTERS, from_templates, part_letters, templates
 from test_rle import cases, random_codes
 
 NAMES = ("S000001_P0004_T00", "你好, мир", 'naïve "clip"\\\n\u2028\x85', "👋", " ", "../x", "[")

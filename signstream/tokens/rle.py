@@ -1,10 +1,12 @@
-"""Run-length coding of codes [N, P, Q], without loss: a part that says again what it said in the chunk before is written once.
+"""Run-length coding of codes [N, P, Q], without loss: a part that repeats the codes of the chunk before is written
+once.
 
-    rows = compress(codes, ["F", "LH"])        -> [{"t": 0, "F": [12, 7], "LH": [37]}, {"t": 1, "F": [7], "LH": ["NC", 2]}, {"t": 2, "F": []}]
-    codes = expand(rows, ["F", "LH"], depth=2)  -> exactly what was compressed; depth is Q
+    rows = compress(codes, ["F", "LH"])    [{"t": 0, "F": [12, 7], "LH": [37]}, {"t": 1, "F": [7], "LH": ["NC", 2]}, ..]
+    codes = expand(rows, ["F", "LH"], 2)   exactly what was compressed; the last argument is Q
 
-A row a chunk, `t` its number. ["NC", k] at t: the codes of chunk t-1 hold for the k chunks t .. t+k-1, whose other rows leave the part out.
-[]: nothing of the part was sent. Whether a chunk changed so little that it holds is decided before, on the codes.
+A row a chunk, `t` its number. ["NC", k] at t: the codes of chunk t-1 hold for the k chunks t .. t+k-1, whose other rows
+leave the part out. []: nothing of the part was sent. Whether a chunk changed so little that it holds is decided before,
+on the codes.
 """
 
 from __future__ import annotations
@@ -18,81 +20,57 @@ import torch
 from torch import Tensor
 
 from signstream.errors import UserError
+from signstream.tokens.codes import check_codes
 
 Row = dict[str, Any]  # {"t": chunk, part: its codes or ["NC", k], ...}
 
 
-def check_codes(
-    codes: Tensor, parts: Sequence[str], levels: Sequence[int] | None = None, codebook_size: int | None = None
-) -> None:
-    """Raises where codes [N, P, Q] are no codes: in each chunk and part some codes, then only -1."""
-    if (
-        codes.dtype != torch.int64
-        or codes.dim() != 3
-        or codes.shape[1:] != (len(parts), max(levels or codes.shape[2:]))
-    ):
-        raise UserError(
-            f"codes are {codes.dtype} {list(codes.shape)}: int64 [N, {len(parts)}, {max(levels) if levels else 'Q'}] is expected"
-        )
-    sent = codes >= 0
-    faults = {
-        "a level that was not sent (-1) stands before a code": sent[..., 1:] & ~sent[..., :-1],
-        "a code is below -1": codes < -1,
-    }
-    if codebook_size is not None:
-        faults[f"a code is outside 0..{codebook_size - 1}"] = codes >= codebook_size
-    if levels is not None:
-        beyond = torch.arange(codes.shape[2]) >= torch.tensor(levels)[:, None]
-        faults["more codes than the part has levels"] = sent & beyond.to(codes.device)
-    for fault, places in faults.items():
-        if places.any():
-            t, part = places.any(-1).nonzero()[0].tolist()
-            raise UserError(f"chunk {t}, {parts[part]}: {fault}")
+def is_run(entry: object) -> bool:
+    """Whether an entry of a row stands for held chunks."""
+    return isinstance(entry, list) and entry[:1] == ["NC"]
 
 
-def compress(codes: Tensor, parts: Sequence[str], rle: bool = True, longest: int = sys.maxsize) -> list[Row]:
-    """codes [N, P, Q] -> N rows; no run is longer than `longest`. With 1, a row depends on no later chunk, which is what a live stream writes."""
+def compress(codes: Tensor, parts: Sequence[str], rle: bool = True, *, longest: int = sys.maxsize) -> list[Row]:
+    """codes [N, P, Q] -> N rows; no run is longer than `longest`. With 1, a row depends on no later chunk: so a live
+    stream writes."""
     check_codes(codes, parts)
     rows: list[Row] = [{"t": t} for t in range(len(codes))]
     for p, part in enumerate(parts):
         entries = [[code for code in chunk if code >= 0] for chunk in codes[:, p].tolist()]
         t = 0
         while t < len(entries):
-            k = _run(entries, t, longest) if rle else 0
+            k = _run_from(entries, t, longest) if rle else 0
             rows[t][part] = ["NC", k] if k else entries[t]
             t += max(k, 1)
     return rows
 
 
-def _run(entries: list[list[int]], t: int, longest: int) -> int:
-    """How many chunks from t on say what chunk t-1 says, if that is anything."""
+def _run_from(entries: list[list[int]], t: int, longest: int) -> int:
+    """How many chunks from t on have the codes of chunk t-1, if it has any."""
     if t == 0 or not entries[t]:
         return 0
     end = min(len(entries), t + longest)
     return next((i for i in range(t, end) if entries[i] != entries[t - 1]), end) - t
 
 
-def expand(rows: Sequence[Row], parts: Sequence[str], depth: int, codebook_size: int | None = None) -> Tensor:
-    """N rows -> codes [N, P, depth]. Reads runs however they are cut; what is malformed is a ValueError that says chunk, part and fault."""
-    held, ends = {part: [-1] * depth for part in parts}, dict.fromkeys(parts, 0)  # ends: where the part's run stops
+def expand(rows: Sequence[Row], parts: Sequence[str], depth: int, *, codebook_size: int | None = None) -> Tensor:
+    """N rows -> codes [N, P, depth]. Reads runs however they are cut; a malformed row is an error that says chunk, part
+    and fault."""
+    held = {part: [-1] * depth for part in parts}
+    run_ends = dict.fromkeys(parts, 0)
     table = []
     for t, row in enumerate(rows):
         _check_row(row, t, parts)
         for part in parts:
             where = f"chunk {t}, {part}"
-            if (part in row) == (t < ends[part]):
-                raise UserError(
-                    f"{where}: it stands in the row, but a run holds it up to chunk {ends[part] - 1}"
-                    if part in row
-                    else f"{where}: it is missing, and no run holds it ([] says that nothing was sent)"
-                )
+            _check_presence(part in row, t, run_ends[part], where=where)
             if part not in row:
                 continue
             entry = row[part]
-            if isinstance(entry, list) and entry[:1] == ["NC"]:
-                ends[part] = t + _run_length(entry, t, len(rows) - t, where)
+            if is_run(entry):
+                run_ends[part] = t + _run_length(entry, t, len(rows) - t, where=where)
             else:
-                held[part] = _levels(entry, depth, codebook_size, where)
+                held[part] = _padded(entry, depth, codebook_size, where=where)
         table.append(list(held.values()))
     return torch.tensor(table, dtype=torch.int64).reshape(len(rows), len(parts), depth)
 
@@ -107,7 +85,15 @@ def _check_row(row: Row, t: int, parts: Sequence[str]) -> None:
             raise UserError(f"chunk {t}, {shown(key)}: no part has this tag; the parts are {', '.join(parts)}")
 
 
-def _run_length(entry: list[Any], t: int, left: int, where: str) -> int:
+def _check_presence(present: bool, t: int, run_end: int, *, where: str) -> None:
+    """A part stands in each row that no run covers, and in no other."""
+    if present and t < run_end:
+        raise UserError(f"{where}: it stands in the row, but a run holds it up to chunk {run_end - 1}")
+    if not present and t >= run_end:
+        raise UserError(f"{where}: it is missing, and no run holds it ([] says that nothing was sent)")
+
+
+def _run_length(entry: list[Any], t: int, left: int, *, where: str) -> int:
     k = entry[1] if len(entry) == 2 else None
     if type(k) is not int or k < 1:
         raise UserError(f'{where}: {shown(entry)} is no run: ["NC", k] with k of at least 1 is')
@@ -118,7 +104,8 @@ def _run_length(entry: list[Any], t: int, left: int, where: str) -> int:
     return k
 
 
-def _levels(entry: Any, depth: int, codebook_size: int | None, where: str) -> list[int]:
+def _padded(entry: Any, depth: int, codebook_size: int | None, *, where: str) -> list[int]:
+    """The entry's codes, and -1 up to `depth`."""
     if not isinstance(entry, list):
         raise UserError(f'{where}: {shown(entry)} is no entry: a list of codes or ["NC", k] is')
     if len(entry) > depth:

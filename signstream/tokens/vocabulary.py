@@ -1,24 +1,28 @@
 """Codes as ids for a language model, beside the ids of its text, and back, exactly.
 
     vocabulary = Vocabulary(("F", "LH"), levels=(2, 1), codebook_size=1024, offset=len(text_tokenizer))
-    vocabulary.encode(codes)                  -> ids of <SIGN> <F0:c12> <F1:c7> <LH0:a37> <F0:c7> <NC:2> ... </SIGN>; decode(ids) -> codes
-    to_llm(codes, vocabulary, text_ids)       -> {"input_ids": those, <SEP>, text_ids; "labels": -100 up to <SEP>, text_ids}
+    vocabulary.encode(codes)              ids of <SIGN> <F0:c12> <F1:c7> <LH0:a37> <F0:c7> <NC:2> ... </SIGN>
+    vocabulary.decode(ids)                codes [N, P, Q]
+    to_llm(codes, vocabulary, text_ids)   {"input_ids": those, <SEP>, text_ids; "labels": -100 up to <SEP>, text_ids}
 
-A clip is <SIGN>, then chunk by chunk, part by part: its codes, or <NONE> (nothing was sent), or <NC:k> (the codes of the chunk before hold
-for k chunks, in which nothing more is written for the part), then </SIGN>. <COMMIT> is reserved for streaming translation.
-"""
+A clip is <SIGN>, then chunk by chunk, part by part: its codes, or <NONE> (nothing was sent), or <NC:k> (the codes of
+the chunk before hold for k chunks, in which nothing more is written for the part), then </SIGN>. <COMMIT> is reserved
+for streaming translation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from reprlib import repr as shown  # short, on one line, whatever it shows
 from typing import Any
 
 from torch import Tensor
 
 from signstream.errors import UserError
-from signstream.tokens.format import check_parts, part_letters
-from signstream.tokens.rle import Row, check_codes, compress, expand, shown
+from signstream.tokens.codes import check_codes
+from signstream.tokens.format import check_parts
+from signstream.tokens.rle import Row, compress, expand, is_run
+from signstream.tokens.templates import part_letters
 
 LONGEST_RUN = 32  # chunks; a longer run is written as several, each where the one before ends
 SPECIALS = ("<SIGN>", "</SIGN>", "<SEP>", "<COMMIT>", "<NONE>", *(f"<NC:{k}>" for k in range(1, LONGEST_RUN + 1)))
@@ -26,7 +30,8 @@ SPECIALS = ("<SIGN>", "</SIGN>", "<SEP>", "<COMMIT>", "<NONE>", *(f"<NC:{k}>" fo
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids from `offset` (the size of the text's vocabulary) on: the specials, then the codes part by part, level by level."""
+    """Ids from `offset` (the size of the text's vocabulary) on: the specials, then the codes part by part, level by
+    level."""
 
     parts: tuple[str, ...]
     levels: tuple[int, ...]
@@ -61,9 +66,9 @@ class Vocabulary:
 
     def encode(self, codes: Tensor, rle: bool = True, longest: int = LONGEST_RUN) -> list[int]:
         """codes [N, P, Q] -> ids. With longest=1 a chunk's ids depend on no later chunk."""
-        check_codes(codes, self.parts, self.levels, self.codebook_size)
+        check_codes(codes, self.parts, levels=self.levels, codebook_size=self.codebook_size)
         ids = [self.special("<SIGN>")]
-        for row in compress(codes, self.parts, rle, min(longest, LONGEST_RUN)):
+        for row in compress(codes, self.parts, rle, longest=min(longest, LONGEST_RUN)):
             for p, tag in enumerate(self.parts):
                 if tag in row:
                     ids += self._ids(p, row[tag])
@@ -72,7 +77,7 @@ class Vocabulary:
     def _ids(self, p: int, entry: list[Any]) -> list[int]:
         if not entry:
             return [self.special("<NONE>")]
-        if entry[0] == "NC":
+        if is_run(entry):
             return [self.special(f"<NC:{entry[1]}>")]
         return [self._first(p, level) + code for level, code in enumerate(entry)]
 
@@ -81,30 +86,34 @@ class Vocabulary:
         return self.offset + len(SPECIALS) + (sum(self.levels[:p]) + level) * self.codebook_size
 
     def decode(self, ids: Sequence[int]) -> Tensor:
-        """ids -> codes [N, P, Q], Q the most levels. What says no codes is a ValueError that names the position."""
+        """ids -> codes [N, P, Q], Q the most levels. What says no codes is an error that names the position."""
+        self._check_ends(ids)
+        rows: list[Row] = []
+        at = 1
+        run_ends = [0] * len(self.parts)
+        # the last chunks may be held by every part, and so have no ids
+        while at < len(ids) - 1 or len(rows) < max(run_ends):
+            t = len(rows)
+            row: Row = {"t": t}
+            for p, tag in enumerate(self.parts):
+                if t < run_ends[p]:
+                    continue
+                row[tag] = entry = self._entry(ids, at, p, t=t)
+                held = is_run(entry)
+                at += 1 if held else max(len(entry), 1)
+                run_ends[p] = t + entry[1] if held else t
+            rows.append(row)
+        return expand(rows, self.parts, max(self.levels))
+
+    def _check_ends(self, ids: Sequence[int]) -> None:
         for at, i in enumerate(ids):
             if type(i) is not int:
                 raise UserError(f"position {at}: {shown(i)} is no id")
         for at, mark in ((0, "<SIGN>"), (len(ids) - 1, "</SIGN>")):
             if len(ids) < 2 or ids[at] != self.special(mark):
                 raise UserError(f"position {max(at, 0)}: {mark} is expected")
-        rows: list[Row] = []
-        at, ends = 1, [0] * len(self.parts)
-        while at < len(ids) - 1 or len(rows) < max(
-            ends
-        ):  # the last chunks may be held by every part, and so have no ids
-            t, row = len(rows), {"t": len(rows)}
-            for p, tag in enumerate(self.parts):
-                if t < ends[p]:
-                    continue
-                row[tag] = entry = self._entry(ids, at, p, t)
-                held = entry[:1] == ["NC"]
-                at += 1 if held else max(len(entry), 1)
-                ends[p] = t + entry[1] if held else t
-            rows.append(row)
-        return expand(rows, self.parts, max(self.levels))
 
-    def _entry(self, ids: Sequence[int], at: int, p: int, t: int) -> list[Any]:
+    def _entry(self, ids: Sequence[int], at: int, p: int, *, t: int) -> list[Any]:
         """What part p says in chunk t, from ids[at] on; the last id is </SIGN>, so the reading ends."""
         first = ids[at] - self.offset
         special = SPECIALS[first] if 0 <= first < len(SPECIALS) else ""
@@ -119,17 +128,15 @@ class Vocabulary:
                 break
             entry.append(code)
         if not entry:
-            raise UserError(
-                f"position {at}: {special or shown(ids[at])} stands where chunk {t} of {self.parts[p]} is expected"
-            )
+            stands = special or shown(ids[at])
+            raise UserError(f"position {at}: {stands} stands where chunk {t} of {self.parts[p]} is expected")
         return entry
 
 
-def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int], rle: bool = True) -> dict[str, list[int]]:
+def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int], *, rle: bool = True) -> dict[str, list[int]]:
     """What a language model is trained on: signs as a prefix, then the text, which alone counts in the loss."""
     if any(0 <= i - vocabulary.offset < len(vocabulary) for i in text_ids):
-        raise UserError(
-            f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: offset should be the size of the text's vocabulary"
-        )
+        why = "offset should be the size of the text's vocabulary"
+        raise UserError(f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: {why}")
     prefix = [*vocabulary.encode(codes, rle), vocabulary.special("<SEP>")]
     return {"input_ids": [*prefix, *text_ids], "labels": [-100] * len(prefix) + list(text_ids)}
