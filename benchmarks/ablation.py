@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from signstream.config import Config, load_config
+from signstream.data.cache import open_cache
 from signstream.data.synthetic.dataset import make_dataset
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
@@ -107,7 +108,7 @@ def main() -> None:
                         *args.overrides,
                     ],
                 )
-                found.append(run(config, PoseCache.open(config.data, quiet=True)))
+                found.append(run(config, open_cache(config.data, quiet=True)))
             cells = []
             for key in names:
                 values = torch.tensor([numbers[key] for numbers in found])

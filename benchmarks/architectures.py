@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.ablation import run_loop
 from signstream.config import load_config
+from signstream.data.cache import open_cache
 from signstream.data.synthetic.dataset import make_dataset
-from signstream.io.pose_cache import PoseCache
 from signstream.tasks.rvq.validation import validate
 from signstream.training.loop import Loop
 
@@ -47,7 +47,7 @@ def encoding_speed(loop: Loop) -> float:
 def measured(options: list[str]) -> dict[str, float]:
     config = load_config("configs/quickstart.yaml", options)
     began = time.perf_counter()
-    loop = run_loop(config, PoseCache.open(config.data, quiet=True))
+    loop = run_loop(config, open_cache(config.data, quiet=True))
     seconds = time.perf_counter() - began
     numbers = validate(loop, health=True).numbers
     hands = [numbers[f"recon/{hand}/local"] for hand in ("left_hand", "right_hand")]

@@ -23,9 +23,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from signstream.config import Data, load_config
-from signstream.data.collate import make_chunks, pack
+from signstream.data.cache import open_cache
+from signstream.data.collate import make_chunks
 from signstream.data.datasets import CSLDaily, load_checked, skeleton_of
 from signstream.data.frontend import prepare
+from signstream.io.batch import pack
 from signstream.io.dataloader_utils import ClipLoader
 from signstream.io.pose_cache import PoseCache
 from signstream.skeleton import COCO_WHOLEBODY
@@ -129,7 +131,7 @@ def per_item(clips: Dataset, collate, workers: int) -> None:
 
 
 def cached(cache: PoseCache, data: Data, device: str) -> None:
-    for batch in ClipLoader(cache, "train", data, BATCH, train=True, pin=device != "cpu"):
+    for batch in ClipLoader(cache, "train", data, batch_size=BATCH, train=True, pin=device != "cpu"):
         make_chunks(batch.to(device), cache.skeleton, data, train=True)
     if device != "cpu":
         torch.cuda.synchronize()
@@ -153,8 +155,8 @@ def main() -> None:
                 lambda: make_dataset(args.data, clips=args.clips, seed=0, workers=len(os.sched_getaffinity(0)))
             )
         data = load_config(None, [f"data.root={args.data}", f"data.cache={scratch / 'cache'}"]).data
-        built = seconds(lambda: PoseCache.open(data, quiet=True))
-        cache, source = PoseCache.open(data, quiet=True), CSLDaily(data)
+        built = seconds(lambda: open_cache(data, quiet=True))
+        cache, source = open_cache(data, quiet=True), CSLDaily(data)
         names = [cache.clips[i].name for i in cache.split("train")]
         frames = sum(cache.clips[i].length for i in cache.split("train"))
         sides = {"raw .npy, read alone": lambda: read_raw(source, names)}

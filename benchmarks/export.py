@@ -19,9 +19,11 @@ import torch
 
 from benchmarks.latency import untrained
 from signstream.config import to_dict
-from signstream.data.collate import make_chunks, pack
+from signstream.data.cache import open_cache
+from signstream.data.collate import make_chunks
 from signstream.inference.export_tokens import Form, groups
 from signstream.inference.tokenizer import Tokenizer
+from signstream.io.batch import pack
 from signstream.io.pose_cache import PoseCache
 from signstream.training import checkpoint
 
@@ -47,7 +49,7 @@ def forward(tokenizer: Tokenizer, inputs: list, budget: bool) -> None:
 def work(state: Path, pairs: int, number: int, processes: int, out: Path, barrier, times) -> None:
     torch.set_num_threads(1)
     tokenizer = Tokenizer(checkpoint.load(state))
-    cache = PoseCache.open(tokenizer.config.data, quiet=True)
+    cache = open_cache(tokenizer.config.data, quiet=True)
     clips = cache.split("train")[number::processes]
     budget = tokenizer.codes_per_chunk, tokenizer.hold
     inputs = [

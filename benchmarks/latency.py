@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from signstream.config import load_config
+from signstream.data.cache import open_cache
 from signstream.data.datasets import open_data
 from signstream.data.synthetic.dataset import make_dataset
 from signstream.inference.tokenizer import Tokenizer
@@ -28,7 +29,7 @@ def untrained(config_file: str, overrides: list[str], scratch: Path, clips: int)
     """A tokenizer of the config's size, and synthetic clips for it."""
     root = make_dataset(scratch / "data", clips, seed=0)
     config = load_config(config_file, [f"data.root={root}", f"data.cache={scratch / 'cache'}", *overrides])
-    cache = PoseCache.open(config.data, quiet=True)
+    cache = open_cache(config.data, quiet=True)
     loop = Loop(config, cache, Ranks(), 16)
     loop.fit_constants()
     loop.initialise_codebooks()

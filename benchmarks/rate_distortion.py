@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.reconstruction import cost, from_codes, priced, reconstruct, scored, spoken
 from signstream.config import from_dict, load_config
+from signstream.data.cache import open_cache
 from signstream.inference.tokenizer import Tokenizer
-from signstream.io.pose_cache import PoseCache
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop
@@ -117,7 +117,7 @@ def main() -> None:
         config = load_config(
             None, [f"data.root={args.data}", f"data.cache={scratch / 'cache'}"], from_dict(state["config"])
         )
-        loop = Loop(config, PoseCache.open(config.data, quiet=True), Ranks(), config.train.clips_per_step)
+        loop = Loop(config, open_cache(config.data, quiet=True), Ranks(), config.train.clips_per_step)
         loop.load_state(state)
         rows = []
         print(f"{'':34}{'':12}{'bits/s':>8}{'+ lengths':>11}{'mean_local':>12}{'hands_local':>13}")

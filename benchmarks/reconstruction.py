@@ -27,9 +27,11 @@ import torch
 from torch import Tensor
 
 from signstream.config import Config, load_config
-from signstream.data.collate import ChunkBatch, make_chunks, pack
+from signstream.data.cache import open_cache
+from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.inference.decode_tokens import at_rate
 from signstream.inference.tokenizer import Tokenizer
+from signstream.io.batch import pack
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.rvq.budget import Budget, worth
@@ -292,7 +294,7 @@ def main() -> None:
         epochs = args.alone or args.epochs
         paths = [f"data.root={data}", f"data.cache={scratch / 'cache'}", f"train.epochs={epochs}"]
         config = load_config(None, [*OPTIONS, *paths, *args.overrides])
-        cache = PoseCache.open(config.data, quiet=True)
+        cache = open_cache(config.data, quiet=True)
         if args.alone:
             loop = trained(config, cache, Alone)
             draws = {

@@ -1,9 +1,9 @@
 import pytest
 
-from helpers import GOOD, content, open_cache, write_csl
+from data_sets import GOOD, cache_of, content, write_csl
 
 
 @pytest.fixture(scope="session")
 def good_content(tmp_path_factory) -> dict:
     """What a cache holds of the good clips when nothing else is there."""
-    return content(open_cache(write_csl(tmp_path_factory.mktemp("good") / "data", GOOD)))
+    return content(cache_of(write_csl(tmp_path_factory.mktemp("good") / "data", GOOD)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import GOOD, GOOD_FILE, content, note, npy_bytes, npy_header, open_cache, reasons, write_csl, write_npz
+from data_sets import GOOD, GOOD_FILE, cache_of, content, note, npy_bytes, npy_header, reasons, write_csl, write_npz
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -75,7 +75,7 @@ BAD_FILES = {
 
 
 def check_one_left_out(root: Path, reason: str, good_content: dict, name: str = "bad", **options: object) -> None:
-    cache = open_cache(root, **options)
+    cache = cache_of(root, **options)
     assert list(reasons(cache)) == [name]
     assert reasons(cache)[name].startswith(reason)
     assert reasons(cache)[name].isprintable()
@@ -103,7 +103,7 @@ def test_a_pickle_in_a_file_is_never_run(tmp_path, good_content, layout):
         root = write_csl(tmp_path / "data", GOOD, {"train": ["bad", "a", "b"]}, {"bad": {}})
         file = root / "frames_512x512" / "bad.npy"
         np.save(file, trap)
-    cache = open_cache(root, layout=layout)
+    cache = cache_of(root, layout=layout)
     assert reasons(cache) == {"bad": "pickle inside: refused, it could run code"}
     assert {name for _, name in content(cache)} == set(GOOD)
     assert not made.exists()
@@ -137,8 +137,8 @@ def test_a_bad_annotation_is_one_skipped_line(tmp_path, good_content, annotation
 
 def test_a_frame_count_that_differs_may_be_allowed(tmp_path):
     root = write_csl(tmp_path / "data", GOOD, notes={"a": note(GOOD["b"])})
-    assert set(reasons(open_cache(root))) == {"a"}
-    assert not open_cache(root, check_num_frames=False).skipped
+    assert set(reasons(cache_of(root))) == {"a"}
+    assert not cache_of(root, check_num_frames=False).skipped
 
 
 def test_two_annotations_of_one_name_must_agree(tmp_path, good_content):
@@ -155,7 +155,7 @@ def test_a_field_written_twice_in_one_annotation_costs_no_other_clip(tmp_path, g
     (root / "annotations.json").write_text(
         text.replace('"signer": 3', '"segments": [], "signer": 3, "segments": [[1, 1, "X"]]', 1), encoding="utf-8"
     )
-    assert content(open_cache(root)) == good_content
+    assert content(cache_of(root)) == good_content
 
 
 NAMES = {
@@ -180,7 +180,7 @@ NAMES = {
 def test_a_bad_name_is_one_skipped_line(tmp_path, good_content, name, shown, reason):
     notes = {name: {}} if isinstance(name, str) and name != "a" else {}
     root = write_csl(tmp_path / "data", GOOD, {"train": ["a", name, "b"]}, notes)
-    cache = open_cache(root)
+    cache = cache_of(root)
     assert [(line.name, line.split) for line in cache.skipped] == [(shown, "train")]
     assert cache.skipped[0].reason.startswith(reason)
     assert content(cache) == good_content
@@ -205,7 +205,7 @@ def test_a_bad_name_is_one_skipped_line(tmp_path, good_content, name, shown, rea
 )
 def test_a_bad_npz_is_one_skipped_line(tmp_path, arrays, reason):
     good = {name: {"poses": poses} for name, poses in GOOD.items()}
-    expected = content(open_cache(write_npz(tmp_path / "good", good), layout="npz"))
+    expected = content(cache_of(write_npz(tmp_path / "good", good), layout="npz"))
     root = write_npz(tmp_path / "data", good | {"bad": arrays or good["a"]})
     if arrays is None:
         file = root / "processed" / "train" / "bad.npz"
@@ -279,7 +279,7 @@ def test_a_broken_data_set_is_one_line_that_names_the_file(tmp_path, change, whe
     root = write_csl(tmp_path / "data", GOOD)
     change(root)
     with pytest.raises(ValueError) as error:
-        open_cache(root)
+        cache_of(root)
     assert str(root / where).removesuffix("/data") in str(error.value)
     assert what in str(error.value)
     assert "\n" not in str(error.value)
@@ -288,19 +288,19 @@ def test_a_broken_data_set_is_one_line_that_names_the_file(tmp_path, change, whe
 @pytest.mark.parametrize("layout", ["csl_daily", "npz"])
 def test_a_root_that_is_not_there_says_what_should_be(tmp_path, layout):
     with pytest.raises(ValueError, match=f"data.root {tmp_path / 'none'} .*frames_512x512/|processed/train"):
-        open_cache(tmp_path / "none", layout=layout)
+        cache_of(tmp_path / "none", layout=layout)
 
 
 def test_a_root_that_links_to_itself_is_not_there(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(ValueError, match="is no folder"):
-        open_cache(tmp_path / "loop")
+        cache_of(tmp_path / "loop")
 
 
 def test_a_split_file_of_ones_own(tmp_path):
     root = write_csl(tmp_path / "data", GOOD)
     (tmp_path / "mine.json").write_text('{"few": ["b"]}')
-    cache = open_cache(root, split_file=str(tmp_path / "mine.json"))
+    cache = cache_of(root, split_file=str(tmp_path / "mine.json"))
     assert [cache.clips[i].name for i in cache.split("few")] == ["b"]
     with pytest.raises(ValueError, match=r"the split 'train' has no clip: those that have are few \(1\)"):
         cache.split("train")

@@ -6,8 +6,9 @@ import torch
 
 from clips import moving_clip, with_gaps
 from signstream.config import Augment, Data
-from signstream.data.collate import make_chunks, pack
+from signstream.data.collate import make_chunks
 from signstream.data.frontend import prepare
+from signstream.io.batch import pack
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 
 STILL = Augment(mirror=False, time_warp=False, affine=0, dropout_prob=0, random_phase=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import GOOD, data_config, note, whole_clip, with_size, write_csl, write_npz
+from data_sets import GOOD, data_config, note, whole_clip, with_size, write_csl, write_npz
 from signstream.cli import run
 from signstream.data import convert
 from signstream.data.convert import open_source, read_notes

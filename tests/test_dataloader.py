@@ -46,7 +46,7 @@ def test_a_steps_frames_are_spread_evenly_over_ranks():
         return np.mean([np.ptp([sum(COSTS[c] for c in batch) for batch in step]) for step in zip(*shares)])
 
     dealt = [s.batches() for s in samplers(2, 8)]
-    order, bounds = ClipSampler(COSTS, 8, world=2).order(), ClipSampler(COSTS, 8, world=2)._bounds()
+    order, bounds = ClipSampler(COSTS, 8, world=2).order(), ClipSampler(COSTS, 8, world=2).bounds()
     as_they_come = [
         [order[a + r * (b - a) // 2 : a + (r + 1) * (b - a) // 2] for a, b in zip(bounds, bounds[1:])] for r in range(2)
     ]

@@ -4,7 +4,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from helpers import FORMS, GOOD, TINY, content, data_config, note, open_cache, reasons, whole_clip, write_csl, write_npz
+from data_sets import FORMS, GOOD, TINY, cache_of, content, data_config, note, reasons, whole_clip, write_csl, write_npz
 from signstream import registry
 from signstream.data.datasets import load_checked, open_data
 
@@ -27,7 +27,7 @@ def test_the_annotation_travels_with_the_clip(tmp_path):
         "fps": "fast",
         "segments": [[4, 2, "BACKWARDS"], [0, 99, "TOO LONG"], "text"],
     }
-    cache = open_cache(write_csl(tmp_path / "data", GOOD, notes={"a": full, "b": bare}))
+    cache = cache_of(write_csl(tmp_path / "data", GOOD, notes={"a": full, "b": bare}))
     a, b = cache.clips
     assert (a.text, a.gloss, a.signer, a.segments, a.fps, a.fps_known) == (
         "你好",
@@ -48,12 +48,12 @@ def test_a_frame_rate_that_no_camera_has_is_unknown(tmp_path, fps, layout):
         fps = float("-inf")
     write_csl(tmp_path / "data", {"a": GOOD["a"]}, notes={"a": note(GOOD["a"], fps=fps)})
     write_npz(tmp_path / "data", {"a": {"poses": GOOD["a"], "fps": np.array(fps if layout == "npz" else 0)}})
-    cache = open_cache(tmp_path / "data", layout=layout)
+    cache = cache_of(tmp_path / "data", layout=layout)
     assert (cache.clips[0].fps_known, cache.clips[0].fps, cache.clips[0].length) == (False, 30, 12)
 
 
 def test_a_frame_rate_decides_how_many_frames_are_kept(tmp_path):
-    cache = open_cache(
+    cache = cache_of(
         write_csl(tmp_path / "data", GOOD, notes={"a": note(GOOD["a"], fps=60), "b": note(GOOD["b"], fps=10)})
     )
     assert [(clip.num_frames, clip.length, clip.fps) for clip in cache.clips] == [(12, 6, 60), (9, 27, 10)]
@@ -65,7 +65,7 @@ def test_names_without_a_file_or_an_annotation_are_left_out_and_counted(tmp_path
     annotations = json.loads((root / "annotations.json").read_text(encoding="utf-8"))
     del annotations["no_note"]
     (root / "annotations.json").write_text(json.dumps(annotations), encoding="utf-8")
-    cache = open_cache(root)
+    cache = cache_of(root)
     assert reasons(cache) == {"no_file": "missing file", "neither": "no annotation", "no_note": "no annotation"}
     assert {key: value for key, value in content(cache).items() if key[0] == "train"} == good_content
     assert cache.split("val") == [2]
@@ -78,13 +78,13 @@ def test_npz_and_csl_layout_of_one_clip_give_the_same_frames(tmp_path):
     masked = np.ones(12)
     masked[3:8] = 0
     shown = GOOD["a"] * masked[:, None, None].astype(np.float32)
-    csl = open_cache(write_csl(tmp_path / "csl", {"a": GOOD["a"], "masked": shown}), max_gap=2)
+    csl = cache_of(write_csl(tmp_path / "csl", {"a": GOOD["a"], "masked": shown}), max_gap=2)
     arrays = {
         "a": {"poses": GOOD["a"]},
         "masked": {"poses": GOOD["a"], "mask": masked},
         "plain": {"poses": GOOD["a"][..., :2]},
     }
-    npz = open_cache(write_npz(tmp_path / "npz", arrays), layout="npz", max_gap=2)
+    npz = cache_of(write_npz(tmp_path / "npz", arrays), layout="npz", max_gap=2)
     frames = {clip.name: npz.frames(i) for i, clip in enumerate(npz.clips)}
     assert np.array_equal(frames["a"], csl.frames(0))
     assert np.array_equal(frames["masked"], csl.frames(1))
@@ -96,7 +96,7 @@ def test_npz_and_csl_layout_of_one_clip_give_the_same_frames(tmp_path):
 def test_another_skeleton_comes_with_its_own_parts_and_frame_rate(tmp_path):
     poses = np.random.default_rng(0).uniform(50, 400, (10, 4, 2)).astype(np.float32)
     poses[4, 3] = 0
-    cache = open_cache(
+    cache = cache_of(
         write_npz(tmp_path / "data", {"x": {"poses": poses, "fps": np.array(25)}}),
         layout="npz",
         fps=25,
@@ -148,7 +148,7 @@ def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
         poses[..., 2] = 1
         np.savetxt(root / f"{name}.txt", poses.reshape(6, -1))
     (root / "broken.txt").write_text("1 2 three")
-    cache = open_cache(root, layout="blocks", fps=25, **TINY)
+    cache = cache_of(root, layout="blocks", fps=25, **TINY)
     assert [(clip.split, clip.name, clip.length) for clip in cache.clips] == [
         ("train", "one", 6),
         ("train", "three", 6),
@@ -199,7 +199,7 @@ def test_whatever_a_users_reader_returns_the_other_clips_stay(tmp_path, monkeypa
     )
     monkeypatch.syspath_prepend(tmp_path)
     registry.import_module(module)
-    cache = open_cache(tmp_path / "anywhere", layout=module, **TINY)
+    cache = cache_of(tmp_path / "anywhere", layout=module, **TINY)
     assert [clip.name for clip in cache.clips] == ["good"]
     assert reasons(cache)["bad"]
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import signstream
-from helpers import TINY_RUN, whole_clip
+from data_sets import whole_clip
+from helpers import TINY_RUN
 from signstream import registry
 from signstream.config import from_dict, load_config, to_dict
 from signstream.inference import decode_tokens, evaluate, export_tokens, stream, visualizer

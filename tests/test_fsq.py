@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from helpers import begin_loop, run_steps, signer_root, tiny_options
+from data_sets import signer_root
+from helpers import begin_loop, run_steps, tiny_options
 from signstream.models.rvq.fsq import FiniteScalarQuantizer, digits_of
 from test_quantizer import latents, ones
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import (
+from data_sets import (
     FORMS,
     GOOD,
     GOOD_FILE,
+    cache_of,
     content,
     data_config,
     note,
     npy_bytes,
     npy_header,
-    open_cache,
     reasons,
     with_size,
     write_csl,
@@ -210,7 +210,7 @@ def test_good_clips_stay_what_they_are_among_fuzzed_ones(tmp_path, good_content)
     )
     for name in names:
         (root / "frames_512x512" / f"{name}.npy").write_bytes(mutate(rng, GOOD_FILE, 128))
-    found, left_out = content(open_cache(root)), reasons(open_cache(root))
+    found, left_out = content(cache_of(root)), reasons(cache_of(root))
     assert {key: found[key] for key in good_content} == good_content
     assert {name for _, name in found} | set(left_out) == {*names, *GOOD}
     assert len(found) + len(left_out) == 62
@@ -247,7 +247,7 @@ def test_fuzzed_json_is_one_line_or_a_data_set(tmp_path, file):
         changed = mutate(rng, whole, 1) if i % 2 else json.dumps(replace_somewhere(rng, json.loads(whole))).encode()
         (root / file).write_bytes(changed)
         try:
-            cache = open_cache(root)
+            cache = cache_of(root)
         except ValueError as error:
             lines.append(str(error))
             continue

@@ -7,8 +7,9 @@ from clips import moving_clip, with_gaps
 from helpers import TINY_RUN
 from signstream import registry
 from signstream.config import Config, from_dict, load_config
-from signstream.data.collate import ChunkBatch, make_chunks, pack
+from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.data.frontend import prepare
+from signstream.io.batch import pack
 from signstream.models.rvq.quantizer import Quantized
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import COCO_WHOLEBODY as BODY

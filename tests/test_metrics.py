@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from clips import moving_clip, with_gaps
-from helpers import data_config, open_cache, write_csl
+from data_sets import cache_of, data_config, write_csl
 from signstream import skeleton
 from signstream.config import Data
-from signstream.data.collate import make_chunks, pack
+from signstream.data.collate import make_chunks
 from signstream.data.frontend import clean, prepare
+from signstream.io.batch import pack
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
 from signstream.models.metrics.temporal import Smoothness
@@ -326,7 +327,7 @@ def scored(tmp_path_factory):
     command = [sys.executable, str(SCORER), "--reference", str(root / "data"), "--reconstructed", str(root / "ours")]
     report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     options = {"smooth": 0, "max_gap": 0}
-    cache = open_cache(root / "data", **options)
+    cache = cache_of(root / "data", **options)
     return (
         report,
         cache,

@@ -5,8 +5,9 @@ import torch
 
 from clips import moving_clip, with_gaps
 from signstream.config import Config, Model, Rvq
-from signstream.data.collate import make_chunks, pack
+from signstream.data.collate import make_chunks
 from signstream.data.frontend import prepare
+from signstream.io.batch import pack
 from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import COCO_WHOLEBODY as BODY

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from clips import moving_clip
-from helpers import note, open_cache, signer_root, tiny_options, write_csl, write_npz
+from data_sets import cache_of, note, signer_root, write_csl, write_npz
+from helpers import tiny_options
 from signstream.data import convert
 from signstream.inference import decode_tokens, evaluate, export_tokens
 from signstream.training import train_rvq
@@ -87,8 +88,8 @@ def test_the_same_clip_in_both_layouts_has_the_same_tokens(place, tmp_path):
 def test_a_frame_rate_keeps_its_digits(tmp_path, fps):
     """Rounded to float32, 23.976 frames a second give frames at other times, and other bits."""
     poses = moving_clip(300)
-    csl = open_cache(write_csl(tmp_path / "csl", {"a": poses}, notes={"a": note(poses, fps=fps)}))
-    npz = open_cache(write_npz(tmp_path / "npz", {"a": {"poses": poses, "fps": np.array(fps)}}), layout="npz")
+    csl = cache_of(write_csl(tmp_path / "csl", {"a": poses}, notes={"a": note(poses, fps=fps)}))
+    npz = cache_of(write_npz(tmp_path / "npz", {"a": {"poses": poses, "fps": np.array(fps)}}), layout="npz")
     assert np.array_equal(npz.frames(0), csl.frames(0))
 
 

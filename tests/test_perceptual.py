@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from clips import moving_clip
-from helpers import PLAIN, TINY_RUN, assert_same, signer_root, tiny_options, write_csl
+from data_sets import signer_root, write_csl
+from helpers import PLAIN, TINY_RUN, assert_same, tiny_options
 from signstream.config import load_config
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND

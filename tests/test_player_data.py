@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from clips import moving_clip
-from helpers import begin_loop, open_cache, run_steps, signer_root, tiny_options, write_csl
+from data_sets import cache_of, signer_root, write_csl
+from helpers import begin_loop, run_steps, tiny_options
 from signstream.inference.report.player_data import make_player, packed, shares
 from signstream.inference.tokenizer import Tokenizer
 from signstream.space import to_pixels
@@ -74,7 +75,7 @@ def test_clips_without_hands(loop, tmp_path):
     clips = {"no hands": moving_clip(25, 1), "frame": moving_clip(1, 2)}
     for poses in clips.values():
         poses[:, 91:] = 0
-    cache = open_cache(write_csl(tmp_path / "data", clips, {"val": list(clips)}))
+    cache = cache_of(write_csl(tmp_path / "data", clips, {"val": list(clips)}))
     player = make_player(Tokenizer(loop.state()), cache, cache.split("val"), 10)
     json.dumps(player, allow_nan=False)
     assert player["dictionary"]["LH"] == player["dictionary"]["RH"] == {} and len(player["dictionary"]["F"]) > 1

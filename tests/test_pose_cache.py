@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import content, data_config, note, open_cache, whole_clip, write_csl
+from data_sets import cache_of, content, data_config, note, whole_clip, write_csl
 from signstream import registry
+from signstream.data.cache import open_cache
 from signstream.data.datasets import CSLDaily, skeleton_of
 from signstream.data.frontend import prepare
 from signstream.io.pose_cache import PoseCache
@@ -44,7 +45,7 @@ def files(cache: PoseCache) -> set[str]:
 
 
 def test_the_cache_holds_what_the_front_end_makes_of_each_clip(root):
-    cache, data = open_cache(root), data_config(root)
+    cache, data = cache_of(root), data_config(root)
     assert [clip.name for clip in cache.clips] == ["clip0", "clip1", "clip2"]
     for i, clip in enumerate(cache.clips):
         ready = prepare(torch.from_numpy(CLIPS[clip.name]), skeleton_of(data), data)
@@ -54,12 +55,12 @@ def test_the_cache_holds_what_the_front_end_makes_of_each_clip(root):
 
 
 def test_it_is_built_once_however_the_root_is_spelled(root, monkeypatch):
-    first = built(open_cache(root))
+    first = built(cache_of(root))
     (root.parent / "link").symlink_to(root)
     monkeypatch.chdir(root.parent)
     cache = str(root.parent / "cache")
     for same in (root, Path("data"), Path("../") / root.parent.name / "data", root.parent / "link"):
-        assert built(open_cache(same, cache=cache)) == first
+        assert built(cache_of(same, cache=cache)) == first
 
 
 def replace_at_the_same_time(path: Path, poses: np.ndarray) -> None:
@@ -86,12 +87,12 @@ def replace_at_the_same_time(path: Path, poses: np.ndarray) -> None:
     ids=["size", "time", "gone", "fewer names", "another split", "annotations", "a README"],
 )
 def test_it_is_built_anew_when_a_file_changes(root, change):
-    before = built(open_cache(root))
+    before = built(cache_of(root))
     change(root)
-    after = open_cache(root)
+    after = cache_of(root)
     assert built(after) != before
     assert content(after) == content(
-        PoseCache.open(data_config(root, cache=str(root.parent / "fresh")), workers=1, quiet=True)
+        open_cache(data_config(root, cache=str(root.parent / "fresh")), workers=1, quiet=True)
     )
     assert files(after) == {"lock", "index.json", after.path.name}, "the old memory map goes"
 
@@ -99,16 +100,16 @@ def test_it_is_built_anew_when_a_file_changes(root, change):
 def test_it_is_built_anew_when_a_layout_without_files_names_other_clips(root, monkeypatch):
     monkeypatch.setattr(CSLDaily, "files", lambda *_: [])
     monkeypatch.setattr(CSLDaily, "sources", lambda *_: [])
-    assert len(open_cache(root).clips) == 3
+    assert len(cache_of(root).clips) == 3
     (root / "split_files.json").write_text('{"train": ["clip0"]}')
-    assert len(open_cache(root).clips) == 1
+    assert len(cache_of(root).clips) == 1
 
 
 def test_it_is_built_anew_when_a_missing_file_appears(root):
     (root / "frames_512x512" / "clip1.npy").rename(root / "aside.npy")
-    assert [line.reason for line in open_cache(root).skipped] == ["missing file"]
+    assert [line.reason for line in cache_of(root).skipped] == ["missing file"]
     (root / "aside.npy").rename(root / "frames_512x512" / "clip1.npy")
-    assert len(open_cache(root).clips) == 3
+    assert len(cache_of(root).clips) == 3
 
 
 PREPROCESSING = {
@@ -133,25 +134,25 @@ OTHER = {
 
 @pytest.mark.parametrize(("key", "value"), PREPROCESSING.items())
 def test_another_preprocessing_has_a_cache_of_its_own(root, key, value):
-    plain = open_cache(root)
+    plain = cache_of(root)
     first = built(plain)
-    assert open_cache(root, **{key: value}).folder != plain.folder
-    assert built(open_cache(root)) == first, "and both are kept"
+    assert cache_of(root, **{key: value}).folder != plain.folder
+    assert built(cache_of(root)) == first, "and both are kept"
 
 
 def test_another_unit_has_a_cache_of_its_own(root):
-    assert open_cache(root, unit_joints=[[60, 63]]).folder != open_cache(root, unit_joints=[[66, 69]]).folder
+    assert cache_of(root, unit_joints=[[60, 63]]).folder != cache_of(root, unit_joints=[[66, 69]]).folder
 
 
 @pytest.mark.parametrize(("key", "value"), OTHER.items())
 def test_what_comes_after_the_cache_does_not_touch_it(root, key, value):
-    assert built(open_cache(root)) == built(open_cache(root, **{key: value}))
+    assert built(cache_of(root)) == built(cache_of(root, **{key: value}))
 
 
 def test_one_and_two_workers_write_the_same_bytes(tmp_path):
     root = write_csl(tmp_path / "data", CLIPS, {"train": [*CLIPS, "gone", "../x"], "val": ["clip3"]}, {"gone": {}})
-    one = open_cache(root, workers=1, cache=str(tmp_path / "one"))
-    two = open_cache(root, workers=2, cache=str(tmp_path / "two"))
+    one = cache_of(root, workers=1, cache=str(tmp_path / "one"))
+    two = cache_of(root, workers=2, cache=str(tmp_path / "two"))
     assert one.path.read_bytes() == two.path.read_bytes()
     assert (one.clips, one.skipped, one.splits) == (two.clips, two.skipped, two.splits)
     assert len(one.clips) == 21
@@ -183,10 +184,10 @@ def test_one_and_two_workers_write_the_same_bytes(tmp_path):
     ],
 )
 def test_a_damaged_cache_is_built_anew(root, damage):
-    cache = open_cache(root)
+    cache = cache_of(root)
     whole = content(cache)
     damage(cache)
-    again = open_cache(root)
+    again = cache_of(root)
     assert content(again) == whole
     assert files(again) == {"lock", "index.json", again.path.name}
 
@@ -196,7 +197,7 @@ def read_index(cache: PoseCache) -> dict:
 
 
 def test_a_pickled_cache_carries_no_frames_and_opens_them_itself(root):
-    cache = open_cache(root)
+    cache = cache_of(root)
     unread = len(pickle.dumps(cache))
     whole = content(cache)
     packed = pickle.dumps(cache)
@@ -212,10 +213,10 @@ def test_a_disk_that_cannot_hold_it_is_one_line_with_both_sizes(root, monkeypatc
         ValueError,
         match=rf"the cache of {root} needs 0 MB and .* has 3 MB free: name another place with data.cache=DIR",
     ):
-        open_cache(root)
+        cache_of(root)
     assert not list((root.parent / "cache").glob("*/frames-*"))
     monkeypatch.setattr("signstream.io.pose_cache.SPARE_DISK", 0)
-    assert len(open_cache(root).clips) == 3
+    assert len(cache_of(root).clips) == 3
 
 
 def test_files_that_promise_too_much_do_not_stop_the_others(root):
@@ -225,13 +226,13 @@ def test_files_that_promise_too_much_do_not_stop_the_others(root):
     (root / "frames_512x512" / "liar.npy").write_bytes(
         b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(1000)
     )
-    cache = open_cache(root)
+    cache = cache_of(root)
     assert ([clip.name for clip in cache.clips], [line.name for line in cache.skipped]) == (["clip0"], ["liar"])
 
 
 def test_what_was_left_out_is_written_a_line_each(root, tmp_path):
     write_csl(root, {"clip0": CLIPS["clip0"]}, {"train": ["clip0", "走", "a\ud800", 5], "val": ["clip0"]}, {"走": {}})
-    open_cache(root).write_skipped(tmp_path / "skipped.jsonl")
+    cache_of(root).write_skipped(tmp_path / "skipped.jsonl")
     lines = (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [
         {"split": "train", "name": "a\\ud800", "reason": "unsafe name: not valid UTF-8"},
@@ -264,8 +265,8 @@ OPEN = """
 import hashlib, json, sys
 import slow_layout
 from signstream.config import from_dict
-from signstream.io.pose_cache import PoseCache
-cache = PoseCache.open(from_dict({"data": json.loads(sys.argv[1])}).data, workers=int(sys.argv[2]), quiet=True)
+from signstream.data.cache import open_cache
+cache = open_cache(from_dict({"data": json.loads(sys.argv[1])}).data, workers=int(sys.argv[2]), quiet=True)
 digest = hashlib.sha256(b"".join(cache.frames(i).tobytes() for i in range(len(cache.clips)))).hexdigest()
 print(cache.path.name, digest, len(cache.clips))
 """
@@ -334,7 +335,7 @@ def test_a_killed_build_harms_nobody(slow, workers):
     (folder,) = (root.parent / "cache").iterdir()
     assert not (folder / "index.json").exists()
     assert not list(folder.glob("*.f32")), "a half-written memory map never bears its name"
-    assert list(folder.glob("*.tmp"))
+    assert list(folder.glob(".*.part"))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (root.parent / "hang").unlink()
@@ -345,15 +346,15 @@ def test_a_killed_build_harms_nobody(slow, workers):
     name, _, count = output.split()
     assert count == "20"
     assert {path.name for path in folder.iterdir()} == {"lock", "index.json", name}
-    whole = content(open_cache(root, cache=str(root.parent / "plain")))
-    assert content(open_cache(root, layout="slow")) == whole
+    whole = content(cache_of(root, cache=str(root.parent / "plain")))
+    assert content(cache_of(root, layout="slow")) == whole
     wait_for(lambda: not any(map(alive, loaders)), 10)
 
 
 def test_who_has_it_open_keeps_the_old_frames_while_it_is_built_anew(slow):
     root, start = slow
     assert start().wait(60) == 0
-    cache = open_cache(root, layout="slow")
+    cache = cache_of(root, layout="slow")
     before = content(cache)
     np.save(root / "frames_512x512" / "clip0.npy", CLIPS["clip5"][:6])
     (root.parent / "hang").touch()
@@ -366,6 +367,6 @@ def test_who_has_it_open_keeps_the_old_frames_while_it_is_built_anew(slow):
     process.wait()
     (root.parent / "hang").unlink()
     assert content(cache) == before
-    after = content(open_cache(root, layout="slow"))
+    after = content(cache_of(root, layout="slow"))
     assert {key[1] for key in before if after[key] != before[key]} == {"clip0"}
     assert content(cache) == before

@@ -80,8 +80,8 @@ def test_the_class_of_twenty_lines_reads_a_users_own_files(folder):
     (folder / "texts" / "train" / "a.txt").write_text("\n".join(" ".join(["10 20 1"] * 133) for _ in range(25)))
     (folder / "texts" / "train" / "b.txt").write_text("1 2 3")
     script = (
-        "from signstream.config import load_config\nfrom signstream.io.pose_cache import PoseCache\n"
-        "cache = PoseCache.open(load_config(None, ['imports=[my_poses]', 'data.root=texts', 'data.layout=folder_of_text']).data)\n"
+        "from signstream.config import load_config\nfrom signstream.data.cache import open_cache\n"
+        "cache = open_cache(load_config(None, ['imports=[my_poses]', 'data.root=texts', 'data.layout=folder_of_text']).data)\n"
         "print(cache.clips[0].length, cache.skipped[0].name, cache.skipped[0].reason)"
     )
     done = run([sys.executable, "-c", script], folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import data_config, open_cache, whole_clip, write_csl
+from data_sets import cache_of, data_config, whole_clip, write_csl
 from signstream.io.readme_parser import ReadmeFacts, check_readme, parse_readme
 
 SPEC = Path(__file__).resolve().parents[2] / "shared" / "spec" / "dataset_format.md"
@@ -107,10 +107,10 @@ CONTRADICTIONS = {
 @pytest.mark.parametrize(("text", "options", "theirs", "ours"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 def test_a_contradiction_is_one_line_with_both_values(tmp_path, text, options, theirs, ours):
     root = write_csl(tmp_path / "data", {"a": whole_clip()})
-    open_cache(root, **options)
+    cache_of(root, **options)
     (root / "CSL-Daily_README.md").write_text(f"# The data\n\n{text}\n", encoding="utf-8")
     with pytest.raises(ValueError) as error:
-        open_cache(root, **options)
+        cache_of(root, **options)
     assert all(part in str(error.value) for part in (str(root / "CSL-Daily_README.md"), theirs, ours))
     assert "\n" not in str(error.value)
 
@@ -156,10 +156,10 @@ def test_a_range_beside_a_centre_is_no_centre(tmp_path, text):
 def test_a_readme_that_is_not_utf8_or_a_folder_does_no_harm(tmp_path):
     root = write_csl(tmp_path / "data", {"a": whole_clip()})
     (root / "CSL-Daily_README.md").write_bytes(b"\xff\xfe 30 fps \x80 body 1-17")
-    assert len(open_cache(root).clips) == 1
+    assert len(cache_of(root).clips) == 1
     (root / "CSL-Daily_README.md").unlink()
     (root / "CSL-Daily_README.md").mkdir()
-    assert len(open_cache(root).clips) == 1
+    assert len(cache_of(root).clips) == 1
 
 
 @contextmanager

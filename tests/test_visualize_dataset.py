@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from clips import moving_clip
-from helpers import note, with_size, write_csl, write_npz
+from data_sets import note, with_size, write_csl, write_npz
 from signstream.data.visualize_dataset import ANIMATION, SHEET, STATISTICS, gap_lengths, main, one_of_each, part_speeds
 from signstream.pictures import figure as draw
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND, RIGHT_HAND, build

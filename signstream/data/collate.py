@@ -5,44 +5,18 @@ Chunks of several clips lie packed one after another: there is no padding, so no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from signstream import space
 from signstream.config import Data
 from signstream.data import transforms
+from signstream.io.batch import ClipBatch, Movable
 from signstream.skeleton import Part, Skeleton
-
-
-class _Movable:
-    """Moves and pins every tensor it holds."""
-
-    def _each(self, do):
-        return replace(
-            self, **{f.name: do(value) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-        )
-
-    def to(self, device: torch.device | str):
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self):
-        return self._each(Tensor.pin_memory)
-
-
-@dataclass(frozen=True)
-class ClipBatch(_Movable):
-    """B whole clips, M frames in all. Row 0 of a frame is its place (origin x, origin y, unit in pixels), rows 1.. its joints."""
-
-    frames: Tensor  # [M, 1 + J, 3]
-    lengths: tuple[int, ...]  # B
-    index: tuple[int, ...]  # B: which clips of the cache these are
-    seed: int  # what this batch's augmentation is drawn with
 
 
 class View(NamedTuple):
@@ -54,7 +28,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ChunkBatch(_Movable):
+class ChunkBatch(Movable):
     """N chunks of L frames, packed over clips."""
 
     xy: Tensor  # [N, L, J, 2] unit lengths from the frame's origin (the nose); 0 where missing
@@ -81,16 +55,6 @@ class ChunkBatch(_Movable):
         return {
             int(clip): values[self.clip == clip][inside[self.clip == clip]] for clip in self.clip.unique_consecutive()
         }
-
-
-def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, num_joints: int = 133) -> ClipBatch:
-    """Clips as the cache holds them, [T, 1 + J, 3] each, laid one after another; no clip at all is a batch of no frame."""
-    frames = torch.empty(sum(map(len, clips)), 1 + num_joints, 3)
-    if get_worker_info() is not None:
-        frames.share_memory_()  # still empty: a worker then reads straight into what it shares, not there by way of its own memory
-    if len(clips):
-        np.concatenate(clips, out=frames.numpy())
-    return ClipBatch(frames, tuple(len(clip) for clip in clips), tuple(index), seed)
 
 
 def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = False) -> ChunkBatch:

@@ -420,13 +420,13 @@ def speed_histograms(axes: Axes, parts: Sequence[PartNumbers]) -> None:
 
 
 def visualize(config: Config, out: Path, split: str, names: Sequence[str], clips: int, sample: int, seed: int) -> None:
+    from signstream.data.cache import open_cache
     from signstream.data.datasets import open_data
-    from signstream.io.pose_cache import PoseCache
     from signstream.pictures.figure import Lettering, save_figure
 
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file: the name of a folder is expected")
-    cache, source = PoseCache.open(config.data), open_data(config.data)
+    cache, source = open_cache(config.data), open_data(config.data)
     members = cache.split(split)
     chosen = find_names(cache, split, names) if names else one_of_each(members, clips, seed)
     out.mkdir(parents=True, exist_ok=True)

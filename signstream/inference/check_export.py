@@ -171,9 +171,10 @@ def real_poses(tokenizer: Tokenizer, data: Data) -> list[Tensor]:
     import numpy as np
     import torch
 
-    from signstream.data.collate import make_chunks, pack
+    from signstream.data.collate import make_chunks
     from signstream.data.datasets import load_checked, open_data
     from signstream.data.frontend import prepare
+    from signstream.io.batch import pack
 
     source = open_data(data)
     splits, clips, reason = source.splits(), [], "it has none"

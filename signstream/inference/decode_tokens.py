@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         import numpy as np
         from tqdm import tqdm
 
-        from signstream.training.checkpoint import write_whole
+        from signstream.io.whole import write_whole
 
         clips = read_tokens(args.tokens, tokenizer)
         reference = (

@@ -396,7 +396,7 @@ def main(argv: list[str] | None = None) -> None:
         need("onnx"), need("onnxruntime")
     with open_session(args.checkpoint, overrides=[*ON_CPU, *args.overrides]) as (tokenizer, config, _):
         from signstream.inference.check_export import real_poses
-        from signstream.training.checkpoint import write_whole
+        from signstream.io.whole import write_whole
 
         real, made = [], {}
         try:

@@ -213,12 +213,12 @@ def open_text_tokenizer(path: str):
 def export(args: argparse.Namespace, session: Session) -> int:
     from tqdm import tqdm
 
-    from signstream.io.pose_cache import PoseCache
+    from signstream.data.cache import open_cache
 
     tokenizer, config, ranks = session
     form = make_form(args, tokenizer, config.export.enable_rle)
     tokenizer.encode([[[0.0] * 3] * tokenizer.skeleton.num_joints])  # what would fail for every clip fails here
-    cache = PoseCache.open(config.data, quiet=not ranks.is_main)
+    cache = open_cache(config.data, quiet=not ranks.is_main)
     clips, failed = cache.split(args.split)[: args.num_samples], {}
     names = {i: cache.clips[i].name for i in clips}
     if args.num_samples is None:
@@ -288,8 +288,8 @@ def merge(
     args: argparse.Namespace, form: Form, parts: Parts, places: list[tuple[Path, int]], codebook_size: int
 ) -> str:
     """Part files -> the outputs, each whole or not there; what they hold, in a line."""
+    from signstream.io.whole import write_whole
     from signstream.tokens.format import write_list
-    from signstream.training.checkpoint import write_whole
 
     if not places:
         raise UserError(f"no clip of {args.split} could be exported")

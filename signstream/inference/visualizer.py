@@ -292,14 +292,13 @@ def main(argv: list[str] | None = None) -> None:
     from signstream.inference.session import open_session
 
     with open_session(args.checkpoint, overrides=args.overrides) as (tokenizer, config, _):
-        from signstream.data.visualize_dataset import find_names
-        from signstream.io.pose_cache import PoseCache
+        from signstream.data.cache import open_cache
 
-        cache = PoseCache.open(config.data, quiet=True)
+        cache = open_cache(config.data, quiet=True)
         index = (
             cache.split(args.split)[0]
             if args.sample is None
-            else find_names(cache, args.split, [args.sample], "--sample")[0]
+            else cache.find(args.split, [args.sample], "--sample")[0]
         )
         clip = compare(tokenizer, cache, index)
         args.out.parent.mkdir(parents=True, exist_ok=True)

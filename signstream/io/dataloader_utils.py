@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from signstream.config import Data
-from signstream.data.collate import ClipBatch, pack
 from signstream.errors import UserError
+from signstream.io.batch import ClipBatch, pack
 from signstream.io.pose_cache import PoseCache
 
 
@@ -34,19 +34,27 @@ class ClipSampler:
     """The order of an epoch. `consumed` clips of it are behind us, whichever world size handed them out."""
 
     def __init__(
-        self, costs: Sequence[int], batch_size: int, seed: int = 0, shuffle: bool = True, rank: int = 0, world: int = 1
+        self,
+        costs: Sequence[int],
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if not 0 <= rank < world:
             raise UserError(f"rank {rank} of {world}: ranks count from 0")
-        self.costs, self.batch_size, self.rank, self.world = list(costs), batch_size, rank, world
-        self.seed, self.shuffle = seed, shuffle
-        self.epoch, self.start, self.step = (
-            0,
-            0,
-            0,
-        )  # the plan begins at clip `start` of the epoch's order; `step` of its steps are done
+        self.costs = list(costs)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank, self.world = rank, world
+        self.epoch = 0
+        self.start = 0  # the plan begins at this clip of the epoch's order
+        self.step = 0  # so many steps of the plan are done
 
-    def _bounds(self) -> np.ndarray:
+    def bounds(self) -> np.ndarray:
         """Where each step's clips begin in the order: steps of equal size to within one clip."""
         left = len(self.costs) - self.start
         steps = -(-left // (self.batch_size * self.world))
@@ -54,7 +62,7 @@ class ClipSampler:
 
     def __len__(self) -> int:
         """Steps of this epoch's plan, those done included."""
-        return len(self._bounds()) - 1
+        return len(self.bounds()) - 1
 
     def order(self) -> np.ndarray:
         if not self.shuffle:
@@ -63,43 +71,45 @@ class ClipSampler:
 
     def batches(self) -> list[list[int]]:
         """This rank's share of each step that is left of the epoch; it may be empty where there are fewer clips than ranks."""
-        order, bounds = self.order(), self._bounds()
+        order = self.order()
+        bounds = self.bounds()
         return [self._share(order[a:b].tolist()) for a, b in zip(bounds[self.step : -1], bounds[self.step + 1 :])]
 
     def _share(self, clips: list[int]) -> list[int]:
         if self.world == 1:
             return clips
         ranked = sorted(clips, key=lambda clip: (-self.costs[clip], clip))
-        turns = [
-            [*range(self.world)],
-            [*reversed(range(self.world))],
-        ]  # dealt there and back, so no rank always gets the longer
+        # Dealt there and back, so that no rank always gets the longer one.
+        turns = [[*range(self.world)], [*reversed(range(self.world))]]
         return [clip for i, clip in enumerate(ranked) if turns[i // self.world % 2][i % self.world] == self.rank]
 
     def next_epoch(self) -> None:
-        self.epoch, self.start, self.step = self.epoch + 1, 0, 0
+        self.epoch += 1
+        self.start = self.step = 0
 
     def state_dict(self) -> dict[str, int]:
         return {
             "epoch": self.epoch,
             "start": self.start,
             "step": self.step,
-            "consumed": int(self._bounds()[self.step]),
+            "consumed": int(self.bounds()[self.step]),
             "clips": len(self.costs),
             "global_batch": self.batch_size * self.world,
             "seed": self.seed,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after the clips that were consumed; with another number of ranks or batch size the rest of the epoch is dealt anew."""
+        """Goes on after the clips that were consumed; with other ranks or another batch size the rest of the epoch is dealt anew."""
         if state["clips"] != len(self.costs):
             raise UserError(
                 f"the run was saved with {state['clips']} clips in this split, the data now has {len(self.costs)}: "
                 "a run goes on only on the same data"
             )
-        same = state["global_batch"] == self.batch_size * self.world
-        self.seed, self.epoch = state["seed"], state["epoch"]
-        self.start, self.step = (state["start"], state["step"]) if same else (state["consumed"], 0)
+        same_plan = state["global_batch"] == self.batch_size * self.world
+        self.seed = state["seed"]
+        self.epoch = state["epoch"]
+        self.start = state["start"] if same_plan else state["consumed"]
+        self.step = state["step"] if same_plan else 0
 
 
 class _Batches(Dataset):
@@ -110,7 +120,8 @@ class _Batches(Dataset):
 
     def __getitem__(self, request: tuple[list[int], int]) -> ClipBatch:
         clips, seed = request
-        return pack([self.cache.frames(clip) for clip in clips], clips, seed, self.cache.skeleton.num_joints)
+        frames = [self.cache.frames(clip) for clip in clips]
+        return pack(frames, clips, seed, num_joints=self.cache.skeleton.num_joints)
 
 
 class ClipLoader:
@@ -121,6 +132,7 @@ class ClipLoader:
         cache: PoseCache,
         split: str,
         data: Data,
+        *,
         batch_size: int,
         seed: int = 0,
         train: bool = False,
@@ -128,18 +140,14 @@ class ClipLoader:
         world: int = 1,
         pin: bool = False,
     ) -> None:
-        self.cache, self.clips, self.workers, self.seed, self.rank, self.pin = (
-            cache,
-            cache.split(split),
-            data.workers,
-            seed,
-            rank,
-            pin,
-        )
-        self.sampler = ClipSampler(
-            [cache.clips[i].length for i in self.clips], batch_size, seed, shuffle=train, rank=rank, world=world
-        )
+        self.cache = cache
+        self.clips = cache.split(split)
+        self.workers = data.workers
         self.train = train
+        self.rank = rank
+        self.pin = pin
+        costs = [cache.clips[i].length for i in self.clips]
+        self.sampler = ClipSampler(costs, batch_size, seed=seed, shuffle=train, rank=rank, world=world)
 
     def __len__(self) -> int:
         """Steps of the current epoch, on every rank."""
@@ -152,9 +160,8 @@ class ClipLoader:
             for step, batch in enumerate(sampler.batches(), start=sampler.step)
         ]
         workers = min(self.workers, len(requests))
-        generator = torch.Generator().manual_seed(
-            step_seed(sampler.seed, sampler.epoch, self.rank)
-        )  # seeds the workers, epoch by epoch
+        # Seeds the workers, epoch by epoch.
+        generator = torch.Generator().manual_seed(step_seed(sampler.seed, sampler.epoch, self.rank))
         reader = DataLoader(
             _Batches(self.cache),
             batch_size=None,
@@ -187,6 +194,7 @@ def _as_it_is(batch: ClipBatch) -> ClipBatch:
 
 def _start_worker(worker: int) -> None:
     """torch seeds itself from the loader's generator; numpy and random, which a user's transform may call, follow it.
+
     Ctrl-C and a scheduler's SIGTERM reach the whole process group: the program decides when its workers end, so that it can save first."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

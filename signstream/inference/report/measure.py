@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from signstream.config import Config, Data
-from signstream.data.collate import ChunkBatch, make_chunks, pack
+from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.data.datasets import PoseData, load_checked, open_data
 from signstream.data.frontend import SAME_RATE, clean, prepare, sample_at
 from signstream.data.transforms import num_chunks
 from signstream.inference.export_tokens import counts, groups
 from signstream.inference.tokenizer import Tokenizer
+from signstream.io.batch import pack
 from signstream.io.pose_cache import CachedClip, PoseCache
 from signstream.models.metrics.recon import Reconstruction, Sums, shoulder_widths
 from signstream.models.metrics.steadiness import Steadiness, changes, seeded_order

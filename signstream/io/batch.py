@@ -1,0 +1,53 @@
+"""ClipBatch: whole clips as they lie in the cache, one after another; what the reader's workers hand over.
+
+    pack([frames [T, 1 + J, 3], ...], index) -> ClipBatch        batch.to(device), batch.pin_memory()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+Batch = TypeVar("Batch", bound="Movable")
+
+
+@dataclass(frozen=True)
+class Movable:
+    """A batch whose tensors move and pin together."""
+
+    def to(self: Batch, device: torch.device | str) -> Batch:
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self: Batch) -> Batch:
+        return self._each(Tensor.pin_memory)
+
+    def _each(self: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+
+
+@dataclass(frozen=True)
+class ClipBatch(Movable):
+    """B whole clips, M frames in all. Row 0 of a frame is its place (origin x, origin y, unit in pixels), rows 1.. its joints."""
+
+    frames: Tensor  # [M, 1 + J, 3]
+    lengths: tuple[int, ...]  # B
+    index: tuple[int, ...]  # B: which clips of the cache these are
+    seed: int  # what this batch's augmentation is drawn with
+
+
+def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, *, num_joints: int = 133) -> ClipBatch:
+    """Clips as the cache holds them, [T, 1 + J, 3] each, laid one after another; no clip at all is a batch of no frame."""
+    frames = torch.empty(sum(map(len, clips)), 1 + num_joints, 3)
+    if get_worker_info() is not None:
+        # Still empty: a worker then reads straight into what it shares, not there by way of its own memory.
+        frames.share_memory_()
+    if len(clips):
+        np.concatenate(clips, out=frames.numpy())
+    return ClipBatch(frames, tuple(len(clip) for clip in clips), tuple(index), seed)
