@@ -205,7 +205,7 @@ def test_what_a_missing_joint_holds_is_not_drawn():
         axes, frames = figure.add_subplot(), poses.copy()
         frames[..., :2][poses[..., 2] == 0] = filled
         draw.show_limits(axes, draw.frame_limits(frames), (512, 512))
-        draw.draw_pose(axes, frames[1], COCO_WHOLEBODY, draw.last_seen(frames)[1])
+        draw.draw_pose(axes, frames[1], COCO_WHOLEBODY, before=draw.last_seen(frames)[1])
         return draw.figure_pixels(figure)
 
     assert np.array_equal(picture(0), picture(300)) and np.array_equal(picture(0), picture(np.nan))
@@ -218,7 +218,7 @@ def test_a_hollow_mark_lies_where_a_joint_was_seen_last():
     last = draw.last_seen(poses)
     assert np.array_equal(last[2, LEFT], poses[0, LEFT, :2]) and np.isnan(last[:, 5]).all()
     axes = draw.new_figure(1, 1).add_subplot()
-    artist = draw.draw_pose(axes, poses[2], COCO_WHOLEBODY, last[2])
+    artist = draw.draw_pose(axes, poses[2], COCO_WHOLEBODY, before=last[2])
     hollow = np.isfinite(np.ma.filled(artist.hollow.get_offsets(), np.nan)).all(1)
     assert np.array_equal(hollow.nonzero()[0], np.arange(LEFT_HAND, RIGHT_HAND))
 

@@ -241,6 +241,7 @@ def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering
     """A row a clip, COLUMNS frames of it; one crop for a row, all panels of one size."""
     from signstream.pictures.figure import (
         GREY,
+        Box,
         axes_at,
         draw_pose,
         frame_limits,
@@ -257,20 +258,20 @@ def contact_sheet(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering
     height = width / common_aspect(clips)
     label = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
     figure = new_figure(WIDTH, head + len(clips) * (above + height + below) + 0.02)
-    heading(figure, letters, edge, 0.2, title, "a bar a part: how much of it is seen", 80)
+    heading(figure, letters, (edge, 0.2), strong=title, rest="a bar a part: how much of it is seen", width=80)
     part_legend(figure, skeleton, 0.06)
     for row, clip in enumerate(clips):
         top = head + row * (above + height + below) + above
-        heading(figure, letters, edge, top - 0.06, clip.about.name, about_line(clip.about), 132)
+        heading(figure, letters, (edge, top - 0.06), strong=clip.about.name, rest=about_line(clip.about), width=132)
         limits, before = frame_limits(clip.raw, width / height, size=clip.about.size), last_seen(clip.raw)
         for column, t in enumerate(sorted({round(i * (len(clip.raw) - 1) / (COLUMNS - 1)) for i in range(COLUMNS)})):
             left = edge + column * (width + gap)
-            axes = axes_at(figure, left, top, width, height)
+            axes = axes_at(figure, Box(left, top, width, height))
             show_limits(axes, limits, clip.about.size)
-            draw_pose(axes, clip.raw[t], skeleton, before[t])
+            draw_pose(axes, clip.raw[t], skeleton, before=before[t])
             when = f"{t / clip.about.fps:.2f} s" if clip.about.fps_known else f"frame {t}"
             axes.text(0.03, 0.965, when, transform=axes.transAxes, fontsize=7, color=GREY, va="top", bbox=label)
-            seen_bars(figure, clip.raw[t], skeleton, left, top + height + 0.03, width)
+            seen_bars(figure, clip.raw[t], skeleton, at=(left, top + height + 0.03), width=width)
     return figure
 
 
@@ -291,12 +292,12 @@ def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, da
     edge, gap, top, width = 0.1, 0.06, 0.76, 2.4 if len(clips) > 1 else 3.4
     height = width / common_aspect(clips)
     figure = new_figure(2 * edge + len(clips) * 2 * (width + gap) - gap, top + height + 0.06, dpi=100)
-    heading(figure, letters, edge, 0.2, f"{count / fps:.1f} s, in real time", "", 40)
-    part_legend(figure, skeleton, 0.06, "missing: last seen there")
+    heading(figure, letters, (edge, 0.2), strong=f"{count / fps:.1f} s, in real time", width=40)
+    part_legend(figure, skeleton, 0.06, hollow="missing: last seen there")
     moving = []
     for i, clip in enumerate(clips):
         left = edge + i * 2 * (width + gap)
-        heading(figure, letters, left, 0.48, clip.about.name, about_line(clip.about), 62)
+        heading(figure, letters, (left, 0.48), strong=clip.about.name, rest=about_line(clip.about), width=62)
         before, after = compared(figure, clip, skeleton, data, (left, left + width + gap), top, width, height)
         moving += [
             (before, clip.raw, last_seen(clip.raw), clip.about.fps),
@@ -325,7 +326,7 @@ def compared(
     """Two panels of one crop, for the file's poses and for the front end's."""
     import numpy as np
 
-    from signstream.pictures.figure import PoseArtist, axes_at, frame_limits, show_limits
+    from signstream.pictures.figure import Box, PoseArtist, axes_at, frame_limits, show_limits
 
     limits, artists = frame_limits(np.concatenate((clip.raw, clip.ready)), width / height, size=clip.about.size), []
     label = (
@@ -334,7 +335,7 @@ def compared(
         + (", low-pass" if data.smooth else "")
     )
     for left, says in zip(lefts, ("as in the file", label)):
-        axes = axes_at(figure, left, top, width, height)
+        axes = axes_at(figure, Box(left, top, width, height))
         show_limits(axes, limits, clip.about.size)
         axes.set_title(says, fontsize=8, loc="left", pad=3)
         artists.append(PoseArtist(axes, skeleton, scale=1.4))
@@ -348,7 +349,8 @@ def statistics(numbers: Numbers, skeleton: Skeleton, letters: Lettering, title: 
     figure = new_figure(WIDTH, 5.4)
     axes = figure.subplots(2, 3)
     figure.subplots_adjust(left=0.065, right=0.985, top=0.87, bottom=0.09, wspace=0.26, hspace=0.5)
-    heading(figure, letters, 0.1, 0.22, title, f"poses of {len(numbers.units)} of {len(numbers.seconds)} clips", 80)
+    counted = f"poses of {len(numbers.units)} of {len(numbers.seconds)} clips"
+    heading(figure, letters, (0.1, 0.22), strong=title, rest=counted, width=80)
     part_legend(figure, skeleton, 0.08, hollow=None)
     parts = [row for row in numbers.parts if row.part in separate_parts(skeleton)]
     one_histogram(axes[0, 0], numbers.seconds, "Clip length (all clips)", "seconds")

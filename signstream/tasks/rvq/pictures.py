@@ -21,18 +21,28 @@ MOST_FRAMES = 90  # of the GIF
 
 def reconstruction_sheet(name: str, original: Tensor, again: Tensor, skeleton: Skeleton) -> Figure:
     """Two rows of one crop."""
-    from signstream.pictures.figure import Lettering, axes_at, draw_pose, frame_limits, heading, new_figure, show_limits
+    from signstream.pictures.figure import (
+        Box,
+        Lettering,
+        axes_at,
+        draw_pose,
+        frame_limits,
+        heading,
+        new_figure,
+        show_limits,
+    )
 
     original, again = original.numpy(), again.numpy().copy()
     limits = frame_limits(original, aspect=1.0)
     again[..., 2] *= original[..., 2] > 0
     side, gap, head = 1.4, 0.04, 0.25
     figure = new_figure(0.1 + COLUMNS * (side + gap), head + 2 * (side + gap) + 0.05, dpi=100)
-    heading(figure, Lettering(), 0.05, 0.16, name, "original above, reconstruction below", 120)
+    heading(figure, Lettering(), (0.05, 0.16), strong=name, rest="original above, reconstruction below", width=120)
     moments = [round(i * (len(original) - 1) / (COLUMNS - 1)) for i in range(COLUMNS)]
     for row, poses in enumerate((original, again)):
         for column, t in enumerate(moments):
-            axes = axes_at(figure, 0.05 + column * (side + gap), head + row * (side + gap), side, side)
+            box = Box(0.05 + column * (side + gap), head + row * (side + gap), side, side)
+            axes = axes_at(figure, box)
             show_limits(axes, limits)
             draw_pose(axes, poses[t], skeleton)
     return figure
