@@ -40,6 +40,7 @@ COLOURS = {
 BONE_WIDTH = {"body": 1.7, "full_body": 1.7, "face": 0.7, "left_hand": 1.1, "right_hand": 1.1}  # points
 DOT_SIZE = {"body": 5.0, "full_body": 5.0, "face": 0.25, "left_hand": 1.0, "right_hand": 1.0}  # square points
 LAYERS = tuple(COLOURS)  # hands lie over the face, the face over the body
+HEAD = 0.36  # inches above a plot, for its heading
 GREY = "#6a7178"  # of text that comes second
 OUTSIDE, INSIDE = "#e6e8ea", "#ffffff"  # beyond the picture's frame, and within it
 FONTS = (
@@ -238,6 +239,19 @@ def new_figure(width: float, height: float, dpi: int = 150) -> Figure:
     figure = Figure((width, height), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def headed_axes(width: float, height: float, columns: int = 1, *, one_scale: bool = False) -> tuple[Figure, np.ndarray]:
+    """A figure with room for a heading, and a row of axes; `one_scale`: of one y axis."""
+    figure = new_figure(width, height)
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - HEAD / height))
+    return figure, figure.subplots(1, columns, sharey=one_scale, squeeze=False)[0]
+
+
+def ink(colour: Sequence[float] | np.ndarray) -> str:
+    """Black or white, whichever reads better on a colour."""
+    red, green, blue = colour[:3]
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
 
 
 def canvas_of(figure: Figure) -> FigureCanvasAgg:

@@ -52,6 +52,7 @@ def reconstruction_animation(
     name: str, original: Tensor, again: Tensor, skeleton: Skeleton, fps: float, path: Path
 ) -> None:
     """The first frames in real time; under half a second to make, and under a megabyte."""
-    from signstream.inference.visualizer import animate
+    from signstream.pictures.animation import Scene, animate
 
-    animate(original[:MOST_FRAMES].numpy(), again[:MOST_FRAMES].numpy(), skeleton, path, fps, name, width=2.4, dpi=80)
+    scene = Scene(original.numpy(), again.numpy(), skeleton, fps, name)
+    animate(scene.first(MOST_FRAMES), path, width=2.4, dpi=80)
