@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from signstream.config import Data, load_config
 from signstream.data.cache import open_cache
 from signstream.data.collate import make_chunks
-from signstream.data.datasets import CSLDaily, load_checked, skeleton_of
+from signstream.data.csl_daily import CSLDaily
+from signstream.data.datasets import load_checked, skeleton_of
 from signstream.data.frontend import prepare
 from signstream.io.batch import pack
 from signstream.io.dataloader_utils import ClipLoader

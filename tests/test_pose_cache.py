@@ -17,7 +17,8 @@ import torch
 from data_sets import cache_of, content, data_config, note, whole_clip, write_csl
 from signstream import registry
 from signstream.data.cache import open_cache
-from signstream.data.datasets import CSLDaily, skeleton_of
+from signstream.data.csl_daily import CSLDaily
+from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import prepare
 from signstream.io.pose_cache import PoseCache
 
@@ -248,7 +249,7 @@ SLOW = """
 import os, time
 from pathlib import Path
 import signstream
-from signstream.data.datasets import CSLDaily
+from signstream.data.csl_daily import CSLDaily
 
 @signstream.register("layout", "slow")
 class Slow(CSLDaily):

@@ -27,7 +27,7 @@ FORMAT = 1  # raise it when the front end's arithmetic or the index changes
 
 
 def open_cache(data: Data, workers: int | None = None, quiet: bool = False) -> PoseCache:
-    """The cache of `data.root` under this preprocessing, built with `workers` processes (default: one a core) if need be."""
+    """The cache of `data.root` under this preprocessing; `workers` processes (default: one a core) build it."""
     source = source_of(open_data(data), skeleton_of(data))
     key = hashlib.sha256(repr((str(source.root), _preprocessing(data, source.skeleton))).encode()).hexdigest()[:12]
     cache = PoseCache.open(Path(data.cache) / f"{source.root.name}-{key}", source, workers, quiet=quiet)
@@ -62,7 +62,8 @@ def prepare_clip(data_set: PoseData, skeleton: Skeleton, split: str, name: str) 
         note = _note(clip, data_set.data)
     except ValueError as error:
         return Entry(None, {}, " ".join(str(error).split()))
-    except Exception as error:  # a user's own reader may raise anything; the clip is counted and listed, the rest goes on
+    except Exception as error:
+        # A user's own reader may raise anything; the clip is counted and listed, the rest goes on.
         return Entry(None, {}, f"{type(error).__name__}: {' '.join(str(error).split())}")
     poses = torch.from_numpy(np.require(clip.poses, np.float32, "CW"))
     return Entry(prepare(poses, skeleton, data_set.data, clip.fps).rows().numpy(), note)

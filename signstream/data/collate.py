@@ -1,4 +1,4 @@
-"""What travels from the reader to the model: ClipBatch (clips packed as they lie in the cache), then ChunkBatch (chunks, on the device).
+"""ClipBatch (whole clips, as the reader hands them over) -> ChunkBatch (chunks, on the device): what a model sees.
 
 Chunks of several clips lie packed one after another: there is no padding, so nothing can depend on it.
 """
@@ -50,7 +50,7 @@ class ChunkBatch(Movable):
         return View(view, self.weight[..., part.joints], self.seen[..., part.joints])
 
     def split(self, values: Tensor) -> dict[int, Tensor]:
-        """Values a frame [N, L, ...] of these chunks, put together clip by clip: {clip: [T, ...]}. Chunks must not overlap."""
+        """Values a frame [N, L, ...], put together clip by clip: {clip: [T, ...]}. Chunks must not overlap."""
         inside = torch.arange(values.shape[1], device=values.device) < self.frames[:, None]
         return {
             int(clip): values[self.clip == clip][inside[self.clip == clip]] for clip in self.clip.unique_consecutive()
@@ -58,7 +58,7 @@ class ChunkBatch(Movable):
 
 
 def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = False) -> ChunkBatch:
-    """ClipBatch -> ChunkBatch on the batch's device; with `train` under the augmentation that the config switches on."""
+    """On the batch's device; with `train` under the augmentation that the config switches on."""
     rng, generator = (
         (np.random.default_rng(batch.seed), torch.Generator().manual_seed(batch.seed)) if train else (None, None)
     )

@@ -43,8 +43,9 @@ class Read(NamedTuple):
 
 
 def open_source(layout: str, data: Data) -> PoseData:
-    from signstream.data.datasets import CSLDaily, NpzPoses
+    from signstream.data.csl_daily import CSLDaily
     from signstream.data.dot_pose import DotPose
+    from signstream.data.npz import NpzPoses
 
     if layout == "npz" and data.split_file:
         raise UserError("--split-file: the npz layout's folders are its splits; leave the option out")
@@ -60,8 +61,8 @@ def choose_splits(source: PoseData, asked: list[str] | None) -> dict[str, list[A
 
 def read_notes(source: PoseData) -> dict[str, Any]:
     """The annotations that lie beside .pose files. The other layouts' classes read their own."""
-    from signstream.data.datasets import read_table
     from signstream.data.dot_pose import DotPose
+    from signstream.io.tables import read_table
 
     path = source.root / TABLE
     return (

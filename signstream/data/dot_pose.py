@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from signstream.config import Data
-from signstream.data.datasets import Clip, PoseData, read_table, usable_names
+from signstream.data.datasets import Clip, PoseData, usable_names
 from signstream.data.holistic import COCO_COMPONENTS, Point, describe, table_of
 from signstream.errors import UserError
 from signstream.io.pose_files import LARGEST, open_regular
+from signstream.io.tables import read_table
 from signstream.skeleton import COCO_WHOLEBODY, NUM_JOINTS
 
 ENDING = ".pose"

@@ -34,7 +34,8 @@ class Movable:
 
 @dataclass(frozen=True)
 class ClipBatch(Movable):
-    """B whole clips, M frames in all. Row 0 of a frame is its place (origin x, origin y, unit in pixels), rows 1.. its joints."""
+    """B whole clips, M frames in all. Row 0 of a frame is its place (origin x, origin y, unit in pixels), rows 1..
+    its joints."""
 
     frames: Tensor  # [M, 1 + J, 3]
     lengths: tuple[int, ...]  # B
@@ -43,7 +44,7 @@ class ClipBatch(Movable):
 
 
 def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, *, num_joints: int = 133) -> ClipBatch:
-    """Clips as the cache holds them, [T, 1 + J, 3] each, laid one after another; no clip at all is a batch of no frame."""
+    """Clips as the cache holds them, [T, 1 + J, 3] each, one after another; no clip at all is a batch of no frame."""
     frames = torch.empty(sum(map(len, clips)), 1 + num_joints, 3)
     if get_worker_info() is not None:
         # Still empty: a worker then reads straight into what it shares, not there by way of its own memory.

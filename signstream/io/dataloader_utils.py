@@ -4,8 +4,9 @@
     for batch in loader: ...           # one epoch of ClipBatch, from where the last one stopped
     loader.state_dict() / load_state_dict()
 
-Every rank makes the same number of steps, every clip comes once an epoch, and a step's clips are dealt so that the ranks have about
-the same number of frames. The position counts batches that were handed out, not those that workers have read ahead.
+Every rank makes the same number of steps, every clip comes once an epoch, and a step's clips are dealt so that the
+ranks have about the same number of frames. The position counts batches that were handed out, not those that workers
+have read ahead.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class ClipSampler:
         return np.random.default_rng((self.seed, self.epoch)).permutation(len(self.costs))
 
     def batches(self) -> list[list[int]]:
-        """This rank's share of each step that is left of the epoch; it may be empty where there are fewer clips than ranks."""
+        """This rank's share of each step that is left of the epoch; it may be empty where there are fewer clips than
+        ranks."""
         order = self.order()
         bounds = self.bounds()
         return [self._share(order[a:b].tolist()) for a, b in zip(bounds[self.step : -1], bounds[self.step + 1 :])]
@@ -99,7 +101,8 @@ class ClipSampler:
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after the clips that were consumed; with other ranks or another batch size the rest of the epoch is dealt anew."""
+        """Goes on after the clips that were consumed; with other ranks or another batch size the rest of the epoch is
+        dealt anew."""
         if state["clips"] != len(self.costs):
             raise UserError(
                 f"the run was saved with {state['clips']} clips in this split, the data now has {len(self.costs)}: "
@@ -125,7 +128,7 @@ class _Batches(Dataset):
 
 
 class ClipLoader:
-    """Batches of one split on one rank. Iterating goes through the rest of the current epoch, then moves to the next."""
+    """Batches of one split on one rank. Iterating goes through the rest of the epoch, then moves to the next."""
 
     def __init__(
         self,
@@ -152,6 +155,20 @@ class ClipLoader:
     def __len__(self) -> int:
         """Steps of the current epoch, on every rank."""
         return len(self.sampler)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.sampler.epoch
+
+    @property
+    def epoch_done(self) -> bool:
+        """Whether the last step of the epoch that is going on was handed out."""
+        return self.sampler.step >= len(self)
+
+    def rank_clips(self) -> list[int]:
+        """Those of the cache that this rank reads in what is left of the epoch."""
+        return [self.clips[i] for batch in self.sampler.batches() for i in batch]
 
     def __iter__(self) -> Iterator[ClipBatch]:
         sampler = self.sampler
@@ -195,7 +212,8 @@ def _as_it_is(batch: ClipBatch) -> ClipBatch:
 def _start_worker(worker: int) -> None:
     """torch seeds itself from the loader's generator; numpy and random, which a user's transform may call, follow it.
 
-    Ctrl-C and a scheduler's SIGTERM reach the whole process group: the program decides when its workers end, so that it can save first."""
+    Ctrl-C and a scheduler's SIGTERM reach the whole process group: the program decides when its workers end, so that
+    it can save first."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     seed_worker()

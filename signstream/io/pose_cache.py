@@ -1,11 +1,11 @@
 """Named clips' frames in one memory map with one index, built once from whatever source it is handed.
 
-    cache = PoseCache.open(folder, source)   # builds it if it isn't there or no longer fits; data/cache.py hands over a data set and the front end
+    cache = PoseCache.open(folder, source)   # builds it if it isn't there or no longer fits; source: see data/cache.py
     cache.splits["train"] -> [clip index]    cache.clips[i] -> CachedClip    cache.frames(i) -> [T, 1 + J, 3] float32
 
-Row 0 of a frame is its place (origin x, origin y, unit, in pixels), rows 1.. are (x, y in unit lengths from the origin, weight).
-The index also holds a digest of every file's size and time. A build happens under a lock and shows only when whole, so ranks may start
-together and a killed build leaves nothing.
+Row 0 of a frame is its place (origin x, origin y, unit, in pixels), rows 1.. are (x, y in unit lengths from the
+origin, weight). The index also holds a digest of every file's size and time. A build happens under a lock and shows
+only when whole, so ranks may start together and a killed build leaves nothing.
 """
 
 from __future__ import annotations
@@ -149,11 +149,13 @@ class PoseCache:
         return self.splits[name]
 
     def find(self, split: str, names: Sequence[str], option: str = "--names") -> list[int]:
-        """The clips of those names, or an error that says where such a clip is, or why it was left out, or what is called nearly so."""
+        """The clips of those names, or an error that says where such a clip is, or why it was left out, or what is
+        called nearly so."""
         members = {self.clips[i].name: i for i in self.split(split)}
         for name in (name for name in names if name not in members):
+            refused = (line.reason for line in self.skipped if (line.split, line.name) == (split, name))
             hints = [
-                *(f"it was left out: {line.reason}" for line in self.skipped if (line.split, line.name) == (split, name)),
+                *(f"it was left out: {reason}" for reason in refused),
                 *(f"it is in {clip.split}" for clip in self.clips if clip.name == name),
                 *(f"did you mean {other!r}?" for other in difflib.get_close_matches(name, members, n=1)),
                 f"its first is {next(iter(members))!r}",
@@ -275,7 +277,8 @@ def _prepare_some(prepare: Callable[[str, str], Entry], names: Sequence[Name]) -
 
 
 def _start_worker(parent: int) -> None:
-    """A forked worker shares its parent's lock, and would hold it for ever once the parent is killed: so it ends when its parent has."""
+    """A forked worker shares its parent's lock, and would hold it for ever once the parent is killed: so it ends when
+    its parent has."""
     torch.set_num_threads(1)
 
     def watch() -> None:

@@ -1,4 +1,5 @@
-"""Reads arrays from files that may be anything: truncated, text, a pickle, a header that promises terabytes. Never runs code.
+"""Reads arrays from files that may be anything: truncated, text, a pickle, a header that promises terabytes. Never
+runs code.
 
     read_npy(path) -> float32 array        read_npz(path, keys) -> {key: array}        npy_frames, npz_frames -> T from the header alone
 
@@ -93,7 +94,8 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order and type, read by numpy's own header parser, which takes literals only; `file` then stands at the numbers."""
+    """Shape, Fortran order and type, read by numpy's own header parser, which takes literals only; `file` then stands
+    at the numbers."""
     head = io.BytesIO(file.read(LONGEST_HEADER))  # so that a header's length, when broken, asks for no gigabytes
     try:
         with warnings.catch_warnings():

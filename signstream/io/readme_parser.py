@@ -1,4 +1,5 @@
-"""Reads what a data set's README states as facts (array shape, frame rate, joint ranges, centres, unit joints) and holds it against the config.
+"""Reads what a data set's README states as facts (array shape, frame rate, joint ranges, centres, unit joints) and
+holds it against the config.
 
     parse_readme(text) -> ReadmeFacts        check_readme(facts, config.data, path): ValueError where the two contradict
 

@@ -17,7 +17,8 @@ TWICE = "duplicate name: two annotations that differ"
 
 
 def read_table(path: Path, expected: str) -> dict[str, Any]:
-    """A JSON object, or one line that says what is wrong with it. TWICE is the value of a key that stands there with two tables or lists."""
+    """A JSON object, or one line that says what is wrong with it. TWICE is the value of a key that stands there with
+    two tables or lists."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except OSError as error:
@@ -38,7 +39,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Plain values as JSON can hold them: tables and lists go through item by item, a number that is not finite becomes null."""
+    """Plain values as JSON can hold them: tables and lists go through item by item, a number that is not finite
+    becomes null."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,10 +1,11 @@
-"""Files and folders that are whole or not there: what is written shows under its name only once all of it is on the disk.
+"""Files and folders that are whole or not there: what is written shows under its name once all of it is on the disk.
 
     write_whole(path, lambda file: file.write(content))
     with whole_file(path) as part: ...           # for what writes to a path of its own accord
     with whole_folder(path) as part: ...         # a new folder; refuses one that holds anything
 
-A killed program leaves hidden siblings, `.<name>.<8 digits>.part`; `remove_parts(folder)` is for who knows that nobody else writes there.
+A killed program leaves hidden siblings, `.<name>.<8 digits>.part`; `remove_parts(folder)` is for who knows that
+nobody else writes there.
 """
 
 from __future__ import annotations
