@@ -1,6 +1,8 @@
 """SignStream: signing to tokens and back.
 
-`signstream.load(path)` gives a Tokenizer (inference/tokenizer.py); `signstream.register` makes a class of your own known by a name (registry.py)."""
+`signstream.load(path)` gives a Tokenizer (inference/tokenizer.py); `signstream.register` makes a class of your own known
+by a name (registry.py).
+"""
 
 from __future__ import annotations
 

@@ -1,16 +1,18 @@
-"""A user's own classes under names that a config can say: a layout of data, an architecture, a loss. docs/extending.md has one of each.
+"""Classes under names that a config can say: the program's own, and a user's. docs/extending.md has one of each kind.
 
     @signstream.register("layout", "folder_of_text")          # in my_signs.py, the user's own file
     class FolderOfText(PoseData): ...
 
     python -m signstream.training.train_rvq --import my_signs data.layout=folder_of_text
 
-    layout  a subclass of data.datasets.PoseData
-    arch    called with (shapes, graphs, frames, window, config.model), gives (encoder, decoder): models/rvq/encoder.py, decoder.py
-    loss    called with (config, skeleton), gives a Term: training/losses.py
+    layout  a subclass of PoseData (data/datasets.py)
+    arch    called with (shapes, graphs, frames, window, config.model), gives (encoder, decoder): models/rvq/archs.py
+    loss    called with (config, skeleton), gives a Term: tasks/rvq/losses.py
+    task    a subclass of Task (training/task.py); its attribute `config` is the class of its configs, a config.Base
 
-The config keeps what was imported, so a checkpoint can say what it needs. But a module runs only when the user names it, with `--import` or under
-`imports` in a config file: never because a checkpoint says so, since that may be anybody's. Imports nothing of ours.
+The program's own stand in TABLES as text, and are imported when they are asked for. The config keeps what was imported,
+so a checkpoint can say what it needs. But a module runs only when the user names it, with `--import` or under `imports`
+in a config file: never because a checkpoint says so, since that may be anybody's.
 """
 
 from __future__ import annotations
@@ -19,37 +21,44 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from signstream.errors import UserError
 
-if TYPE_CHECKING:
-    from signstream.config import Config
+Made = TypeVar("Made", bound=Callable[..., Any])
 
-Kind = TypeVar("Kind", bound=Callable)
-LAYOUTS: dict[str, Any] = {}
-ARCHS: dict[str, Any] = {}
-LOSSES: dict[str, Any] = {}
-TABLES = {"layout": LAYOUTS, "arch": ARCHS, "loss": LOSSES}
-KEYS = {"layout": "data.layout", "arch": "model.arch", "loss": "train.losses"}
-BUILT_IN = {"layout": ("csl_daily", "npz"), "arch": ("transformer", "mlp", "stgcn"), "loss": ()}
-TAKEN = {
-    **BUILT_IN,
-    "loss": ("loss", "rec", "commit", "temporal", "usage", "perceptual", "lr", "gradient_norm", "revived"),
+TABLES: dict[str, dict[str, Any]] = {
+    "layout": {
+        "csl_daily": "signstream.data.csl_daily:CSLDaily",
+        "npz": "signstream.data.npz:NpzPoses",
+    },
+    "arch": {
+        "transformer": "signstream.models.rvq.archs:sequence",
+        "mlp": "signstream.models.rvq.archs:sequence",
+        "stgcn": "signstream.models.rvq.archs:graph",
+    },
+    "loss": {},
+    "task": {
+        "rvq": "signstream.tasks.rvq.task:RvqTask",
+    },
 }
+# Where a config says such names, for errors.
+OPTIONS = {"layout": "data.layout", "arch": "model.arch", "loss": "loss.terms", "task": "task"}
+# Names that a loss cannot have: other numbers are logged under them.
+NO_LOSS = ("loss", "rec", "commit", "temporal", "usage", "perceptual", "lr", "gradient_norm", "revived")
 
 
-def register(kind: str, name: str) -> Callable[[Kind], Kind]:
+def register(kind: str, name: str) -> Callable[[Made], Made]:
     """Makes a class (or a function that returns what the class would) known by a name."""
     if kind not in TABLES:
         raise UserError(f"register: {kind!r} is no kind of class: {', '.join(TABLES)} are")
     if not isinstance(name, str) or not name.isidentifier():
         raise UserError(f"register: {name!r} is no name for a {kind}: letters, digits and _ are expected")
-    if name in TAKEN[kind]:
+    if isinstance(TABLES[kind].get(name), str) or (kind == "loss" and name in NO_LOSS):
         raise UserError(f"register: the {kind} {name!r} is the program's own: choose another name")
 
-    def add(made: Kind) -> Kind:
+    def add(made: Made) -> Made:
         old = TABLES[kind].get(name)
         if old is not None and (old.__module__, old.__qualname__) != (made.__module__, made.__qualname__):
             raise UserError(
@@ -61,6 +70,27 @@ def register(kind: str, name: str) -> Callable[[Kind], Kind]:
     return add
 
 
+def names(kind: str) -> list[str]:
+    """All that are known: the program's own first."""
+    return list(TABLES[kind])
+
+
+def find(kind: str, name: str) -> Any:
+    """What is known under the name."""
+    if name not in TABLES[kind]:
+        known = names(kind)
+        choices = f"{', '.join(known)}{' or ' if known else ''}a name that a module of --import registers"
+        raise UserError(f"{OPTIONS[kind]} {'names' if kind == 'loss' else 'is'} {name!r}: {choices} is expected")
+    made = TABLES[kind][name]
+    return resolve(made) if isinstance(made, str) else made
+
+
+def resolve(path: str) -> Any:
+    """What "module:Class" means; the text is the program's, never a user's."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def import_module(name: str) -> None:
     """Runs the user's module, from the current folder or PYTHONPATH, so that its classes become known."""
     if os.getcwd() not in sys.path:
@@ -68,46 +98,14 @@ def import_module(name: str) -> None:
     try:
         importlib.import_module(name)
     except Exception as error:  # the module is the user's, so running it may fail in any way
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-            raise UserError(
-                f"--import {name}: there is no module {error.name} in the current folder {os.getcwd()} or on PYTHONPATH"
-            ) from None
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (last.filename, last.lineno)
-        what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        raise UserError(
-            f"--import {name}: {what} ({file}, line {line}); SIGNSTREAM_DEBUG=1 shows how it came there"
-        ) from error
+        raise UserError(f"--import {name}: {_fault(name, error)}") from error
 
 
-def find(kind: str, name: str) -> Any:
-    """What is registered under the name."""
-    if name not in TABLES[kind]:
-        raise UserError(f"{KEYS[kind]} {'names' if kind == 'loss' else 'is'} {name!r}: {_choices(kind)} is expected")
-    return TABLES[kind][name]
-
-
-def check(config: Config, kinds: Sequence[str] = tuple(TABLES)) -> None:
-    """That the names in a config are known; of one that is not, the line says which import is missing."""
-    absent = [module for module in config.imports if module not in sys.modules]
-    for kind, name in _names(config):
-        if kind not in kinds or name in BUILT_IN[kind] or name in TABLES[kind]:
-            continue
-        if not absent:
-            find(kind, name)
-        way_out = "" if kind == "arch" else f", or another {KEYS[kind]}"
-        raise UserError(
-            f"{KEYS[kind]} names {name!r}, made with {' '.join(f'--import {module}' for module in absent)}: "
-            f"give that{way_out} (in Python, import it first); nothing is imported only because a checkpoint names it"
-        )
-
-
-def _names(config: Config) -> Iterator[tuple[str, str]]:
-    yield "arch", config.model.arch
-    yield "layout", config.data.layout
-    yield from (("loss", name) for name in config.train.losses)
-
-
-def _choices(kind: str) -> str:
-    known = list(dict.fromkeys((*BUILT_IN[kind], *TABLES[kind])))
-    return f"{', '.join(known)}{' or ' if known else ''}a name that a module of --import registers"
+def _fault(name: str, error: Exception) -> str:
+    """Why the user's module did not run, in a line."""
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+        return f"there is no module {error.name} in the current folder {os.getcwd()} or on PYTHONPATH"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (last.filename, last.lineno)
+    what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    return f"{what} ({file}, line {line}); SIGNSTREAM_DEBUG=1 shows how it came there"
