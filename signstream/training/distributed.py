@@ -1,4 +1,5 @@
-"""One program for one process, torchrun and `accelerate launch`: which rank this is, on which device, and what the ranks say to each other.
+"""One program for one process, torchrun and `accelerate launch`: which rank this is, on which device, and what the
+ranks say to each other.
 
     with start(train.device, train.threads) as ranks:
         ranks.sum_(tensor)          ranks.gather(rows, dim=0)       ranks.any(flag)
@@ -52,7 +53,8 @@ class Ranks:
 
     @torch.no_grad()
     def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """[.., n of this rank, ..] -> [.., sum of n, ..] in rank order, the same on every rank; n may be 0. Any dtype, no gradient."""
+        """[.., n of this rank, ..] -> [.., sum of n, ..] in rank order, the same on every rank; n may be 0. Any dtype,
+        no gradient."""
         if self.world == 1:
             return tensor.detach()
         rows = tensor.movedim(dim, 0).contiguous()
@@ -89,7 +91,8 @@ class Ranks:
         return box
 
     def from_main(self, work: Callable[[], Any]) -> Any:
-        """What rank 0's work gives, on every rank; its ValueError or OSError is every rank's too, so none waits for it."""
+        """What rank 0's work gives, on every rank; its ValueError or OSError is every rank's too, so none waits for
+        it."""
         found, fault = None, None
         if self.is_main:
             try:
@@ -107,7 +110,8 @@ class Ranks:
 
 @contextmanager
 def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iterator[Ranks]:
-    """Joins the ranks that the launcher's variables name (none: one process) and leaves them at the end, whatever happens."""
+    """Joins the ranks that the launcher's variables name (none: one process) and leaves them at the end, whatever
+    happens."""
     ranks = _place(os.environ, device, threads)
     before = torch.get_num_threads()
     torch.set_num_threads(ranks.threads)
@@ -172,7 +176,8 @@ def pick_device(device: str, local_rank: int, local_world: int) -> torch.device:
 
 
 def auto_threads(environment: Mapping[str, str], local_world: int) -> int:
-    """This process's share of the cores. OMP_NUM_THREADS caps it where there is one process: to several, torchrun itself sets it to 1."""
+    """This process's share of the cores. OMP_NUM_THREADS caps it where there is one process: to several, torchrun
+    itself sets it to 1."""
     share = max(physical_cores() // local_world, 1)
     return min(share, max(_number(environment, "OMP_NUM_THREADS", share), 1)) if local_world == 1 else share
 

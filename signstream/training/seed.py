@@ -39,7 +39,8 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(state: dict[str, Any]) -> None:
-    """A state from a machine with more GPUs leaves its rest unused, one from fewer leaves the other GPUs as they are."""
+    """A state from a machine with more GPUs leaves its rest unused, one from fewer leaves the other GPUs as they
+    are."""
     torch.set_rng_state(state["torch"])
     for device, cuda_state in zip(range(torch.cuda.device_count()), state["cuda"]):
         torch.cuda.set_rng_state(cuda_state, device)

@@ -1,9 +1,10 @@
-"""Weights & Biases as a second journal: the same names and steps as TensorBoard's, in the project that `train.log_wandb` names.
+"""Weights & Biases as a second journal: the same names and steps as TensorBoard's, in the project that
+`train.log_wandb` names.
 
-A run keeps its id in its folder, so a resumed run goes on as the same one. Every line carries `step`, which is the axis of all charts: wandb's own
-count of calls means nothing, and where steps are done twice after a stop, the same numbers are drawn twice in the same place.
-WANDB_MODE=offline writes to wandb/ in the run's folder, for `wandb sync` later. The package is needed only here.
-"""
+A run keeps its id in its folder, so a resumed run goes on as the same one. Every line carries `step`, which is the
+axis of all charts: wandb's own count of calls means nothing, and where steps are done twice after a stop, the same
+numbers are drawn twice in the same place. WANDB_MODE=offline writes to wandb/ in the run's folder, for `wandb sync`
+later. The package is needed only here."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from typing import Any
 
 from torch import Tensor
 
-from signstream.config import Config, to_dict
+from signstream.config import Base, to_dict
 from signstream.errors import UserError
-from signstream.training.checkpoint import RunFolder, write_whole
+from signstream.io.whole import write_whole
+from signstream.training.run_folder import RunFolder
 
 PROJECT = "signstream"
 
@@ -25,7 +27,7 @@ PROJECT = "signstream"
 class WandbJournal:
     """What Journal is, for wandb."""
 
-    def __init__(self, folder: RunFolder, config: Config) -> None:
+    def __init__(self, folder: RunFolder, config: Base) -> None:
         self._wandb = _package()
         project = PROJECT if config.train.log_wandb is True else config.train.log_wandb
         try:
@@ -78,7 +80,7 @@ class WandbJournal:
         self._run.log({"step": step, **values})
 
 
-def check_wandb(config: Config) -> None:
+def check_wandb(config: Base) -> None:
     """That the package is there, if the config asks for it."""
     if config.train.log_wandb:
         _package()

@@ -1,16 +1,17 @@
-"""A loss on what the eye sees beside where joints are: bones, velocities and accelerations of a part. No network is trained for it.
+"""A loss on what the eye sees beside where joints are: bones, velocities and accelerations of a part. No network is
+trained for it.
 
     views P x [N, L, J, 2], targets P x Target   ->   totals [P], counts [P]
 
-For each part the Huber loss of three kinds of differences, all within a chunk, over delta as the reconstruction loss is:
+For each part the Huber loss of three kinds of differences, all within a chunk, over delta as the reconstruction loss
+is:
 
     bones          between the two ends of a bone, in one frame
     velocities     of a joint between neighbouring frames
     accelerations  of a joint's velocity between neighbouring frames
 
-Differences are linear, so the difference of the errors is the error of the difference. One counts where all of its joints and frames are visible;
-what missing ones hold changes nothing, and the counts need the targets alone.
-"""
+Differences are linear, so the difference of the errors is the error of the difference. One counts where all of its
+joints and frames are visible; what missing ones hold changes nothing, and the counts need the targets alone."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class Perceptual:
-    """A Term (training/losses.py) for `train.perceptual_weight`."""
+    """A Term (training/losses.py) for `loss.perceptual_weight`."""
 
     def __init__(self, config: Config, skeleton: Skeleton) -> None:
-        self.delta = config.train.huber_delta
+        self.delta = config.loss.huber_delta
         self.bones = [
             torch.tensor(part.bones, dtype=torch.int64).reshape(-1, 2) - part.start for part in skeleton.parts
         ]  # P x [E, 2]

@@ -1,0 +1,64 @@
+"""From a skeleton and a config to the model: what it has to know of the parts, their graphs, their levels."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from signstream.config import Config
+from signstream.errors import UserError
+from signstream.models.rvq.sizes import PartShape
+from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.stgcn import graph_of
+from signstream.skeleton import Part, Skeleton
+
+
+def part_shapes(skeleton: Skeleton, share_hands: bool) -> list[PartShape]:
+    """What the model has to know of the parts; a part that is another one's mirror image, joint by joint, may share
+    its projection."""
+    shapes: list[PartShape] = []
+    projections: dict[str, int] = {}
+    for part in skeleton.parts:
+        partner = _mirror_image(part, skeleton) if share_hands else None
+        left = partner is not None and part.start < partner.start
+        number = projections.setdefault(partner.name if left else part.name, len(projections))
+        shapes.append(PartShape(len(part), number, flip=left))
+    return shapes
+
+
+def part_graph(part: Part) -> Tensor:
+    """A part's bones, and what links them, as models/stgcn.py has a graph."""
+    edges = [(a - part.start, b - part.start) for a, b in (*part.bones, *part.links)]
+    return graph_of(len(part), edges, part.centre - part.start if part.start <= part.centre < part.stop else 0)
+
+
+def _mirror_image(part: Part, skeleton: Skeleton) -> Part | None:
+    if skeleton.flip is None:
+        return None
+    images = tuple(skeleton.flip[part.start : part.stop])
+    return next((o for o in skeleton.parts if o is not part and images == tuple(range(o.start, o.stop))), None)
+
+
+def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
+    if isinstance(levels, int):
+        return [levels] * len(skeleton.parts)
+    missing = [part.name for part in skeleton.parts if part.name not in levels]
+    if missing or min(levels.values()) < 1:
+        raise UserError(
+            f"model.rvq.levels is {levels}: a number of levels from 1 is expected for each part"
+            + (f"; {', '.join(missing)} has none" if missing else "")
+        )
+    return [levels[part.name] for part in skeleton.parts]
+
+
+def build_model(config: Config, skeleton: Skeleton) -> RVQModel:
+    shapes = part_shapes(skeleton, config.model.share_hands)
+    graphs = [part_graph(part) for part in skeleton.parts]
+    return RVQModel(
+        shapes,
+        levels_of(skeleton, config.model.rvq.levels),
+        config.model,
+        frames=config.data.chunk_len,
+        window=config.data.window,
+        graphs=graphs,
+        seed=config.train.seed,
+    )

@@ -1,0 +1,86 @@
+"""What the tokenizer's training stands on, and how clips become what its loss is worked out on.
+
+ClipBatch --Setup.chunked--> RvqBatch: chunks, what the encoder sees, what the decoder is asked for
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from signstream.config import Config, Data
+from signstream.data.cache import open_cache
+from signstream.data.collate import ChunkBatch, make_chunks
+from signstream.io.batch import ClipBatch, pack
+from signstream.io.pose_cache import PoseCache
+from signstream.models.rvq.rvq_model import RVQModel
+from signstream.skeleton import Skeleton
+from signstream.space import SigningSpace
+from signstream.tasks.rvq.build import build_model
+from signstream.tasks.rvq.losses import Losses, terms_of, valid_chunks
+from signstream.tasks.rvq.views import Target, Views
+from signstream.training.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class RvqBatch:
+    chunks: ChunkBatch
+    inputs: list[Tensor]  # P x [N, L, J, 3] what the encoder sees
+    targets: list[Target]  # P: what the decoder is asked for
+    seed: int  # of the clips that it was made of
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    @property
+    def valid(self) -> Tensor:
+        """[P, N] which chunks have anything of a part."""
+        return valid_chunks(self.targets)
+
+
+class Setup:
+    def __init__(self, config: Config, cache: PoseCache, ranks: Ranks) -> None:
+        self.config = config
+        self.cache = cache
+        self.ranks = ranks
+        self.parts = [part.name for part in self.skeleton.parts]
+        self.losses = Losses(config, self.parts, terms_of(config, self.skeleton))
+        self.model: RVQModel = build_model(config, self.skeleton).to(ranks.device)
+        self.views = Views(self.skeleton, _no_space(self.parts))  # until the constants are fitted or read
+        if config.model.compile:
+            for half in (self.model.encoder, self.model.decoder):
+                half.forward = torch.compile(half.forward, dynamic=True)
+
+    @classmethod
+    def open(cls, config: Config, ranks: Ranks) -> Setup:
+        return cls(config, open_cache(config.data, quiet=not ranks.is_main), ranks)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self.cache.skeleton
+
+    @property
+    def quantising(self) -> bool:
+        """Whether there are codebooks yet."""
+        return bool(self.model.quantizer.initialised)
+
+    def use_space(self, space: SigningSpace) -> None:
+        self.views = Views(self.skeleton, space)
+
+    def clips(self, index: list[int], seed: int = 0) -> ClipBatch:
+        """Clips of the cache, packed."""
+        return pack([self.cache.frames(i) for i in index], index, seed, num_joints=self.skeleton.num_joints)
+
+    def chunked(self, clips: ClipBatch, data: Data | None = None, *, train: bool) -> RvqBatch:
+        """On the device; `data`: the config's unless it is given."""
+        chunks = make_chunks(clips.to(self.ranks.device), self.skeleton, data or self.config.data, train=train)
+        inputs, targets = self.views.of(chunks)
+        return RvqBatch(chunks, inputs, targets, clips.seed)
+
+
+def _no_space(parts: list[str]) -> SigningSpace:
+    """Constants that change nothing."""
+    count = len(parts)
+    return SigningSpace(tuple(parts), torch.zeros(count, 2), torch.ones(count), torch.zeros(count, 2))

@@ -1,0 +1,159 @@
+"""The tokenizer as a task of the loop: an encoder, residual codebooks and a decoder for five parts of the body.
+
+    ClipBatch --prepare--> RvqBatch --loss--> totals [R, P] and the codebooks' statistics --after_step--> the
+    codebooks' update
+
+The network trains alone for `train.warmup_steps`; then k-means on its latents makes the codebooks, and codes begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from signstream.config import Config, Data
+from signstream.io.batch import ClipBatch
+from signstream.io.dataloader_utils import ClipLoader, step_seed
+from signstream.models.rvq.budget import Budget
+from signstream.models.rvq.quantizer import Statistics
+from signstream.space import SigningSpace
+from signstream.tasks.rvq.head_start import fit_constants, initialise_codebooks
+from signstream.tasks.rvq.losses import watched
+from signstream.tasks.rvq.report import findings_of
+from signstream.tasks.rvq.setup import RvqBatch, Setup
+from signstream.tasks.rvq.validation import validate
+from signstream.training.distributed import Ranks
+from signstream.training.optim import groups_of
+from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+
+
+class RvqTask(Task[ClipBatch, RvqBatch]):
+    config = Config
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.model = setup.model
+        self.terms = setup.losses.terms
+        self.budget: Budget | None = None  # of the last validation
+
+    @classmethod
+    def open(cls, config: Config, ranks: Ranks) -> RvqTask:
+        return cls(Setup.open(config, ranks))
+
+    def describe(self) -> list[str]:
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        arch = self.setup.config.model.arch
+        return [f"data: {self.setup.cache.summary()}", f"model: {arch}, {millions:.1f} M parameters"]
+
+    def skipped(self) -> list[Mapping[str, Any]]:
+        return [asdict(line) for line in self.setup.cache.skipped]
+
+    def loader(self, split: str, clips: int, train: bool) -> ClipLoader | None:
+        config, ranks = self.setup.config, self.setup.ranks
+        if not train and not self.setup.cache.splits.get(split):
+            return None
+        return ClipLoader(
+            self.setup.cache,
+            split,
+            config.data,
+            batch_size=clips,
+            seed=config.train.seed,
+            train=train,
+            rank=ranks.rank,
+            world=ranks.world,
+            pin=ranks.device.type == "cuda",
+        )
+
+    def groups(self) -> list[Group]:
+        return groups_of(self.model)
+
+    def begin(self) -> None:
+        fit_constants(self.setup)
+
+    # -- a step
+
+    def split(self, raw: ClipBatch, most: int) -> list[ClipBatch]:
+        ends = torch.tensor((0, *raw.lengths)).cumsum(0).tolist()
+        batches = []
+        for number, start in enumerate(range(0, max(len(raw.lengths), 1), most)):
+            stop = min(start + most, len(raw.lengths))
+            frames = raw.frames[ends[start] : ends[stop]]
+            seed = step_seed(raw.seed, number)
+            batches.append(ClipBatch(frames, raw.lengths[start:stop], raw.index[start:stop], seed))
+        return batches
+
+    def largest(self, clips: int) -> ClipBatch:
+        cache = self.setup.cache
+        longest_first = sorted(cache.split("train"), key=lambda i: -cache.clips[i].length)
+        return self.setup.clips([longest_first[i % len(longest_first)] for i in range(clips)])
+
+    def prepare(self, raw: ClipBatch, progress: Progress, train: bool) -> RvqBatch:
+        return self.setup.chunked(raw, self._data(progress), train=train)
+
+    def _data(self, progress: Progress) -> Data:
+        """In the calm epochs at the end clips are neither mirrored nor stretched."""
+        data = self.setup.config.data
+        if progress.epoch < progress.epochs * (1 - data.augment.calm):
+            return data
+        return replace(data, augment=replace(data.augment, mirror=False, affine=0.0))
+
+    def before_step(self, batches: Sequence[RvqBatch], progress: Progress) -> bool:
+        """Codebooks begin in the step after the warm-up."""
+        if self.setup.quantising or not self._warm(progress):
+            return False
+        clips = self.micro * self.accumulate * self.setup.ranks.world
+        initialise_codebooks(self.setup, self._data(progress), micro=self.micro, clips_a_step=clips)
+        return True
+
+    def _warm(self, progress: Progress) -> bool:
+        """After the warm-up, which takes half of a run that is shorter than twice that."""
+        return progress.step >= min(self.setup.config.train.warmup_steps, progress.total_steps // 2)
+
+    def counts(self, batch: RvqBatch) -> Tensor:
+        return self.setup.losses.counts(batch.chunks, batch.targets)
+
+    def loss(self, batch: RvqBatch, progress: Progress) -> Loss:
+        quantise = self.setup.quantising or self._warm(progress)
+        output = self.model(
+            batch.inputs,
+            batch.valid,
+            sent=self._levels_sent(batch) if quantise else None,
+            quantise=quantise,
+            watched=watched(batch.chunks) if self.setup.config.model.rvq.usage_reg else None,
+        )
+        totals = self.setup.losses.totals(output, batch.chunks, batch.targets)
+        return Loss(totals, output.quantised.statistics if quantise else None)
+
+    def _levels_sent(self, batch: RvqBatch) -> Tensor:
+        """Level dropout [N, P]: a share of the chunks is decoded from the first few levels alone."""
+        depth, size = self.model.quantizer.depth, (len(batch), len(self.setup.parts))
+        generator = torch.Generator().manual_seed(step_seed(batch.seed, 1))  # not the seed that hides joints
+        few = torch.rand(size, generator=generator) < self.setup.config.model.rvq.level_dropout
+        sent = torch.where(few, torch.randint(1, depth + 1, size, generator=generator), depth)
+        return sent.to(self.setup.ranks.device)
+
+    def after_step(self, after: Statistics | None, progress: Progress) -> dict[str, float]:
+        if not self.setup.quantising:
+            return {"revived": 0}
+        ranks = self.setup.ranks
+        return {"revived": self.model.quantizer.update(after, ranks.sum_, rank=ranks.rank, world=ranks.world)}
+
+    # -- between epochs
+
+    def validate(self, loader: Loader[ClipBatch], progress: Progress, health: bool) -> Findings:
+        assert isinstance(loader, ClipLoader)
+        measured = validate(self.setup, loader, health)
+        self.budget = measured.budget
+        return findings_of(self.setup, measured, health)
+
+    def state_dict(self) -> dict[str, Any]:
+        budget = self.budget.state_dict() if self.budget else None
+        return {"space": self.setup.views.space.state_dict(), "budget": budget}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.setup.use_space(SigningSpace.from_state(state["space"]))
+        self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
