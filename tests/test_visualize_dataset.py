@@ -15,7 +15,9 @@ from PIL import Image
 
 from clips import moving_clip
 from data_sets import note, with_size, write_csl, write_npz
-from signstream.data.visualize_dataset import ANIMATION, SHEET, STATISTICS, gap_lengths, main, one_of_each, part_speeds
+from signstream.data.overview import ANIMATION, SHEET, STATISTICS, one_of_each
+from signstream.data.statistics import gap_lengths, part_speeds
+from signstream.data.visualize_dataset import main
 from signstream.pictures import figure as draw
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND, RIGHT_HAND, build
 
