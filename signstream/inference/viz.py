@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from signstream.data.visualize_dataset import describe
 from signstream.errors import UserError
+from signstream.pictures.figure import caption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ def usage_heatmap(report: dict) -> Figure:
     scale.tick_params(labelsize=7.5)
     axes.set_xticks(range(used.shape[1]), [f"level {q + 1}" for q in range(used.shape[1])])
     axes.set_yticks(range(len(parts)), [part.replace("_", " ") for part in parts])
-    describe(axes, f"Codes used of {report['codebook_size']}, perplexity below", "", "")
+    caption(axes, f"Codes used of {report['codebook_size']}, perplexity below")
     axes.spines[:].set_visible(False)
     return figure
 
@@ -128,11 +128,11 @@ def usage_histograms(report: dict) -> Figure:
         axes.set(yscale="log", xlim=(0, size))
         axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         axes.yaxis.set_minor_formatter(NullFormatter())
-        describe(
+        caption(
             axes,
             part.replace("_", " "),
-            "codes, the most frequent first",
-            "share of chunks (thin: even use)" if axes is panels[0] else "",
+            x="codes, the most frequent first",
+            y="share of chunks (thin: even use)" if axes is panels[0] else "",
         )
         axes.legend(frameon=False, fontsize=7, handlelength=2, loc="upper right")
     return figure
@@ -144,7 +144,7 @@ def error_by_frame(report: dict) -> Figure:
         axes.plot(range(1, len(errors) + 1), values(errors), marker="o", markersize=3, linewidth=1.4, **look(part))
     axes.set_ylim(bottom=0)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    describe(axes, "Error by frame in the chunk", "frame of the chunk", UNIT)
+    caption(axes, "Error by frame in the chunk", x="frame of the chunk", y=UNIT)
     axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -178,7 +178,7 @@ def error_per_joint(report: dict) -> Figure:
     bar.set_label(UNIT, fontsize=8)
     axes.invert_yaxis()
     axes.set(aspect="equal", xticks=(), yticks=())
-    describe(axes, "Error per joint, from its part's centre (hollow: no error of its own)", "", "")
+    caption(axes, "Error per joint, from its part's centre (hollow: no error of its own)")
     axes.spines[:].set_visible(False)
     return figure
 
@@ -199,7 +199,7 @@ def rate_against_error(report: dict) -> Figure:
             rate["codes_per_chunk"], held, "*", color="#D55E00", markersize=10, label="as exported, held parts and all"
         )
     axes.set_ylim(bottom=0)
-    describe(axes, "Rate against error", "codes a chunk", f"error, {UNIT}")
+    caption(axes, "Rate against error", x="codes a chunk", y=f"error, {UNIT}")
     axes.legend(frameon=False, fontsize=7.5)
     return figure
 
@@ -230,7 +230,7 @@ def loss_curves(report: dict) -> Figure:
             axes.axvline(begun, color="0.45", linestyle="-.", linewidth=0.7, label="codes from here on")
         axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        describe(axes, title, "step", y)
+        caption(axes, title, x="step", y=y)
     losses.legend(frameon=False, fontsize=7.5)
     return figure
 
@@ -312,7 +312,7 @@ def token_timeline(tokens: TokenSequence) -> Figure:
     width = min(max(1.0 + chunks * NUMBERED * 1.15, NARROWEST), WIDEST)
     figure, (axes,) = blank(width, HEAD + 0.75 + sum(0.12 + 0.15 * levels for levels in tokens.levels))
     draw_ribbons(axes, tokens, numbers=(width - 1.0) / chunks >= NUMBERED)
-    describe(axes, "Tokens, a lane a level (thin: held, empty: not sent)", "seconds", "")
+    caption(axes, "Tokens, a lane a level (thin: held, empty: not sent)", x="seconds")
     axes.spines[:].set_visible(False)
     return figure
 
