@@ -1,11 +1,13 @@
-"""How every door begins and ends: its parser, and what a user is told when something is wrong. The standard library alone, so --help is quick.
+"""How every door begins and ends: its parser, and what a user is told when something is wrong.
+
+The standard library alone, so that --help is quick and a Python without torch gets a line.
 
 A door is a module that is started with `python -m`. It parses, imports once, calls:
 
     def main(argv: list[str] | None = None) -> int | None:
         parser = cli.parser(__doc__, __spec__)
         parser.add_argument("--out", ...)
-        args = cli.parse_with_config(parser, argv)              # --config, --import, key.path=value: args.config, args.overrides
+        args = cli.parse_with_config(parser, argv)  # --config, --import, key.path=value: args.config, args.overrides
 
         from signstream.inference.export import export
         return export(args)
@@ -13,8 +15,8 @@ A door is a module that is started with `python -m`. It parses, imports once, ca
     if __name__ == "__main__":
         cli.run(main)
 
-A user's mistake (UserError, and what the operating system refuses) is one line on standard error and exit status 2. Everything else is a
-fault of ours and keeps its traceback. SIGNSTREAM_DEBUG=1 shows the traceback of the former too.
+A user's mistake (UserError, and what the operating system refuses) is one line on standard error and exit status 2.
+Everything else is a fault of ours and keeps its traceback. SIGNSTREAM_DEBUG=1 shows the traceback of the former too.
 """
 
 from __future__ import annotations
@@ -22,19 +24,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
+from typing import NoReturn
 
 from signstream.errors import UserError
 
-REQUIRED = (
-    "torch",
-    "numpy",
-    "yaml",
-    "tensorboard",
-    "matplotlib",
-    "tqdm",
-)  # requirements.txt, by the names they are imported under
+# requirements.txt, by the names they are imported under
+REQUIRED = ("torch", "numpy", "yaml", "tensorboard", "matplotlib", "tqdm")
+# How long a waiting thread of OpenMP spins before it sleeps: for GNU's library (turns), for LLVM's and Intel's
+# (milliseconds). They read it once, when torch is first imported. scripts/env.sh sets the same.
+SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
 def parser(doc: str | None, spec: ModuleSpec | None) -> argparse.ArgumentParser:
@@ -45,7 +46,7 @@ def parser(doc: str | None, spec: ModuleSpec | None) -> argparse.ArgumentParser:
 
 
 def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments of a door that takes a config file: `args.config` and `args.overrides` are for config.load_config."""
+    """The arguments of a door that takes a config file: args.config and args.overrides are for config.load_config."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")
     return parse_with_overrides(parser, argv, "an option of the config, for example data.root=DIR")
 
@@ -69,6 +70,7 @@ def parse_with_overrides(parser: argparse.ArgumentParser, argv: list[str] | None
 
 def run(main: Callable[[], int | None]) -> None:
     """Ends the program as its `main` does."""
+    bound_spinning()
     try:
         code = main()
         sys.stdout.flush()
@@ -79,12 +81,36 @@ def run(main: Callable[[], int | None]) -> None:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        line = told_as(error)
-        if line is None or os.environ.get("SIGNSTREAM_DEBUG"):
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+        end(error)
     sys.exit(code)
+
+
+@contextmanager
+def required() -> Iterator[None]:
+    """Around an import at the top of a package that is a door too (signstream.config): Python imports it before `run`.
+    While that door is being started, what is missing is one line all the same; anybody else gets the error."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if sys.argv[:1] != ["-m"]:  # what Python has there until the package is imported
+            raise
+        end(error)
+
+
+def end(error: Exception) -> NoReturn:
+    """Ends the program with a line, or with the traceback of a fault of ours."""
+    line = told_as(error)
+    if line is None or os.environ.get("SIGNSTREAM_DEBUG"):
+        raise error
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def bound_spinning() -> None:
+    """Beside other programs a thread that spins holds a core that the one it waits for could have (docs/training.md).
+    A user who has set how threads wait keeps that. Processes that this one starts inherit it."""
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", *SPINNING)):
+        os.environ.update(SPINNING)
 
 
 def told_as(error: Exception) -> str | None:

@@ -11,10 +11,12 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from signstream import cli
 from signstream.config.schema import options
 from signstream.errors import UserError
+
+with cli.required():
+    import yaml
 
 
 class Layer(NamedTuple):
