@@ -8,12 +8,15 @@ set -euo pipefail
 source "$(dirname "$0")/scripts/env.sh"
 
 if [ "$#" -gt 0 ]; then
+    activation_hint
     exec "$PYTHON" -m signstream.training.train_rvq "$@"
 fi
 if [ -e CSL-Daily ]; then
+    activation_hint
     exec "$PYTHON" -m signstream.training.train_rvq --config configs/default.yaml data.root=CSL-Daily
 fi
 [ -d data/synthetic ] || "$PYTHON" -m signstream.data.synthetic --out data/synthetic --clips 1000 --seed 0
 "$PYTHON" -m signstream.data.visualize_dataset --config configs/quickstart.yaml --out pictures
 "$PYTHON" -m signstream.training.train_rvq --config configs/quickstart.yaml
-"$PYTHON" -m signstream.inference.evaluate --checkpoint checkpoints/quickstart --split val --visualize # the page's path is the last line
+"$PYTHON" -m signstream.inference.evaluate --checkpoint checkpoints/quickstart --split val --visualize # the page's path is its last line
+activation_hint

@@ -106,8 +106,8 @@ def main(argv: list[str]) -> int:
         return 0 if argv in (["-h"], ["--help"]) else 2
     path = newest_report(Path(argv[0]))
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        report = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         sys.exit(f"gate: {path} cannot be read: {error}")
     short = faults(report)
     for bound in BOUNDS:
