@@ -10,8 +10,8 @@ import pytest
 
 from data_sets import GOOD, data_config, note, whole_clip, with_size, write_csl, write_npz
 from signstream.cli import run
-from signstream.data import convert
-from signstream.data.convert import open_source, read_notes
+from signstream.data import conversion, convert
+from signstream.data.conversion import open_source, read_notes
 from signstream.data.datasets import Clip, annotate, load_checked
 from signstream.data.holistic import COCO, COCO_COMPONENTS, FACE_MESH, HOLISTIC, describe
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
@@ -394,7 +394,7 @@ def test_stopped_in_the_middle_it_leaves_nothing(csl, tmp_path, monkeypatch):
         if len(calls) == 2:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(convert.WRITERS, "npz", write)
+    monkeypatch.setitem(conversion.WRITERS, "npz", write)
     monkeypatch.setattr(
         sys,
         "argv",
