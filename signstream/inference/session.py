@@ -1,4 +1,4 @@
-"""What every program that uses a checkpoint begins with: its tokenizer on this rank's device, and the config with the command line's options on top.
+"""What every program that uses a checkpoint begins with.
 
 with open_session("checkpoints/quickstart", overrides=["export.codes_per_chunk=8"]) as (tokenizer, config, ranks): ...
 """
@@ -8,25 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from signstream import registry
-from signstream.config import Config, from_dict, load_config
+from signstream.config import check_names, from_dict, load_config
+from signstream.config.rvq import Config
+from signstream.inference.tokenizer import Tokenizer
+from signstream.training.checkpoint import check_same, load
+from signstream.training.distributed import Ranks, start
+from signstream.training.run_folder import best_of
 
-if TYPE_CHECKING:
-    from signstream.inference.tokenizer import Tokenizer
-    from signstream.training.distributed import Ranks
-
-FREE_TO_CHANGE = (
-    "root",
-    "layout",
-    "split_file",
-    "check_num_frames",
-    "cache",
-    "workers",
-    "chunk_stride",
-    "augment",
-)  # they change no clip's codes
+# of the data's keys: they change no clip's codes
+FREE = ("root", "layout", "split_file", "check_num_frames", "cache", "workers", "chunk_stride", "augment")
 
 
 class Session(NamedTuple):
@@ -37,15 +29,12 @@ class Session(NamedTuple):
 
 @contextmanager
 def open_session(checkpoint: str | Path, file: str | None = None, overrides: Sequence[str] = ()) -> Iterator[Session]:
-    """A checkpoint's tokenizer on this rank's device, under the checkpoint's config, or the file's, with the command line's options on top."""
-    from signstream.inference.tokenizer import Tokenizer
-    from signstream.training import checkpoint as files
-    from signstream.training.distributed import start
-
-    state = files.load(files.best_of(checkpoint))
-    saved = from_dict(state["config"])
-    config = load_config(file, overrides, saved)
-    registry.check(config, ("arch", "layout"))
-    files.check_same(config, saved, FREE_TO_CHANGE, "the tokens are those of the checkpoint's model")
+    """A checkpoint's tokenizer on this rank's device, under the checkpoint's config, or the file's, with the command
+    line's options on top."""
+    state = load(best_of(checkpoint))
+    saved = from_dict(state["config"], kind=Config)
+    config = load_config(file, overrides, saved, kind=Config)
+    check_names(config, ("arch", "layout"))
+    check_same(config, saved, free=FREE, why="the tokens are those of the checkpoint's model")
     with start(config.train.device, config.train.threads) as ranks:
         yield Session(Tokenizer(state, ranks.device, config.export), config, ranks)

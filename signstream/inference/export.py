@@ -1,0 +1,231 @@
+"""The tokens of a split into one file, a line a clip, over any number of ranks, interrupted or not.
+
+    with open_session(...) as session: status = export(request, session)
+
+Each rank encodes its share of the clips into a part file (part_files.py); the first puts them together, in the split's
+order. A clip that fails is named with its reason, the rest is written, and the status is 1.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from signstream.config import load_config
+from signstream.config.rvq import Config
+from signstream.data.cache import open_cache
+from signstream.errors import UserError
+from signstream.inference.batches import groups
+from signstream.inference.part_files import COUNTS, LINE, LLM, PartFiles, RowPlace
+from signstream.inference.session import Session, open_session
+from signstream.inference.tokenizer import Tokenizer
+from signstream.io.pose_cache import PoseCache
+from signstream.io.whole import write_whole
+from signstream.tokens.format import FORMAT, Counts, TokenSequence, write_line, write_list
+from signstream.tokens.vocabulary import Vocabulary, to_llm
+
+TextIds = Callable[[str], list[int]]
+
+
+class Form(NamedTuple):
+    """What is written of a clip."""
+
+    parts: tuple[str, ...]
+    layout: str
+    rle: bool
+    vocabulary: Vocabulary | None = None
+    text_ids: TextIds | None = None
+
+    def row(self, index: int, tokens: TokenSequence, text: str) -> bytes:
+        """One row of a part file: the clip's index in the cache, its counts, its line, and its line for a language
+        model."""
+        tokens = tokens.only(self.parts)
+        counts = json.dumps(tokens.counts(self.rle))
+        line = write_line(tokens, self.layout, self.rle).rstrip("\n")
+        row = "\t".join((str(index), counts, line, self.llm(tokens, text))) + "\n"
+        # JSON holds no tab; half a character becomes \ud800, as JSON writes it
+        return row.encode("utf-8", "backslashreplace")
+
+    def llm(self, tokens: TokenSequence, text: str) -> str:
+        if self.vocabulary is None:
+            return ""
+        text_ids = self.text_ids(text) if self.text_ids else []
+        line = {"video_name": tokens.name, **to_llm(tokens.codes, self.vocabulary, text_ids, rle=self.rle)}
+        if self.text_ids is None:
+            line["text"] = text
+        return json.dumps(line, ensure_ascii=False)
+
+
+def export_tokens(args: Namespace) -> int:
+    """What the door was asked for: the options of inference/export_tokens.py."""
+    config = load_config(args.config, args.overrides, kind=Config)
+    if args.num_samples is not None and args.num_samples < 1:
+        raise UserError(f"--num-samples is {args.num_samples}: at least 1 is expected")
+    if args.out.is_dir():
+        raise UserError(f"--out {args.out} is a folder: name a file in it")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    rle = [] if args.rle is None else [f"export.enable_rle={str(args.rle).lower()}"]
+    checkpoint = args.checkpoint or Path(config.save_path, config.experiment_name)
+    with open_session(checkpoint, args.config, [*args.overrides, *rle]) as session:
+        return export(args, session)
+
+
+def export(args: Namespace, session: Session) -> int:
+    """Every rank makes the same calls; the exit status."""
+    config, ranks = session.config, session.ranks
+    form = form_of(args, session.tokenizer, config.export.enable_rle)
+    # what would fail for every clip fails here
+    session.tokenizer.encode(np.zeros((1, session.tokenizer.skeleton.num_joints, 3), np.float32))
+    cache = open_cache(config.data, quiet=not ranks.is_main)
+    clips = cache.split(args.split)[: args.num_samples]
+    parts = PartFiles(args.out, header(args, form, session, data=ranks.broadcast(cache.path.name)))
+    done = ranks.from_main(lambda: set(parts.finished()))
+    began = time.perf_counter()
+    todo = [i for i in clips if i not in done]
+    if ranks.is_main:
+        print(f"data: {cache.summary()}")
+        about = f"{len(clips)} clips of {args.split}, {len(clips) - len(todo)} of them done before"
+        print(f"tokenizer {session.tokenizer.digest}: {about}", flush=True)
+    failed = left_out(cache, args.split, clips) if args.num_samples is None else {}
+    failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form)
+    for others in ranks.collect(failed):
+        failed |= others
+
+    def finish() -> None:
+        rows = parts.finished()
+        names = {i: cache.clips[i].name for i in clips}
+        if lost := [name for i, name in names.items() if i not in rows and name not in failed]:
+            where = f"{len(lost)} clips are in no part file beside {args.out}, such as {lost[0]!r}"
+            raise UserError(f"{where}: all ranks must write to one file system")
+        for name, reason in failed.items():
+            print(f"failed: {name}: {reason}", file=sys.stderr)
+        merged = [rows[i] for i in clips if i in rows]
+        summary = merge(args, form, parts, rows=merged, codebook_size=config.model.rvq.codebook_size)
+        seconds = time.perf_counter() - began
+        speed = f"{sum(i in rows for i in todo) / seconds:.1f} clips/s over {ranks.world} process"
+        print(f"{summary}; {len(failed)} clips failed; {speed}{'es' * (ranks.world > 1)}", flush=True)
+
+    ranks.from_main(finish)
+    return 1 if failed else 0
+
+
+def left_out(cache: PoseCache, split: str, clips: Sequence[int]) -> dict[str, str]:
+    """{name: reason} of the split's clips that the cache has not."""
+    names = {cache.clips[i].name for i in clips}
+    lines = [line for line in cache.skipped if line.split == split and line.name not in names]
+    return {line.name: f"{line.reason} (the cache left it out)" for line in lines}
+
+
+def encode_share(
+    session: Session, cache: PoseCache, todo: Sequence[int], *, write: Callable[[bytes], object], form: Form
+) -> dict[str, str]:
+    """This rank's clips of those to do, each written as a row; {name: reason} of those that failed."""
+    ranks = session.ranks
+    share = todo[ranks.rank :: ranks.world]
+    failed: dict[str, str] = {}
+    with tqdm(total=len(share), desc="export", unit="clip", disable=None if ranks.is_main else True) as bar:
+        for group in groups(cache, share):
+            for i, tokens in encode(session.tokenizer, cache, group, failed=failed):
+                write(form.row(i, tokens, cache.clips[i].text))
+            bar.update(len(group))
+    return failed
+
+
+def encode(
+    tokenizer: Tokenizer, cache: PoseCache, group: list[int], *, failed: dict[str, str]
+) -> list[tuple[int, TokenSequence]]:
+    """The tokens of the clips that can be encoded; `failed` gets the others."""
+    names = [cache.clips[i].name for i in group]
+    try:
+        return list(zip(group, tokenizer.encode_prepared([cache.frames(i) for i in group], names)))
+    except ValueError as error:
+        if len(group) > 1:
+            return [pair for i in group for pair in encode(tokenizer, cache, [i], failed=failed)]
+        failed[names[0]] = str(error)
+        return []
+
+
+def form_of(args: Namespace, tokenizer: Tokenizer, rle: bool) -> Form:
+    wanted = args.body_parts or tokenizer.parts
+    if unknown := set(wanted).difference(tokenizer.parts):
+        known = " ".join(tokenizer.parts)
+        raise UserError(f"--body-parts: {sorted(unknown)[0]!r} is none of {known}; key.path=value stands before it")
+    parts = {tag: levels for tag, levels in zip(tokenizer.parts, tokenizer.levels) if tag in wanted}
+    form = Form(tuple(parts), args.layout, rle)
+    if not (args.to_llm or args.tokenizer or args.text_vocab_size):
+        return form
+    text = open_text_tokenizer(args.tokenizer) if args.tokenizer else None
+    smallest = 1 if text is None else len(text)
+    size = smallest if text and args.text_vocab_size is None else args.text_vocab_size or 0
+    if size < smallest:
+        needs = f"--text-vocab-size N, the number of ids that text has, of at least {smallest}"
+        raise UserError(f"--to-llm needs {needs}, or --tokenizer PATH alone")
+    vocabulary = replace(tokenizer.vocabulary, parts=form.parts, levels=tuple(parts.values()), offset=size)
+    form = form._replace(vocabulary=vocabulary)
+    if text is not None:
+        form = form._replace(text_ids=lambda words: list(text(words, add_special_tokens=False)["input_ids"]))
+    return form
+
+
+def open_text_tokenizer(path: str) -> Any:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise UserError(
+            "--tokenizer needs the package transformers (pip install transformers); "
+            "without it, --text-vocab-size N leaves the text as text"
+        ) from None
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--tokenizer {path}: {str(error).strip().splitlines()[0]}") from None
+
+
+def header(args: Namespace, form: Form, session: Session, *, data: str) -> dict[str, Any]:
+    """All that decides the bytes of a clip's row."""
+    tokenizer = session.tokenizer
+    return {
+        "format": FORMAT,
+        "tokenizer": tokenizer.digest,
+        "codes_per_chunk": tokenizer.codes_per_chunk,
+        "hold": tokenizer.hold,
+        "parts": form.parts,
+        "layout": form.layout,
+        "rle": form.rle,
+        "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
+        "device": session.ranks.device.type,
+        "data": data,
+    }
+
+
+def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: list[RowPlace], codebook_size: int) -> str:
+    """Part files -> the outputs, each whole or not there; what they hold, in a line."""
+    if not rows:
+        raise UserError(f"no clip of {args.split} could be exported")
+    out: Path = args.out
+    if form.vocabulary is not None:
+        added = json.dumps(form.vocabulary.added_tokens(), indent=0) + "\n"
+        write_whole(out.with_name(f"{out.stem}.added_tokens.json"), lambda file: file.write(added.encode()))
+        write_whole(out.with_name(f"{out.stem}.llm.jsonl"), lambda file: file.writelines(parts.read(rows, LLM)))
+    if args.format == "json":
+        text = (line.decode() for line in parts.read(rows, LINE))
+        write_whole(out, lambda file: file.write(write_list(text).encode()))
+    else:
+        write_whole(out, lambda file: file.writelines(parts.read(rows, LINE)))
+    columns = zip(*map(json.loads, parts.read(rows, COUNTS)))
+    total = Counts(*(sum(column) for column in columns))
+    parts.remove()
+    rate = f"{total.codes / total.chunks:.2f} codes and {total.symbols / total.chunks:.2f} symbols a chunk"
+    held = f"{total.held / total.part_chunks:.1%} of the part-chunks held"
+    bits = total.symbols * math.log2(codebook_size + 1) / total.seconds
+    return f"{out}: {len(rows)} clips, {total.chunks} chunks, {rate}, {held}, {bits:.0f} bits/s"

@@ -1,0 +1,79 @@
+"""What an export has finished, beside its output: files of rows from which another run, of any number of ranks, goes
+on.
+
+    parts = PartFiles(out, header)              # .<out>.rank<r>.part; the header holds all that decides a row's bytes
+    rows = parts.finished()                     # {clip: where its row is}
+    write = parts.append(rank); write(row)      # a row is one write
+    for line in parts.read(rows.values(), LINE): ...
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROW = re.compile(rb"(\d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\n")
+CLIP, COUNTS, LINE, LLM = range(1, 5)  # the fields of a row
+
+
+class RowPlace(NamedTuple):
+    """Where a row lies."""
+
+    path: Path
+    start: int
+
+
+class PartFiles:
+    """Of one output. `header` is compared, never read."""
+
+    def __init__(self, out: Path, header: dict[str, Any]) -> None:
+        self.out = out
+        self.header = json.dumps(header).encode() + b"\n"
+
+    def files(self) -> list[Path]:
+        """Part files, and what a killed write of the output left."""
+        name = re.compile(re.escape(f".{self.out.name}.") + r"(rank\d+|[0-9a-f]{8})\.part")
+        return [path for path in self.out.parent.iterdir() if name.fullmatch(path.name)]
+
+    def finished(self) -> dict[int, RowPlace]:
+        """Where the row of each finished clip begins. What another export wrote is removed, and a row that was cut."""
+        rows = {}
+        for path in self.files():
+            with path.open("r+b") as file:
+                if file.readline() != self.header:
+                    path.unlink()
+                    continue
+                while row := file.readline():
+                    start = file.tell() - len(row)
+                    whole = ROW.fullmatch(row)
+                    if not whole:
+                        file.truncate(start)
+                        break
+                    rows[int(whole[CLIP])] = RowPlace(path, start)
+        return rows
+
+    def append(self, rank: int) -> Callable[[bytes], object]:
+        """What writes this rank's rows."""
+        file = self.out.with_name(f".{self.out.name}.rank{rank}.part").open("ab", buffering=0)
+        if file.tell() == 0:
+            file.write(self.header)
+        return file.write
+
+    def read(self, rows: Iterable[RowPlace], field: int) -> Iterator[bytes]:
+        """A field of each row, a line each."""
+        rows = list(rows)
+        with ExitStack() as stack:
+            files = {path: stack.enter_context(path.open("rb")) for path in {row.path for row in rows}}
+            for path, start in rows:
+                files[path].seek(start)
+                row = ROW.fullmatch(files[path].readline())
+                assert row is not None, f"{path} was changed meanwhile"
+                yield row[field] + b"\n"
+
+    def remove(self) -> None:
+        for path in self.files():
+            path.unlink()
