@@ -13,12 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from signstream.config import Data
 from signstream.data.datasets import Clip, PoseData, load_checked, open_data, skeleton_of, usable_names
-from signstream.data.frontend import prepare
+from signstream.data.frontend import as_raw, prepare
 from signstream.errors import UserError
 from signstream.io.pose_cache import Entry, Name, PoseCache, Skipped, Source, count_reasons
 from signstream.skeleton import Skeleton
@@ -65,7 +62,7 @@ def prepare_clip(data_set: PoseData, skeleton: Skeleton, split: str, name: str) 
     except Exception as error:
         # A user's own reader may raise anything; the clip is counted and listed, the rest goes on.
         return Entry(None, {}, f"{type(error).__name__}: {' '.join(str(error).split())}")
-    poses = torch.from_numpy(np.require(clip.poses, np.float32, "CW"))
+    poses = as_raw(clip.poses)
     return Entry(prepare(poses, skeleton, data_set.data, clip.fps).rows().numpy(), note)
 
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,11 @@ class Prepared:
     def rows(self) -> Tensor:
         """[T, 1 + J, 3]: the place as row 0 of each frame, as the pose cache holds clips."""
         return torch.cat((self.place[:, None], self.frames), 1)
+
+
+def as_raw(poses: np.ndarray) -> Tensor:
+    """A file's poses [T, J, 3] as float32; no copy where they are that already and may be written to."""
+    return torch.from_numpy(np.require(poses, np.float32, ["C", "W"]))
 
 
 def clean(raw: Tensor, min_score: float) -> Tensor:

@@ -8,7 +8,8 @@
 Without --checkpoint: best.pt of the config's newest run. Without --config: the checkpoint's own, with key.path=value
 on top. Finished clips wait in .<out>.rank<r>.part beside the output; the same command goes on with them, whatever the
 number of ranks. --to-llm adds <out>.llm.jsonl, what a language model is trained on, and <out>.added_tokens.json. A
-clip that fails is named with its reason, the rest is written, and the exit status is 1."""
+clip that fails is named with its reason, the rest is written, and the exit status is 1.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@
         for chunk in stream.push(frame): ...                   # the same codes, as soon as they are known
 
 A clip's own frame rate is brought to the config's, so T' frames are at `tokens.fps`. Which codes are sent is decided
-chunk by chunk: first the budget (models/rvq/budget.py), then holding (holding.py)."""
+chunk by chunk: first the budget (models/rvq/budget.py), then holding (holding.py).
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,151 @@
+"""Frames in, one JSON line out as soon as a chunk is known: what the door inference/stream.py does.
+
+writer = ChunkLines(tokenizer, fps, rle)        # prints the header
+play(npy_frames(path, joints), writer)          # until the frames end, or Ctrl-C ends them
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from signstream.errors import UserError
+from signstream.inference.session import open_session
+from signstream.inference.tokenizer import Chunk, Tokenizer
+from signstream.io import pose_files
+
+
+def stream(args: Namespace) -> None:
+    """What the door was asked for: the options of inference/stream.py."""
+    if args.fps is not None and not 1 <= args.fps <= 1000:
+        raise UserError(f"--fps is {args.fps:g}: 1 to 1000 frames a second are expected")
+    if args.realtime and args.input == "-":
+        raise UserError("--realtime plays a file: name it with --input")
+    with open_session(args.checkpoint, overrides=args.overrides) as (tokenizer, config, _):
+        joints = tokenizer.skeleton.num_joints
+        frames = json_frames(sys.stdin.buffer, joints) if args.input == "-" else npy_frames(Path(args.input), joints)
+        if args.realtime:
+            frames = at_own_pace(frames, args.fps or config.data.fps)
+        play(frames, ChunkLines(tokenizer, args.fps, config.export.enable_rle))
+
+
+class ChunkLines:
+    """A stream that writes its chunks."""
+
+    def __init__(self, tokenizer: Tokenizer, fps: float | None, rle: bool) -> None:
+        self.parts = tokenizer.parts
+        self.chunk_len = tokenizer.config.data.chunk_len
+        self.rle = rle
+        # The first pass of all is slow, and what no chunk can be encoded with is an error before any is read.
+        warm = tokenizer.stream(fps)
+        warm.push(np.zeros((self.chunk_len, tokenizer.skeleton.num_joints, 3), np.float32))
+        warm.finish()
+        self.stream = tokenizer.stream(fps)
+        self.pushed = 0
+        header = {
+            "fps": tokenizer.config.data.fps,
+            "chunk_len": self.chunk_len,
+            "tokenizer": tokenizer.digest,
+            "levels": dict(zip(tokenizer.parts, tokenizer.levels)),
+            "codebook_size": tokenizer.config.model.rvq.codebook_size,
+        }
+        print_line(header)
+
+    def push(self, frame: np.ndarray) -> None:
+        self.pushed += 1
+        began = time.perf_counter()
+        self._write(self.stream.push(frame), began)
+
+    def finish(self) -> None:
+        began = time.perf_counter()
+        self._write(self.stream.finish(), began)
+
+    def _write(self, chunks: list[Chunk], began: float) -> None:
+        ms = round(1000 * (time.perf_counter() - began), 2)
+        for chunk in chunks:
+            last = min((chunk.t + 1) * self.chunk_len, self.stream.frames) - 1
+            behind = self.pushed - 1 - int(last * self.stream.front.step)
+            entries = {
+                tag: ["NC", 1] if self.rle and held else [code for code in codes if code >= 0]
+                for tag, codes, held in zip(self.parts, chunk.codes.tolist(), chunk.held)
+            }
+            print_line({"t": chunk.t, **entries, "ms": ms, "behind_frames": max(behind, 0)})
+
+
+def print_line(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def npy_frames(path: Path, joints: int) -> Iterator[np.ndarray]:
+    """Frame by frame from the disk; what is no array of poses is an error before the first."""
+    try:
+        if pose_files.npy_frames(path) is None:
+            raise UserError(f"shape {list(pose_files.read_npy(path).shape)}")
+        poses = np.load(path, mmap_mode="r", allow_pickle=False)
+        if poses.shape[1] not in (joints, joints + 1) or poses.shape[2] != 3 or poses.dtype.kind not in "fiu":
+            raise UserError(f"shape {list(poses.shape)} of {poses.dtype}")
+    except ValueError as error:
+        expected = f"[T, {joints}, 3] or, with the picture's size as first row, [T, {joints + 1}, 3] is expected"
+        raise UserError(f"{path}: {error}; {expected}") from None
+    return (np.array(frame[-joints:], np.float32) for frame in poses)
+
+
+def json_frames(lines: BinaryIO, joints: int) -> Iterator[np.ndarray]:
+    longest = 200 * joints  # bytes: a number may have 60 digits, a line without end is not read to its end
+    for number, line in enumerate(iter(lambda: lines.readline(longest), b""), 1):
+        try:
+            frame = np.asarray(json.loads(line))
+            fits = frame.shape == (joints, 3) and frame.dtype.kind in "fi"
+            fault = "" if fits else f"it is {list(frame.shape)} of {frame.dtype}"
+        except (ValueError, RecursionError) as error:
+            fault = " ".join(str(error).split())
+        if fault:
+            raise UserError(f"standard input, line {number}: {fault}; a frame is {joints} lists of 3 numbers")
+        with np.errstate(over="ignore"):  # beyond float32's range it is infinite, which is missing
+            yield frame.astype(np.float32)
+
+
+def at_own_pace(frames: Iterator[np.ndarray], fps: float) -> Iterator[np.ndarray]:
+    began = time.perf_counter()
+    for number, frame in enumerate(frames):
+        time.sleep(max(began + number / fps - time.perf_counter(), 0))
+        yield frame
+
+
+class CtrlC:
+    """Ends the waiting for a frame at once, and the work on one when it is done."""
+
+    def __init__(self) -> None:
+        self.working = False
+        self.pressed = False
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        self.pressed = True
+        if not self.working:
+            raise KeyboardInterrupt
+
+
+def play(frames: Iterator[np.ndarray], writer: ChunkLines) -> None:
+    """Until the frames end, or Ctrl-C ends them."""
+    ctrl_c = CtrlC()
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        for frame in frames:
+            ctrl_c.working = True
+            writer.push(frame)
+            ctrl_c.working = False
+            if ctrl_c.pressed:
+                break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    writer.finish()
