@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,15 +54,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("README.md", "bash") for line in block.splitlines()]
+    return [line.split("#")[0].split() for line in lines if line.startswith("python ")]
+
+
 def test_the_readmes_commands_and_python_run_in_their_order(folder):
-    commands = [
-        line.split("#")[0].split()
-        for block in blocks("README.md", "bash")
-        for line in block.splitlines()
-        if line.startswith("python ")
-    ]
-    assert len(commands) >= 3
-    for command in commands:
+    assert len(commands()) >= 3
+    for command in commands():
         done = run([sys.executable, *command[1:]], folder)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     for block in blocks("README.md", "python"):
@@ -70,6 +70,39 @@ def test_the_readmes_commands_and_python_run_in_their_order(folder):
     assert {"contact_sheet.png", "animation.gif", "statistics.png"} <= {
         f.name for f in (folder / "pictures" / "demo").iterdir()
     }
+
+
+def test_on_a_bare_python_each_command_says_what_to_type(tmp_path):
+    """README shows the same line after `bash train.sh`; .ci/run types all of it, scripts/follow_readme.sh."""
+    activation = "source .venv/bin/activate"
+    assert any(line.startswith(activation) for line in blocks("README.md", "bash")[0].splitlines())
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    for command in commands():
+        done = run([str(tmp_path / "bare" / "bin" / "python"), *command[1:]], ROOT)
+        assert (done.returncode, done.stdout) == (2, ""), f"{' '.join(command)}: {done.stderr}"
+        assert done.stderr.count("\n") == 1
+        assert activation in done.stderr
+
+
+def test_train_sh_ends_with_the_line_to_type_where_it_used_its_venv(tmp_path):
+    """In a tree whose .venv has all (a stand-in that agrees to everything) and whose active Python lacks one thing."""
+    (tmp_path / "scripts").mkdir()
+    for name in ("train.sh", "scripts/env.sh", "scripts/check_requirements.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "requirements.txt").write_text("no-such-package>=1\n")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text("#!/bin/sh\n")
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = run(["bash", "train.sh"], tmp_path, PATH=path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("type this once in a shell: source .venv/bin/activate")
+    done = run(["bash", "train.sh", "train.epochs=1"], tmp_path, PATH=path)
+    assert "source .venv/bin/activate" in done.stderr
+    (tmp_path / "requirements.txt").write_text("pytest\n")
+    done = run(["bash", "-c", "source scripts/env.sh && activation_hint"], tmp_path, PATH=path)
+    assert "using the active Python" in done.stderr
+    assert "activate" not in done.stderr
 
 
 def test_the_class_of_twenty_lines_reads_a_users_own_files(folder):
@@ -81,7 +114,8 @@ def test_the_class_of_twenty_lines_reads_a_users_own_files(folder):
     (folder / "texts" / "train" / "b.txt").write_text("1 2 3")
     script = (
         "from signstream.config import load_config\nfrom signstream.data.cache import open_cache\n"
-        "cache = open_cache(load_config(None, ['imports=[my_poses]', 'data.root=texts', 'data.layout=folder_of_text']).data)\n"
+        "options = ['imports=[my_poses]', 'data.root=texts', 'data.layout=folder_of_text']\n"
+        "cache = open_cache(load_config(None, options).data)\n"
         "print(cache.clips[0].length, cache.skipped[0].name, cache.skipped[0].reason)"
     )
     done = run([sys.executable, "-c", script], folder)
