@@ -1,7 +1,7 @@
 """SignStream: signing to tokens and back.
 
-`signstream.load(path)` gives a Tokenizer (inference/tokenizer.py); `signstream.register` makes a class of your own known
-by a name (registry.py).
+`signstream.load(path)` gives a Tokenizer (inference/tokenizer.py); `signstream.register` makes a class of your own known by
+a name (registry.py); `signstream.UserError` ends a program with one line.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signstream.errors import UserError
 from signstream.registry import register
 
 if TYPE_CHECKING:
     from signstream.inference.tokenizer import Tokenizer
 
 
-__all__ = ["load", "register"]
+__all__ = ["UserError", "load", "register"]
 
 
 def load(path: str | Path, device: str = "auto") -> Tokenizer:

@@ -1,3 +1,6 @@
+"""What a user writes becomes a checked config of its task, and a mistake one line."""
+
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -6,10 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from signstream.config import Config, _keys, aliases, dump, from_dict, load_config, to_dict
+from signstream import registry
+from signstream.config import Base, Config, Data, Train, check_names, dump, from_dict, load_config, option, to_dict
+from signstream.config.schema import keys
+from signstream.errors import UserError
+from signstream.models.rvq.trunk import TransformerBlock
 
 ROOT = Path(__file__).parents[1]
 SPECIFICATION = ROOT.parent / "shared" / "spec"
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 
 STAGE_1 = """
 experiment_name: "Baseline-Test001"
@@ -21,7 +29,8 @@ model:
   encoder_latent_dim: 256
   latent_dim: 256
   type_embed_dim: 16
-  rvq: {levels: 3, codebook_size: 2048, ema_decay: 0.99, commitment_beta: 0.25, usage_reg: 1e-3, temporal_loss_alpha: 0.05}
+  rvq: {levels: 3, codebook_size: 2048, ema_decay: 0.99, commitment_beta: 0.25, usage_reg: 1e-3,
+    temporal_loss_alpha: 0.05}
 train: {epochs: 200, batch_size: 16, lr: 3e-4, wd: 0.01, amp: "bf32", log_wandb: false, seed: 42}
 export: {enable_rle: true, rle_threshold: 0.02}
 """
@@ -33,33 +42,54 @@ data:
   normalize: {center_parts: true, bbox_range: 8}
   body_parts: {face: [24, 91], left_hand: [92, 112], right_hand: [113, 133], body: [1, 17], full_body: [1, 133]}
   augment: {mirror: true, time_warp: true, dropout_prob: 0.05}
-model: {latent_dim: 256, arch: "transformer", rvq: {levels: 3, codebook_size: 1024, ema_decay: 0.99, commitment_beta: 0.25, usage_reg: 1e-3,
-  temporal_loss_alpha: 0.05}}
+model: {latent_dim: 256, arch: "transformer",
+  rvq: {levels: 3, codebook_size: 1024, ema_decay: 0.99, commitment_beta: 0.25, usage_reg: 1e-3,
+    temporal_loss_alpha: 0.05}}
 training: {epochs: 200, batch_size: 8, lr: 3e-4, wd: 0.01, amp: "bf16", save_every: 5, eval_every: 1}
 """
-POSE_TOKENIZER = """
-num_keypoints: 133        # Number of pose keypoints
-keypoint_dim: 3          # Keypoint dimensions (x, y, confidence)
-sequence_length: 64      # Input sequence length
-hidden_dim: 256          # Hidden feature dimensions
-num_quantizers: 4        # Number of RVQ layers
-codebook_size: 1024      # Size of each codebook
-batch_size: 32
-num_epochs: 100
-learning_rate: 1e-4
-optimizer_type: "adamw"
-scheduler_type: "warmup_cosine"
-reconstruction_weight: 1.0
-quantization_weight: 1.0
-perceptual_weight: 0.1
-temporal_weight: 0.1
-"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hops:
+    height: float = option(0.5, low=0.1)
+    wings: bool = False
+    flap: int = option(3, low=1, idle={"wings": (False,)})
+
+    def check(self):
+        if self.height == 13:
+            raise UserError("hops.height is 13: any other is expected")
+
+
+@dataclasses.dataclass(frozen=True)
+class HopConfig(Base):
+    """The config of another task than ours."""
+
+    data: Data = dataclasses.field(default_factory=Data)
+    hops: Hops = dataclasses.field(default_factory=Hops)
+    train: Train = dataclasses.field(default_factory=Train)
+
+
+class HopTask:
+    config = HopConfig
+
+
+@pytest.fixture
+def hopping(monkeypatch):
+    monkeypatch.setitem(registry.TABLES["task"], "hop", HopTask)
 
 
 def load_text(tmp_path, text, *overrides):
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
     return load_config(path, overrides)
+
+
+def refused(overrides, below=None):
+    """The one line of an error."""
+    with pytest.raises(UserError) as error:
+        load_config(None, overrides, below)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def test_default_yaml_holds_every_key_with_the_default_and_a_comment():
@@ -69,36 +99,32 @@ def test_default_yaml_holds_every_key_with_the_default_and_a_comment():
     def names(table, prefix=""):
         for key, value in table.items():
             yield prefix + key
-            if any(known.startswith(f"{prefix}{key}.") for known in _keys()):
+            if any(known.startswith(f"{prefix}{key}.") for known in keys(Config)):
                 yield from names(value, f"{prefix}{key}.")
 
-    assert set(names(tree)) == set(_keys())
+    assert list(names(tree)) == list(keys(Config)), "in the order of the classes"
     assert load_config(path) == Config()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_of_ours_loads(name):
+    config = load_config(ROOT / "configs" / name)
+    assert config.experiment_name == name.removesuffix(".yaml")
+    assert from_dict(to_dict(config)) == config
 
 
 def test_the_stage_1_example_loads_as_printed(tmp_path):
     config = load_text(tmp_path, STAGE_1)
-    assert (config.train.lr, config.train.batch_size, config.train.amp, config.model.rvq.usage_reg) == (
-        3e-4,
-        16,
-        "bf16",
-        1e-3,
-    )
-    assert (config.data.split_file, config.model.rvq.codebook_size, config.save_path) == (
-        "/path/to/split_file.json",
-        2048,
-        "/path/to/save_dir",
-    )
+    train = config.train
+    assert (train.lr, train.batch_size, train.amp, config.model.rvq.usage_reg) == (3e-4, 16, "bf16", 1e-3)
+    assert (config.data.split_file, config.save_path) == ("/path/to/split_file.json", "/path/to/save_dir")
+    assert config.model.rvq.codebook_size == 2048
 
 
 def test_the_readme_example_loads_as_printed(tmp_path):
     config = load_text(tmp_path, README)
-    assert (
-        config.data.fps,
-        config.train.save_every,
-        config.data.body_parts["face"],
-        config.data.normalize.bbox_range,
-    ) == (25.0, 5, (24, 91), 8.0)
+    assert (config.data.fps, config.train.save_every) == (25.0, 5)
+    assert (config.data.body_parts["face"], config.data.normalize.bbox_range) == ((24, 91), 8.0)
 
 
 @pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specifications are not beside this checkout")
@@ -142,122 +168,6 @@ def test_a_wrong_option_is_one_line_that_says_what_is_expected(override, says):
         load_config(None, [override])
     assert says in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_the_pose_tokenizers_readme_loads_as_printed_in_any_order(tmp_path):
-    config = load_text(tmp_path, POSE_TOKENIZER)
-    model, train, data = config.model, config.train, config.data
-    assert (data.num_joints, data.chunk_len, data.window) == (133, 8, 8)
-    assert (model.encoder_latent_dim, model.rvq.levels, model.rvq.codebook_size) == (256, 4, 1024)
-    assert (train.clips_per_step, train.epochs, train.lr, train.perceptual_weight) == (32, 100, 1e-4, 0.1)
-    assert (model.rvq.commitment_beta, model.rvq.temporal_loss_alpha) == (0.25, 0.1)
-    lines = POSE_TOKENIZER.strip().splitlines()
-    assert load_text(tmp_path, "\n".join(reversed(lines))) == config
-    assert load_config(None, [line.split("#")[0].replace(": ", "=").strip() for line in lines]) == config, (
-        "and on the command line"
-    )
-    assert load_config(None, [line.split("#")[0].replace(": ", "=").strip() for line in reversed(lines)]) == config
-
-
-@pytest.mark.skipif(not SPECIFICATION.exists(), reason="the specifications are not beside this checkout")
-def test_the_three_blocks_of_the_pose_tokenizers_readme_are_the_ones_above(tmp_path):
-    text = (SPECIFICATION / "pose_tokenizer_readme.md").read_text(encoding="utf-8")
-    blocks = [block.split("```")[0] for block in text.split("```yaml")[1:]]
-    assert len(blocks) == 3
-    assert load_text(tmp_path, "".join(blocks)) == load_text(tmp_path, POSE_TOKENIZER)
-
-
-def test_the_pose_tokenizers_prose_names_switches_too(tmp_path):
-    config = load_text(
-        tmp_path,
-        "use_amp: false\nnum_workers: 3\npin_memory: true\nnum_layers: 5\nuse_wandb: true\ndata: {chunk_len: 12}",
-    )
-    assert (config.train.amp, config.data.workers, config.model.encoder_layer, config.train.log_wandb) == (
-        "fp32",
-        3,
-        5,
-        True,
-    )
-    assert config.data.chunk_len == 12
-    assert load_text(tmp_path, "use_amp: true").train.amp == "bf16"
-    assert load_text(tmp_path, "train: {log_wandb: my project}").train.log_wandb == "my project"
-
-
-def test_stgcn_yaml_is_the_pose_tokenizers_and_takes_its_keys(tmp_path):
-    config = load_config(ROOT / "configs" / "stgcn.yaml")
-    assert (config.model.arch, config.data.chunk_len, config.data.window, config.model.rvq.levels) == ("stgcn", 8, 8, 4)
-    above = load_text(tmp_path, f"base: {ROOT / 'configs' / 'stgcn.yaml'}\nsequence_length: 32\nhidden_dim: 48")
-    assert (above.data.chunk_len, above.data.window, above.model.encoder_latent_dim, above.model.arch) == (
-        8,
-        4,
-        48,
-        "stgcn",
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "chunk", "window"),
-    [
-        ("sequence_length: 60", 10, 6),
-        ("sequence_length: 64\ndata: {chunk_len: 16}", 16, 4),
-        ("data: {chunk_len: 9}\nsequence_length: 9", 9, 1),
-        ("sequence_length: 33", 11, 3),
-        ("data: {window: 3}", 10, 3),
-        ("sequence_length: '64'", 8, 8),
-    ],
-)
-def test_a_window_in_frames_is_whole_chunks(tmp_path, text, chunk, window):
-    data = load_text(tmp_path, text).data
-    assert (data.chunk_len, data.window) == (chunk, window)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("num_epochs: 3\ntrain: {epochs: 4}", "'num_epochs' and 'train.epochs', which are the same option"),
-        ("model: {rvq: {levels: 3}}\nnum_quantizers: 4", "'num_quantizers' and 'model.rvq.levels'"),
-        ("training: {clips_per_step: 3}\nbatch_size: 4", "'batch_size' and 'train.clips_per_step'"),
-        ("data: {window: 2}\nsequence_length: 64", "'sequence_length' and 'data.window'"),
-        ("data: 5\nsequence_length: 64", "a section with keys is expected"),
-        ("keypoint_dim: 2", "keypoint_dim is 2: 3 is expected"),
-        ("optimizer_type: sgd", "optimizer_type is 'sgd': 'adamw' is expected"),
-        ("scheduler_type: step", "'warmup_cosine' is expected"),
-        ("reconstruction_weight: 2.0", "the other weights are relative to it"),
-        ("reconstruction_weight: true", "1 is expected"),
-        ("pin_memory: false", "memory is pinned whenever"),
-        ("pin_memory: 1", "True is expected"),
-        ("use_amp: maybe", "use_amp is 'maybe': true"),
-        ("quantization_weight: -1", "a number from 0"),
-        ("quantization_weight: x", "a number from 0"),
-        ("sequence_length: 6.5", "a whole number of frames"),
-        ("sequence_length: true", "whole number of frames"),
-        ("sequence_length: 0", "a whole number of frames"),
-        ("sequence_length: .inf", "a whole number of frames"),
-        (
-            "sequence_length: 64\ndata: {chunk_len: 10}",
-            "is 64, no multiple of data.chunk_len 10: a window is whole chunks; data.chunk_len=8 w",
-        ),
-        ("sequence_length: 67", "sequence_length is 67, no multiple of data.chunk_len 10"),
-        ("sequence_length: 64\ndata: {chunk_len: 0}", "data.chunk_len is 0"),
-        ("sequence_length: 64\ndata: {chunk_len: x}", "data.chunk_len is 'x'"),
-        ("num_epoch: 5", "did you mean num_epochs?"),
-        ("learning_rate: fast", "train.lr is 'fast': a number is expected"),
-        ("hidden_dims: 5", "did you mean hidden_dim?"),
-    ],
-)
-def test_a_key_of_the_pose_tokenizers_that_does_not_do_is_one_line(text, says, tmp_path):
-    with pytest.raises(ValueError) as error:
-        load_text(tmp_path, text)
-    assert says in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_default_yaml_names_every_other_name_beside_its_key():
-    text = (ROOT / "configs" / "default.yaml").read_text(encoding="utf-8")
-    listed = dict(line[1:].split()[:2] for line in text.split("# Keys that")[1].splitlines()[1:])
-    assert listed.keys() == {*aliases.KEYS, *aliases.FIXED}
-    assert {key: listed[key].rstrip(":,") for key in aliases.KEYS} == aliases.KEYS
-    assert set(aliases.KEYS.values()) <= set(_keys())
 
 
 def test_overrides_come_last_and_body_parts_are_replaced_whole(tmp_path):
@@ -305,6 +215,143 @@ def test_plain_values_lead_back_to_the_same_config(tmp_path):
 def test_a_config_cannot_be_changed_after_it_was_checked():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().data.chunk_len = 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["model.arch=stgcn", "model.pool=mean"], "model.pool is mean, but with model.arch stgcn nothing reads it"),
+        (["model.arch=mlp", "model.pool=attention"], "leave it out (flatten), or change model.arch"),
+        (["model.checkpointing=true"], "model.checkpointing is true, but with model.arch transformer"),
+        (["model.arch=mlp", "model.checkpointing=true"], "leave it out (false), or change model.arch"),
+        (["model.rvq.kind=fsq", "model.rvq.ema_decay=0.9"], "ema_decay is 0.9, but with model.rvq.kind fsq"),
+        (["model.rvq.kind=fsq", "model.rvq.kmeans=0"], "kmeans is 0, but"),
+        (["model.rvq.kind=fsq", "model.rvq.revive_below=0"], "revive_below is 0, but"),
+        (["model.rvq.kind=fsq", "model.rvq.usage_reg=0.1"], "leave it out (0.001), or change model.rvq.kind"),
+        (["model.rvq.levels=1", "model.rvq.level_dropout=0.5"], "level_dropout is 0.5, but with model.rvq.levels 1"),
+        (["export.enable_rle=false", "export.rle_threshold=0.1"], "rle_threshold is 0.1, but with export.enable_rle f"),
+        (["data.augment.time_warp=false", "data.augment.time_warp_range=0.1"], "but with data.augment.time_warp false"),
+        (
+            ["data.augment.mirror=false", "data.augment.calm=0.5"],
+            "with data.augment.mirror false and data.augment.affine 0 nothing",
+        ),
+        (["data.layout=npz", "data.split_file=x.json"], "split_file is x.json, but with data.layout npz"),
+        (["data.layout=npz", "data.check_num_frames=false"], "leave it out (true), or change data.layout"),
+    ],
+)
+def test_an_option_that_its_neighbour_makes_meaningless_cannot_be_set(options, says):
+    assert says in refused(options)
+    assert load_config(None, options[:-1])
+
+
+def test_what_a_neighbour_leaves_a_meaning_may_be_set(monkeypatch):
+    monkeypatch.setitem(registry.TABLES["arch"], "of_a_user", dict)
+    for options in (
+        ["model.arch=of_a_user", "model.pool=mean", "model.checkpointing=true"],
+        ["model.arch=stgcn", "model.checkpointing=true", "model.share_hands=false", "model.pool=flatten"],
+        ["model.rvq.kind=fsq", "model.rvq.commitment_beta=0.5", "model.rvq.level_dropout=0"],
+        ["data.augment.mirror=false", "data.augment.calm=0.5", "data.augment.affine=0.1"],
+        ["model.rvq.levels={face: 1, body: 1}", "model.rvq.level_dropout=0.5"],
+    ):
+        assert load_config(None, options)
+
+
+def test_what_a_checkpoint_has_is_not_set_by_whoever_reads_it():
+    """An older one may hold idle options, and a switch turned off for once leaves what hangs on it as it was."""
+    saved = from_dict({"model": {"rvq": {"kind": "fsq", "usage_reg": 0.1}}, "export": {"rle_threshold": 0.02}})
+    config = load_config(None, ["export.enable_rle=false"], saved)
+    assert (config.model.rvq.usage_reg, config.export.rle_threshold) == (0.1, 0.02)
+    assert "model.rvq.revive_below is 0, but" in refused(["model.rvq.revive_below=0"], saved)
+
+
+@pytest.mark.parametrize("width", [65, 66.5, 100, 200, 300])
+def test_a_width_that_the_heads_cannot_share_is_one_line_that_says_which_they_can(width):
+    line = refused([f"model.encoder_latent_dim={width}"])
+    assert line.startswith(f"model.encoder_latent_dim is {width}: ")
+    if width == 200:
+        assert "a head for every 32 of it, so 6, which must share it evenly; 192 or 224 would do" in line
+    assert width != int(width) or load_config(None, [f"model.encoder_latent_dim={width}", "model.arch=mlp"])
+
+
+def test_the_widths_that_are_taken_are_those_that_the_heads_can_share():
+    for width in (*range(1, 132), 192, 200, 256, 300):
+        fits = width % TransformerBlock(width).heads == 0
+        with contextlib.nullcontext() if fits else pytest.raises(UserError, match="share it evenly"):
+            from_dict({"model": {"encoder_latent_dim": width}})
+
+
+def test_a_config_names_its_task_and_is_of_its_class(hopping, tmp_path):
+    config = load_text(tmp_path, "task: hop\nhops: {height: 2}\nnum_epochs: 3", "hops.wings=true", "training.lr=0.5")
+    assert type(config) is HopConfig
+    assert (config.hops.height, config.hops.wings, config.train.epochs, config.train.lr) == (2.0, True, 3, 0.5)
+    assert from_dict(to_dict(config)) == config == load_text(tmp_path, dump(config))
+    above = load_config(None, ["hops.flap=4"], config)
+    assert (above.task, above.hops.flap, above.hops.height) == ("hop", 4, 2.0)
+    assert load_config(None, []).task == "rvq" and type(load_config(None, ["task=rvq"])) is Config
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["task=jump"], "task is 'jump': rvq, hop or a name that a module of --import registers is expected"),
+        (["task=3"], "task is 3: text is expected"),
+        (["task=hop", "hops.hight=2"], "unknown key hops.hight: did you mean hops.height?"),
+        (["task=hop", "hops.height=0"], "hops.height is 0: at least 0.1 is expected"),
+        (["task=hop", "hops.height=13"], "hops.height is 13: any other"),
+        (["task=hop", "hops.flap=4"], "hops.flap is 4, but with hops.wings false"),
+        (["task=hop", "zzz=1"], "unknown key zzz: task hop has task, experiment_name"),
+        (["task=hop", "model.arch=mlp"], "unknown key model: task rvq has it, and this config's task is hop"),
+        (["hops.height=2"], "unknown key hops: task hop has it, and this config's task is rvq"),
+        (["task=hop", "num_quantizers=4"], "unknown key num_quantizers"),
+        (["task=hop", "train.losses={}"], "unknown key train.losses"),
+    ],
+)
+def test_a_mistake_in_another_task_is_one_line_too(hopping, options, says):
+    assert says in refused(options)
+
+
+def test_a_section_that_tasks_share_may_have_keys_of_its_own(hopping, monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Longer(Train):
+        jumps: int = 3
+
+    monkeypatch.setattr(
+        HopTask,
+        "config",
+        dataclasses.make_dataclass(
+            "LongerConfig",
+            [("train", Longer, dataclasses.field(default_factory=Longer))],
+            bases=(HopConfig,),
+            frozen=True,
+        ),
+    )
+    assert load_config(None, ["task=hop", "train.jumps=4", "train.patience=2"]).train == Longer(jumps=4, patience=2)
+    assert refused(["train.jumps=4"]) == "unknown key train.jumps: task hop has it, and this config's task is rvq"
+
+
+def test_a_program_for_one_task_says_so(hopping):
+    with pytest.raises(UserError, match="the config is of task hop: this needs one of task rvq"):
+        load_config(None, ["task=hop"], kind=Config)
+    assert load_config(None, [], kind=Config) == Config()
+    assert "task is 'hop' and the checkpoint's is 'rvq': begin a new run" in refused(["task=hop"], Config())
+
+
+@pytest.mark.parametrize("config", [None, dict, 3])
+def test_a_task_without_a_config_is_one_line(config, hopping, monkeypatch):
+    monkeypatch.setattr(HopTask, "config", config)
+    assert "the task 'hop' has no attribute `config`" in refused(["task=hop"])
+
+
+def test_a_strangers_task_is_not_looked_for():
+    with pytest.raises(UserError, match="task names 'evil', made with --import evil: give that"):
+        from_dict({"task": "evil", "imports": ["evil"]})
+    assert "evil" not in sys.modules
+
+
+def test_names_are_checked_wherever_an_option_says_one(hopping):
+    check_names(from_dict({"task": "hop"}))
+    with pytest.raises(UserError, match=r"data\.layout is 'nowhere'"):
+        check_names(from_dict({"task": "hop", "data": {"layout": "nowhere"}}))
 
 
 def test_the_command_prints_the_resolved_config_and_one_line_for_a_mistake():

@@ -1,4 +1,4 @@
-"""docs/extending.md as a user would follow it: a file with a layout, a loss and an architecture; and that no checkpoint runs it unasked."""
+"""docs/extending.md as a user would follow it, and that no checkpoint runs a user's file unasked."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    """A folder in which the page's file and commands were followed: two steps of training, tokens, and poses from them."""
+    """A folder in which the page's file and commands were followed: two steps of training, tokens, poses."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "my_signs.py").write_text(re.search(r"```python\n(.*?)```", PAGE, re.S)[1], encoding="utf-8")
     for split, clips in {"train": range(8), "val": range(8, 11)}.items():
@@ -159,7 +159,7 @@ def test_the_checkpoints_imports_are_kept_and_the_commands_added(fresh):
         ("import signstream\nsignstream.register('loss', 'rec')(dict)", "the loss 'rec' is the program's own"),
         (
             "import signstream\nsignstream.register('model', 'm')(dict)",
-            "'model' is no kind of class: layout, arch, loss are",
+            "'model' is no kind of class: layout, arch, loss, task are",
         ),
         ("import signstream\nsignstream.register('arch', 'a b')(dict)", "'a b' is no name"),
         (
@@ -187,7 +187,7 @@ def test_a_module_that_does_not_do_is_one_line(fresh, tmp_path, monkeypatch, tex
         ("imports=my_signs", "a list of text is expected"),
         ("imports=['a b']", "imports holds 'a b'"),
         ("model.arch=flatt", "transformer, mlp, stgcn or a name that a module of --import registers"),
-        ("train.losses={fingertip: 1}", "train.losses names 'fingertip'"),
+        ("loss.terms={fingertip: 1}", "loss.terms names 'fingertip'"),
         ("data.layout=csl", "data.layout is 'csl'"),
     ],
 )
@@ -197,11 +197,28 @@ def test_a_name_that_is_not_known_is_one_line(override, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_pages_task_has_its_config(fresh, tmp_path):
+    """The class has no methods yet, so it cannot be opened; its config works as any other."""
+    page = next(block for block in PAGE.split("```python\n") if block.startswith("# my_task.py"))
+    (fresh / "my_task.py").write_text(page.split("```")[0], encoding="utf-8")
+    (fresh / "glosses.yaml").write_text("task: glosses\nimports: [my_task]\nmodel: {width: 8}", encoding="utf-8")
+    done = run(["-m", "signstream.config", "glosses.yaml", "model.depth=3", "train.lr=0.5"], fresh)
+    assert done.returncode == 0, done.stderr
+    assert "task: glosses" in done.stdout and "model: {width: 8, depth: 3}" in done.stdout
+    wrong = {
+        "model.width=7": "model.width is 7: an even number",
+        "model.arch=mlp": "task rvq has it, and this config's",
+    }
+    for option, says in wrong.items():
+        done = run(["-m", "signstream.config", "glosses.yaml", option], fresh)
+        assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_users_loss_is_the_same_on_two_halves_of_a_batch(fresh):
     from signstream.tasks.rvq.losses import Losses, terms_of
     from test_losses import BATCH, BODY, PARTS, batch_of, loss_of, model
 
-    config = load_config(None, ["imports=[my_signs]", "train.losses={fingertips: 0.5}"])
+    config = load_config(None, ["imports=[my_signs]", "loss.terms={fingertips: 0.5}"])
     net, losses = model(), Losses(config, PARTS, terms_of(config, BODY))
     whole, parts = (
         loss_of(net, BATCH, losses),

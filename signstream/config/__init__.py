@@ -68,7 +68,9 @@ def load_config(
     head = _head(layers)
     for module in head.imports:
         registry.import_module(module)
-    section = _class_of(head, below)
+    if below is not None and head.task != below.task and any("task" in layer.tree for layer in layers):
+        raise UserError(f"task is {head.task!r} and the checkpoint's is {below.task!r}: begin a new run")
+    section = _config_class(head) if below is None else type(below)
     known = set(schema.keys(section))
     tree = to_dict(below) if below is not None else {}
     for layer in layers:
@@ -86,14 +88,6 @@ def _head(layers: Sequence[files.Layer]) -> Base:
     for layer in layers:
         tree = files.merge(Base, tree, {key: layer.tree[key] for key in ("task", "imports") if key in layer.tree})
     return schema.build(Base, tree)
-
-
-def _class_of(head: Base, below: Base | None) -> type[Base]:
-    if below is None:
-        return _config_class(head)
-    if head.task not in (Base.task, below.task):
-        raise UserError(f"task is {head.task!r} and the checkpoint's is {below.task!r}: begin a new run")
-    return type(below)
 
 
 def _config_class(head: Base) -> type[Base]:

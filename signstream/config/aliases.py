@@ -78,7 +78,7 @@ def rename(tree: dict[str, Any], where: str, keys: Collection[str]) -> dict[str,
     for name, path in {**KEYS, **MOVED}.items():
         if path in keys and name not in keys and _has(out, name):
             clash = f"{where} has {name!r} and {path!r}, which are the same option: keep one"
-            _put(out, path, _converted(name, _take(out, name), where), clash)
+            _put(out, path, _converted(name, _take(out, name), where), clash=clash)
     for path, (only, why) in GONE.items():
         if path not in keys and _has(out, path):
             value = _take(out, path)
@@ -114,7 +114,7 @@ def _take(tree: dict[str, Any], path: str) -> Any:
     return inner.pop(last)
 
 
-def _put(tree: dict[str, Any], path: str, value: Any, clash: str = "") -> None:
+def _put(tree: dict[str, Any], path: str, value: Any, *, clash: str = "") -> None:
     *sections, last = path.split(".")
     for section in sections:
         inner = tree.get(section)
