@@ -32,7 +32,6 @@ VARIANTS = {
     "hands do not share": ["model.share_hands=false"],
     "no temporal loss": ["model.rvq.temporal_loss_alpha=0"],
     "no usage loss": ["model.rvq.usage_reg=0"],
-    "rotation instead of straight-through": ["model.rvq.rotation=true"],
     "fsq instead of codebooks": ["model.rvq.kind=fsq"],
 }
 
@@ -63,8 +62,8 @@ def run(config: Config, cache: PoseCache) -> dict[str, float]:
 @torch.no_grad()
 def first_code(loop: Loop) -> float:
     """The error when each part is decoded from its first code alone."""
-    skeleton, train, widths = loop.cache.skeleton, loop.config.train, shoulder_widths(loop.cache, loop.val_loader.clips)
-    recon = Reconstruction(skeleton, train.part_weights, loop.views.space.scale, widths, loop.config.data.chunk_len)
+    skeleton, loss, widths = loop.cache.skeleton, loop.config.loss, shoulder_widths(loop.cache, loop.val_loader.clips)
+    recon = Reconstruction(skeleton, loss.part_weights, loop.views.space.scale, widths, loop.config.data.chunk_len)
     model = loop.model.eval()
     for batch_of_clips in loop.val_loader:
         batch, inputs, _ = loop.chunks(batch_of_clips, train=False)

@@ -1,7 +1,8 @@
 """SignStream: signing to tokens and back.
 
-`signstream.load(path)` gives a Tokenizer (inference/tokenizer.py); `signstream.register` makes a class of your own known by
-a name (registry.py); `signstream.UserError` ends a program with one line.
+    signstream.load(path)        a Tokenizer (inference/tokenizer.py)
+    signstream.register          makes a class of your own known by a name (registry.py)
+    signstream.UserError         what is said to a user: ends a program with one line
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from signstream.models.rvq.quantizer import Quantized
 from signstream.models.rvq.rvq_model import Output
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.space import fit_signing_space
+from signstream.tasks.rvq.build import build_model
 from signstream.tasks.rvq.losses import TERMS, Losses, Weighted, huber, terms_of, valid_chunks, watched
-from signstream.tasks.rvq.views import Target, Views, build_model
+from signstream.tasks.rvq.views import Target, Views
 
 REC, COMMIT, TEMPORAL, USAGE = range(4)
 CONFIG = load_config(None, [*TINY_RUN, "model.rvq.codebook_size=4"])  # fewer codes than chunks
@@ -125,9 +126,9 @@ def test_part_weights_are_shares_of_the_reconstruction():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ({"a": 1.0}, "train.part_weights has no weight for b"),
-        ({"a": 0.0, "b": 0.0}, r"train.part_weights is .* one above"),
-        ({"a": -1.0, "b": 2.0}, "train.part_weights is .* from 0"),
+        ({"a": 1.0}, "loss.part_weights has no weight for b"),
+        ({"a": 0.0, "b": 0.0}, r"loss.part_weights is .* one above"),
+        ({"a": -1.0, "b": 2.0}, "loss.part_weights is .* from 0"),
     ],
 )
 def test_part_weights_that_weigh_nothing_are_an_error(weights, message):
@@ -277,7 +278,7 @@ def test_a_term_of_the_users_is_weighed_logged_and_trained():
     without, given = Losses(CONFIG, PARTS), Losses(CONFIG, PARTS, {"info_nce": Weighted(term, 0.5)})
     totals, counts = (value.detach() for value in loss_of(net, BATCH, given))
     assert term.asked == [len(BATCH)]
-    share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # train.part_weights
+    share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # loss.part_weights
     mean = float((totals[4].double() / counts[4] * share).sum())
     assert float(given.value(totals, counts)) == pytest.approx(
         float(without.value(totals[:4], counts[:4])) + 0.5 * mean, rel=1e-5
@@ -294,9 +295,9 @@ def test_a_term_of_the_users_is_weighed_logged_and_trained():
 
 
 def test_terms_come_from_the_config_in_its_order(monkeypatch):
-    monkeypatch.setitem(registry.LOSSES, "nce", NearestNeighbour)
+    monkeypatch.setitem(registry.TABLES["loss"], "nce", NearestNeighbour)
     assert terms_of(CONFIG, BODY) == {}
-    on = load_config(None, ["train.losses={nce: 0.3}", "train.perceptual_weight=0.1"])
+    on = load_config(None, ["loss.terms={nce: 0.3}", "loss.perceptual_weight=0.1"])
     found = terms_of(on, BODY)
     assert {name: weight for name, (_, weight) in found.items()} == {"perceptual": 0.1, "nce": 0.3}
     assert Losses(on, PARTS, found).names == (*TERMS, "perceptual", "nce")
@@ -305,14 +306,14 @@ def test_terms_come_from_the_config_in_its_order(monkeypatch):
 @pytest.mark.parametrize(
     ("losses", "says"),
     [
-        ({"nce": -1.0}, "train.losses.nce is -1: a weight from 0"),
-        ({"ncee": 1.0}, "train.losses names 'ncee': nce, number or a name that a module of --import registers"),
+        ({"nce": -1.0}, "loss.terms.nce is -1: a weight from 0"),
+        ({"ncee": 1.0}, "loss.terms names 'ncee': nce, number or a name that a module of --import registers"),
         ({"number": 1.0}, "a loss has the methods counts and totals"),
     ],
 )
 def test_a_loss_that_is_none_is_one_line(losses, says, monkeypatch):
-    monkeypatch.setitem(registry.LOSSES, "nce", NearestNeighbour)
-    monkeypatch.setitem(registry.LOSSES, "number", lambda config, skeleton: 3)
+    monkeypatch.setitem(registry.TABLES["loss"], "nce", NearestNeighbour)
+    monkeypatch.setitem(registry.TABLES["loss"], "number", lambda config, skeleton: 3)
     with pytest.raises(ValueError) as error:
         terms_of(from_dict({"train": {"losses": losses}}), BODY)
     assert says in str(error.value) and "\n" not in str(error.value)

@@ -13,15 +13,16 @@ from helpers import PLAIN, TINY_RUN, assert_same, tiny_options
 from signstream.config import load_config
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND
+from signstream.tasks.rvq.build import build_model
 from signstream.tasks.rvq.losses import Losses, terms_of
 from signstream.tasks.rvq.perceptual import Perceptual, visible
-from signstream.tasks.rvq.views import Target, build_model
+from signstream.tasks.rvq.views import Target
 from signstream.training.train_rvq import main
 from test_losses import BATCH, PARTS, VIEWS, batch_of, gradients, loss_of, model
 from test_ranks import SAME_STEPS, assert_close, on_ranks, train_on_plan
 
-CONFIG = load_config(None, [*TINY_RUN, "train.perceptual_weight=0.1", "model.rvq.codebook_size=4"])
-DELTA = CONFIG.train.huber_delta
+CONFIG = load_config(None, [*TINY_RUN, "loss.perceptual_weight=0.1", "model.rvq.codebook_size=4"])
+DELTA = CONFIG.loss.huber_delta
 
 
 def perceptual(*bones: tuple[int, int], joints: int = 2) -> Perceptual:
@@ -138,7 +139,7 @@ def test_it_is_logged_by_itself_and_weighed_into_the_loss():
     net, losses, without = model(), Losses(CONFIG, PARTS, terms_of(CONFIG, BODY)), Losses(CONFIG, PARTS)
     totals, counts = (value.detach() for value in loss_of(net, BATCH, losses))
     named = losses.named(totals, counts, PARTS)
-    share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # train.part_weights
+    share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # loss.part_weights
     assert named["perceptual"] == pytest.approx(float((totals[4].double() / counts[4] * share).sum()), rel=1e-6)
     assert named["loss"] == pytest.approx(
         without.named(totals[:4], counts[:4], PARTS)["loss"] + 0.1 * named["perceptual"], rel=1e-6
@@ -159,7 +160,7 @@ def test_training_with_it_steadies_what_is_decoded():
     """A network that is too small for four clips, without codes: at a tenth of the reconstruction's weight it moves more truly and is as near."""
     found = {}
     for weight in (0.0, 0.1, 1.0):
-        config = load_config(None, [*TINY_RUN, f"train.perceptual_weight={weight}"])
+        config = load_config(None, [*TINY_RUN, f"loss.perceptual_weight={weight}"])
         net, losses = build_model(config, BODY), Losses(config, PARTS, terms_of(config, BODY))
         net.fit(VIEWS.of(BATCH)[0])
         optimizer = torch.optim.Adam(net.parameters(), 3e-3)
@@ -182,7 +183,7 @@ def test_a_run_that_switches_it_on_when_it_goes_on_logs_it_from_there(tmp_path, 
     )
     assert "perceptual" not in capsys.readouterr().out
     (folder,) = (root.parent / "runs" / "default").iterdir()
-    assert main(["--checkpoint", str(folder), "train.epochs=2", "train.perceptual_weight=0.1"]) == 0
+    assert main(["--checkpoint", str(folder), "train.epochs=2", "loss.perceptual_weight=0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("step") and ", perceptual " in line for line in lines)
     assert any("validation loss" in line and ", perceptual " in line for line in lines)
@@ -199,7 +200,7 @@ def test_two_ranks_are_one_process_on_the_joined_batches(tmp_path):
         SAME_STEPS,
         "model.arch=mlp",
         "model.rvq.codebook_size=8",
-        "train.perceptual_weight=0.5",
+        "loss.perceptual_weight=0.5",
     )
     work = partial(train_on_plan, options)
     (alone,) = on_ranks(1, work, tmp_path)
