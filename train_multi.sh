@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Trains on all GPUs of this machine, or of several. Arguments go to signstream.training.train_rvq:
 #   NUM_GPUS=4 bash train_multi.sh --config configs/default.yaml data.root=CSL-Daily      # NUM_GPUS: all there are
-#   NUM_PROCS=2 bash train_multi.sh ...                                                   # so many processes on the CPU, GPUs or not
-#   NNODES=2 NODE_RANK=0 MASTER_ADDR=first.host MASTER_PORT=29500 bash train_multi.sh ... # on each machine, with its own NODE_RANK
+#   NUM_PROCS=2 bash train_multi.sh ...      # so many processes on the CPU, GPUs or not
+#   NNODES=2 NODE_RANK=0 MASTER_ADDR=first.host MASTER_PORT=29500 bash train_multi.sh ...
+#                                            # on each machine, with its own NODE_RANK
 # A process that dies ends the others, and all start again, MAX_RESTARTS times (1). DRY_RUN=1 prints the command.
 set -euo pipefail
 source "$(dirname "$0")/scripts/env.sh"
@@ -31,7 +32,8 @@ else
     fi
 fi
 if [ "$procs" -gt 1 ]; then
-    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # what torchrun would set, with a warning; train.threads decides for torch itself
+    # What torchrun would set, with a warning; train.threads decides for torch itself.
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 fi
 
 nodes="${NNODES:-1}"
@@ -40,15 +42,18 @@ if [ "$nodes" -eq 1 ] && [ -z "${MASTER_PORT:-}" ]; then
 elif [ "$nodes" -eq 1 ]; then
     meeting=(--rdzv_backend=c10d "--rdzv_endpoint=localhost:$MASTER_PORT")
 else
-    [ -n "${MASTER_ADDR:-}" ] || fail "NNODES is $nodes, but MASTER_ADDR is not set: the first machine's address is expected"
-    [ -n "${NODE_RANK:-}" ] || fail "NNODES is $nodes, but NODE_RANK is not set: 0 on the first machine, then 1, 2, ..."
+    [ -n "${MASTER_ADDR:-}" ] ||
+        fail "NNODES is $nodes, but MASTER_ADDR is not set: the first machine's address is expected"
+    [ -n "${NODE_RANK:-}" ] ||
+        fail "NNODES is $nodes, but NODE_RANK is not set: 0 on the first machine, then 1, 2, ..."
     [ "$NODE_RANK" -lt "$nodes" ] || fail "NODE_RANK is $NODE_RANK of $nodes machines: they count from 0"
     first=$([ "$NODE_RANK" -eq 0 ] && echo true || echo false)
-    meeting=(--rdzv_backend=c10d "--rdzv_endpoint=$MASTER_ADDR:${MASTER_PORT:-29500}" --rdzv_id=signstream "--rdzv_conf=is_host=$first")
+    meeting=(--rdzv_backend=c10d "--rdzv_endpoint=$MASTER_ADDR:${MASTER_PORT:-29500}" --rdzv_id=signstream
+        "--rdzv_conf=is_host=$first")
 fi
 
-command=("$PYTHON" -m torch.distributed.run "--nnodes=$nodes" "--nproc_per_node=$procs" "--max_restarts=${MAX_RESTARTS:-1}" "${meeting[@]}"
-    -m signstream.training.train_rvq "$@")
+command=("$PYTHON" -m torch.distributed.run "--nnodes=$nodes" "--nproc_per_node=$procs"
+    "--max_restarts=${MAX_RESTARTS:-1}" "${meeting[@]}" -m signstream.training.train_rvq "$@")
 if [ -n "${DRY_RUN:-}" ]; then
     printf '%q ' "${command[@]}"
     echo

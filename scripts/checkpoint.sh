@@ -1,4 +1,5 @@
-# Sourced after env.sh: sets CHECKPOINT_PATH, unless it is set, to the best.pt under checkpoints/ whose run began last, of whatever experiment.
+# Sourced after env.sh: sets CHECKPOINT_PATH, unless it is set, to the best.pt under checkpoints/ whose run began last,
+# of whatever experiment.
 
 if [ -z "${CHECKPOINT_PATH:-}" ]; then
     _newest=
@@ -8,5 +9,8 @@ if [ -z "${CHECKPOINT_PATH:-}" ]; then
             _newest=$_run CHECKPOINT_PATH=$_file
         fi
     done
-    [ -n "$_newest" ] || { echo "error: there is no checkpoints/*/*/best.pt: train first (bash train.sh), or set CHECKPOINT_PATH" >&2; exit 2; }
+    if [ -z "$_newest" ]; then
+        echo "error: there is no checkpoints/*/*/best.pt: train first (bash train.sh), or set CHECKPOINT_PATH" >&2
+        exit 2
+    fi
 fi

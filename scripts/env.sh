@@ -4,14 +4,17 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
-# How long a waiting thread of OpenMP spins before it sleeps, unless the user has said it: the same as in signstream/cli.py.
+# How long a waiting thread of OpenMP spins before it sleeps, unless the user has said it: as in signstream/cli.py.
 # docs/training.md says why.
 [ -n "${OMP_WAIT_POLICY+x}${GOMP_SPINCOUNT+x}${KMP_BLOCKTIME+x}" ] || export GOMP_SPINCOUNT=10000 KMP_BLOCKTIME=1
 
 _meets() { "$1" scripts/check_requirements.py requirements.txt; }
 
 _hint=
-_active="$(command -v python || command -v python3)" || { echo "env: no python found on PATH: install Python 3.10 or newer" >&2; exit 1; }
+if ! _active="$(command -v python || command -v python3)"; then
+    echo "env: no python found on PATH: install Python 3.10 or newer" >&2
+    exit 1
+fi
 if _why="$(_meets "$_active" 2>&1)"; then
     PYTHON="$_active"
     echo "env: using the active Python, $PYTHON" >&2
@@ -22,7 +25,10 @@ else
     echo "env: the active Python does not do ($_why); filling .venv from requirements.txt, a few minutes" >&2
     _base="$(command -v python3 || echo "$_active")"
     [ -x .venv/bin/python ] || "$_base" -m venv .venv || exit 1
-    .venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt || { echo "env: pip could not install requirements.txt" >&2; exit 1; }
+    if ! .venv/bin/python -m pip install -q --disable-pip-version-check -r requirements.txt; then
+        echo "env: pip could not install requirements.txt" >&2
+        exit 1
+    fi
     PYTHON="$PWD/.venv/bin/python" _hint=yes
     echo "env: using .venv" >&2
 fi
