@@ -182,6 +182,7 @@ WRIST_BONES = ((LEFT_WRIST, LEFT_HAND), (RIGHT_WRIST, RIGHT_HAND))
 LEFT_HAND_ANCHORS = (Anchor((LEFT_HAND,)), Anchor((LEFT_WRIST,)))
 RIGHT_HAND_ANCHORS = (Anchor((RIGHT_HAND,)), Anchor((RIGHT_WRIST,)))
 
+COCO_FLIP = _coco_flip()  # joint -> its mirror image
 COCO_WHOLEBODY = Skeleton(
     num_joints=NUM_JOINTS,
     parts=(
@@ -222,7 +223,7 @@ COCO_WHOLEBODY = Skeleton(
         ((LEFT_HAND, LEFT_HAND + 9), 3.0),
         ((RIGHT_HAND, RIGHT_HAND + 9), 3.0),
     ),
-    flip=_coco_flip(),
+    flip=COCO_FLIP,
 )
 COCO_RANGES = {part.name: (part.start + 1, part.stop) for part in COCO_WHOLEBODY.parts}
 

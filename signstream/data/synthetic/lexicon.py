@@ -1,8 +1,9 @@
-"""The language of the synthetic signer: handshapes, places, orientations, movements, the signs made of them, and a small grammar.
+"""The signs of the synthetic signer: handshapes, places, orientations, movements, and what is made of them.
 
-`lexicon(count)` gives the signs, `Grammar(signs).sentence(rng)` a Sentence whose gloss order (time, place, object, subject, verb, negation or
-question word) is not the order of its English text. The language is the same for every seed: data sets made with two seeds share their signs.
-Lengths are in shoulder widths, with the origin between the shoulders, x to the picture's right, y down, z away from the camera; everything is
+    lexicon(count) -> {gloss: Sign}
+
+The language is the same for every seed: data sets made with two seeds share their signs. Lengths are in shoulder
+widths, with the origin between the shoulders, x to the picture's right, y down, z away from the camera; everything is
 written for a right-handed signer's right hand and mirrored for the other one. Angles are in degrees in the tables.
 """
 
@@ -25,13 +26,13 @@ FINGER_CODES = {  # knuckle and middle joint, flexion in degrees
     "k": (42, 6),
     "t": (88, 40),
 }
-THUMB_CODES = {
+THUMB_CODES = {  # out of the palm's line, across, bend
     "o": (62, 4, 0),
     "a": (18, 12, 4),
     "x": (8, 48, 42),
     "p": (26, 58, 16),
     "r": (38, 30, 10),
-}  # out of the palm's line, across, bend
+}
 SPREAD = np.array([11.0, 2.0, -6.0, -14.0])  # index to little finger
 HANDSHAPES = {  # thumb, index to little finger, spread
     "fist": "xffff0",
@@ -65,11 +66,11 @@ HANDSHAPES = {  # thumb, index to little finger, spread
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sign is made: the point that the hand's contact point goes to; `reach` palms from the wrist; `head`: moves along with the head."""
+    """Where a sign is made."""
 
-    at: tuple[float, float, float]
-    reach: float
-    head: bool = False
+    at: tuple[float, float, float]  # the point that the hand's contact point goes to
+    reach: float  # palms from the wrist to the contact point
+    head: bool = False  # whether it moves along with the head
 
 
 PLACES = {
@@ -94,7 +95,8 @@ PLACES = {
     "high-side": Place((-0.84, -0.40, -0.38), 0.5),
     "low": Place((-0.46, 0.82, -0.56), 0.4),
 }
-ORIENTATIONS = {  # roll about the fingers (0: palm out, 90: to the middle, 180: in), swing of the fingers to the middle, pitch to the camera
+# Roll about the fingers (0: palm out, 90: to the middle, 180: in), their swing to the middle, pitch to the camera.
+ORIENTATIONS = {
     "up-out": (0, 6, 4),
     "up-side": (82, 4, 6),
     "up-in": (172, 22, 4),
@@ -125,8 +127,9 @@ FACE_ORIENTATIONS = ("up-out", "up-side", "up-in", "slant-out", "slant-in", "acr
 
 @dataclass(frozen=True)
 class Motion:
-    """What the hand does during a sign: goes along `path`; adds a loop `sine` * sin + `cosine` * (1 - cos) of `turns` turns; turns the
-    hand by `twist` (roll, swing, pitch) * sin of `twists` turns; wiggles the fingers by `wiggle` degrees."""
+    """What the hand does during a sign: goes along `path`; adds a loop `sine` * sin + `cosine` * (1 -
+    cos) of `turns` turns; turns the hand by `twist` (roll, swing, pitch) * sin of `twists` turns;
+    wiggles the fingers by `wiggle` degrees."""
 
     path: tuple[float, float, float] = (0, 0, 0)
     sine: tuple[float, float, float] = (0, 0, 0)
@@ -164,16 +167,12 @@ MOTIONS = {
     "wiggle-down": Motion(path=(0, 0.34, 0), wiggle=20),
     "shake-out": Motion(path=(-0.3, 0, -0.1), twist=(28, 0, 0), twists=2.5),
 }
-HANDS = (
-    "one",
-    "both",
-    "alternating",
-    "base",
-)  # one hand; mirrored; mirrored and in turns; the other hand is a still ground
+# One hand; mirrored; mirrored and in turns; the other hand is a still ground.
+HANDS = ("one", "both", "alternating", "base")
 
 VERBS = (
-    "buy:bought eat:ate see:saw find:found bring:brought forget:forgot like:liked sell:sold want:wanted make:made know:knew give:gave "
-    "lose:lost clean:cleaned need:needed break:broke draw:drew carry:carried show:showed wash:washed throw:threw "
+    "buy:bought eat:ate see:saw find:found bring:brought forget:forgot like:liked sell:sold want:wanted make:made "
+    "know:knew give:gave lose:lost clean:cleaned need:needed break:broke draw:drew carry:carried show:showed wash:washed throw:threw "
     "remember:remembered hide:hid choose:chose"
 )
 WORDS = {
@@ -190,21 +189,11 @@ WORDS = {
     "link": "but because then",
     "phrase": "hello thanks sorry yes no goodbye please wait",
 }
-TENSE = {
-    "yesterday": "past",
-    "last-week": "past",
-    "morning": "past",
-    "tomorrow": "future",
-    "tonight": "future",
-    "next-year": "future",
-}
-PLURAL_SUBJECTS = ("i", "you", "they", "we")
-TIME_TEXT = {"morning": "in the morning"}
 
 
 @dataclass(frozen=True)
 class Sign:
-    """One entry of the lexicon; the names are keys of the tables above. `gloss` also gives the mouthing, letter by letter."""
+    """One entry of the lexicon; the names are keys of the tables above. `gloss` gives the mouthing too, by its letters."""
 
     gloss: str
     kind: str
@@ -224,25 +213,13 @@ class Sign:
         return (self.hands, self.shape, self.end_shape, self.place, self.orientation, self.motion)
 
 
-@dataclass(frozen=True)
-class Sentence:
-    text: str
-    glosses: tuple[str, ...]
-    mood: str  # "statement", "asks" (yes or no), "wonders" (question word), "denies"
-
-    @property
-    def key(self) -> str:
-        return " ".join(self.glosses)
-
-
 def handshape_angles(name: str) -> np.ndarray:
     """[15] radians: knuckles of the four fingers, their middle joints, their spread, and the thumb's three."""
     code = HANDSHAPES[name]
     bends = np.array([FINGER_CODES[c] for c in code[1:5]], float)
     straight = bends[:, 0] < 60
-    return np.radians(
-        np.concatenate([bends[:, 0], bends[:, 1], SPREAD * int(code[5]) * straight, THUMB_CODES[code[0]]])
-    )
+    spread = SPREAD * int(code[5]) * straight
+    return np.radians(np.concatenate([bends[:, 0], bends[:, 1], spread, THUMB_CODES[code[0]]]))
 
 
 def mouthing(gloss: str) -> list[np.ndarray]:
@@ -255,8 +232,8 @@ def mouthing(gloss: str) -> list[np.ndarray]:
 def all_words() -> list[tuple[str, str]]:
     """[(kind, word)], so ordered that every beginning of the list holds each kind in proportion."""
     ranked = []
-    for order, (kind, words) in enumerate(WORDS.items()):
-        words = words.split()
+    for order, (kind, listed) in enumerate(WORDS.items()):
+        words = listed.split()
         ranked += [((i + 0.35) / len(words), order, kind, word) for i, word in enumerate(words)]
     return [(kind, word) for _, _, kind, word in sorted(ranked)]
 
@@ -272,19 +249,18 @@ def _draw_sign(rng: np.random.Generator, kind: str, word: str) -> Sign:
     orientation = str(rng.choice(FACE_ORIENTATIONS if near_head else list(ORIENTATIONS)))
     base_shape = str(rng.choice(["flat", "fist", "index", "cee", shape]))
     motion = str(rng.choice(list(MOTIONS)))
-    gloss = word.split(":")[0].upper()
     return Sign(
-        gloss,
-        kind,
-        word,
-        hands,
-        shape,
-        end_shape,
-        place,
-        orientation,
-        motion,
-        base_shape,
-        float(rng.uniform(0.22, 0.46)),
+        gloss=word.split(":")[0].upper(),
+        kind=kind,
+        word=word,
+        hands=hands,
+        shape=shape,
+        end_shape=end_shape,
+        place=place,
+        orientation=orientation,
+        motion=motion,
+        base_shape=base_shape,
+        seconds=float(rng.uniform(0.22, 0.46)),
     )
 
 
@@ -307,91 +283,3 @@ def lexicon(count: int | None = None) -> dict[str, Sign]:
             sign = _draw_sign(rng, kind, word)
         signs[sign.gloss] = sign
     return signs
-
-
-def _third_person(verb: str) -> str:
-    if verb.endswith("y") and verb[-2] not in "aeo":
-        return verb[:-1] + "ies"
-    return verb + ("es" if verb.endswith(("ch", "sh", "s", "x", "o")) else "s")
-
-
-def _verb_text(verb: str, subject: str, tense: str, negation: str) -> str:
-    """ "bought", "will not buy", "does not buy", "never bought"."""
-    base, past = verb.split(":")
-    plural = subject in PLURAL_SUBJECTS
-    if negation == "not":
-        return {"past": "did not ", "future": "will not "}.get(tense, "do not " if plural else "does not ") + base
-    plain = {"past": past, "future": f"will {base}"}.get(tense, base if plural else _third_person(base))
-    if negation != "never":
-        return plain
-    return f"will never {base}" if tense == "future" else f"never {plain}"
-
-
-def _noun_text(noun: str, adjective: str, number: str) -> str:
-    many = noun if noun == "fish" else noun + "s"
-    words = [number, adjective, many if number else noun]
-    return " ".join(w for w in ([] if number else ["the"]) + words if w)
-
-
-def _subject_text(subject: str) -> str:
-    return subject if subject in ("i", "you", "they", "we") else f"the {subject}"
-
-
-def _question_text(word: str, subject: str, verb: str, noun: str, tense: str) -> str:
-    base, past = verb.split(":")
-    helper = {"past": "did", "future": "will"}.get(tense, "do" if subject in PLURAL_SUBJECTS else "does")
-    if word == "who":
-        return f"who {({'past': past, 'future': f'will {base}'}).get(tense, _third_person(base))} {noun}"
-    return f"{word} {helper} {_subject_text(subject)} {base}" + ("" if word == "what" else f" {noun}")
-
-
-class Grammar:
-    """Sentences over some signs: `sentence(rng)` draws one of 1 to about 16 glosses."""
-
-    def __init__(self, signs: dict[str, Sign]):
-        self.kinds = {kind: [s.word for s in signs.values() if s.kind == kind] for kind in WORDS}
-
-    def _maybe(self, rng: np.random.Generator, kind: str, chance: float) -> str:
-        words = self.kinds[kind]
-        return str(rng.choice(words)) if words and rng.random() < chance else ""
-
-    def _clause(self, rng: np.random.Generator, may_ask: bool) -> tuple[str, list[str], str]:
-        """(text, glosses, mood) of one clause."""
-        time, place = self._maybe(rng, "time", 0.35), self._maybe(rng, "place", 0.2)
-        subject, verb, noun = (self._maybe(rng, kind, 1.0) for kind in ("subject", "verb", "object"))
-        adjective, number = self._maybe(rng, "adjective", 0.25), self._maybe(rng, "number", 0.1)
-        question = self._maybe(rng, "question", 0.15) if may_ask else ""
-        negation = "" if question else self._maybe(rng, "negation", 0.2)
-        tense, subject = TENSE.get(time, "present"), subject.lower()
-        thing = _noun_text(noun, adjective, number)
-        if question:
-            text = _question_text(question, subject, verb, thing, tense)
-            if question == "what":
-                noun = adjective = number = ""
-            if question == "who":
-                subject = ""
-            if question == "where":
-                place = ""
-        else:
-            text = f"{_subject_text(subject)} {_verb_text(verb, subject, tense, negation)} {thing}"
-        text += f" at {'home' if place == 'home' else 'the ' + place}" if place else ""
-        text += f" {TIME_TEXT.get(time, time.replace('-', ' '))}" if time else ""
-        order = [time, place, noun, adjective, number, subject, verb.split(":")[0], negation, question]
-        mood = "wonders" if question else "denies" if negation else "statement"
-        return text, [w.upper() for w in order if w], mood
-
-    def sentence(self, rng: np.random.Generator) -> Sentence:
-        phrase = self._maybe(rng, "phrase", 0.12)
-        if phrase and rng.random() < 0.35:
-            return Sentence(phrase, (phrase.upper(),), "statement")
-        clauses = 1 + int(rng.random() < 0.1) + int(rng.random() < 0.04)
-        text, glosses, mood = self._clause(rng, may_ask=clauses == 1)
-        for _ in range(clauses - 1):
-            link = self._maybe(rng, "link", 1.0)
-            more, signs, mood = self._clause(rng, may_ask=False)
-            text, glosses = f"{text} {link} {more}", [*glosses, *([link.upper()] if link else []), *signs]
-        if phrase:
-            text, glosses = f"{phrase} {text}", [phrase.upper(), *glosses]
-        if mood == "statement" and rng.random() < 0.1:
-            mood, text = "asks", f"is it true that {text}"
-        return Sentence(text, tuple(glosses), mood)
