@@ -7,10 +7,12 @@ import base64
 
 import numpy as np
 
-from signstream.data.synthetic.dataset import project
-from signstream.data.synthetic.lexicon import Grammar, lexicon
-from signstream.data.synthetic.signer import draw_signer, perform
-from signstream.inference.report.verdict import DEFINITIONS
+from signstream.data.synthetic.detector import project
+from signstream.data.synthetic.grammar import Grammar
+from signstream.data.synthetic.lexicon import lexicon
+from signstream.data.synthetic.performance import perform
+from signstream.data.synthetic.signer import draw_signer
+from signstream.inference.report.definitions import DEFINITIONS
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_WRIST, NOSE, RIGHT_WRIST
 
 LENGTH, LEVELS, SIZE = 10, 3, 512
@@ -33,7 +35,7 @@ def signed_clips(count: int, frames: int | None = None, seed: int = 3) -> list[t
     grammar, out = Grammar(signs), []
     for i in range(count):
         signer, sentence = draw_signer(rng, i), grammar.sentence(rng)
-        poses = project(perform(sentence, signs, signer, rng, 30.0).joints, signer)
+        poses = project(perform(sentence, signs, signer, rng=rng, fps=30.0).joints, signer)
         out.append((np.resize(poses, (frames, 133, 2)) if frames else poses[:140], sentence))
     return out
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from signstream.data.synthetic.signer import KNUCKLES, PHALANGES, neutral_face
+from signstream.data.synthetic.body import KNUCKLES, PHALANGES
+from signstream.data.synthetic.signer import neutral_face
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
 FOLDER = Path(__file__).with_suffix("")
