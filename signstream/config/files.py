@@ -1,8 +1,10 @@
 """What a user wrote, as tables of plain values: YAML files, those that their `base:` names, and `key.path=value`.
 
-read(Path("large.yaml")) -> [Layer("default.yaml", {...}), Layer("large.yaml", {"model": {...}})]   lowest first
-override("data.chunk_len=8") -> Layer("the override 'data.chunk_len=8'", {"data": {"chunk_len": 8}})
-merge(Config, lower, upper) -> one table
+    read(Path("large.yaml")) -> [Layer("default.yaml", {...}), Layer("large.yaml", {"model": {...}})]    lowest first
+    override("data.chunk_len=8") -> Layer("the override 'data.chunk_len=8'", {"data": {"chunk_len": 8}})
+    merge(Config, lower, upper) -> one table
+
+Nothing is renamed or checked here but that it can be read.
 """
 
 from __future__ import annotations
