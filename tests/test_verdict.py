@@ -53,12 +53,12 @@ def test_a_healthy_report_is_called_healthy(healthy):
         ("codes/face/0/count", 0, "warn", "anything of face", "data.min_score"),
         ("recon/weighted/local", 0.05, "warn", "50% of the mean pose's", "train.epochs"),
         ("recon/weighted/local", 0.09, "bad", "90% of the mean pose's", "train.epochs"),
-        ("recon/body/local", 0.07, "warn", "body: its error is 70%", "train.part_weights for body"),
+        ("recon/body/local", 0.07, "warn", "body: its error is 70%", "loss.part_weights for body"),
         ("smooth/body/jump", 0.15, "warn", "body jumps 1.5 times", "model.rvq.levels"),
         ("training/val/rec", [0.1, 0.4, 0.3, 0.5], "warn", "1.67 times its own least", "more clips"),
         ("training/val/rec", [0.1, 1.0, 1.2, 1.2], "warn", "1.80 times the training loss", "data.augment.affine"),
-        ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "train.part_weights"),
-        ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 50%", "train.part_weights"),
+        ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "loss.part_weights"),
+        ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 50%", "loss.part_weights"),
         ("steady/jitter of 1 px/face", [0.3, 0.1], "warn", "30% of the first-level codes", "data.smooth"),
         ("rate/hold_error/with", 0.06, "warn", "adds 20.0% to the error", "export.rle_threshold"),
     ],
@@ -87,7 +87,7 @@ def test_a_part_is_named_as_people_say_it_and_the_key_as_it_is_written(healthy):
     assert (
         "full body, level 2" in bad["text"] and len(warned) == 2 and all("full body" in line["text"] for line in warned)
     )
-    assert any("train.part_weights for full_body" in line["advice"] for line in warned)
+    assert any("loss.part_weights for full_body" in line["advice"] for line in warned)
 
 
 def test_what_was_not_measured_is_not_judged(healthy):
