@@ -1,7 +1,10 @@
-"""COCO-WholeBody, once: which joints make a part, where its centre is, how long a unit is, which joints mirror each other, and which bones join them.
+"""COCO-WholeBody, once: which joints make a part, where its centre is, how long a unit is, which joints mirror each
+other, and which bones join them.
 
-Joints count from 0 here; a config's `body_parts` counts from 1, both ends in, as the data sets do.
-"Left" is the signer's own left. Imports nothing, so every other file may import it.
+    COCO_WHOLEBODY                                          build(num_joints, body_parts, centers, ...) -> Skeleton
+
+Joints count from 0 in here; a config's `body_parts` counts from 1, both ends in, as the data sets do. "Left" is the
+signer's own left.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Part:
     anchors: tuple[Anchor, ...]
     bones: tuple[Pair, ...] = ()
     links: tuple[Pair, ...] = ()
-    hangs_on: tuple[Pair, ...] = ()  # (own joint, body joint): where the body says the part belongs
+    hangs_on: tuple[Pair, ...] = ()  # (the part's joint, the body's joint): where the body says the part belongs
 
     @property
     def joints(self) -> slice:
@@ -56,9 +59,8 @@ class Skeleton:
     parts: tuple[Part, ...]
     origin: tuple[Anchor, ...]
     unit_pairs: tuple[Pair, ...]  # the unit length is the mean distance of these
-    spare_units: tuple[
-        tuple[Pair, float], ...
-    ] = ()  # where no unit pair was seen yet: the distance of a pair over a constant
+    # Where no unit pair was seen yet: the distance of a pair over a constant.
+    spare_units: tuple[tuple[Pair, float], ...] = ()
     flip: tuple[int, ...] | None = None  # joint -> its mirror image; None: cannot be mirrored
 
     def part(self, name: str) -> Part:
@@ -73,19 +75,8 @@ class Skeleton:
 
 
 TAGS = {"face": "F", "left_hand": "LH", "right_hand": "RH", "body": "B", "full_body": "FB"}
-(
-    NOSE,
-    LEFT_EYE,
-    RIGHT_EYE,
-    LEFT_EAR,
-    RIGHT_EAR,
-    LEFT_SHOULDER,
-    RIGHT_SHOULDER,
-    LEFT_ELBOW,
-    RIGHT_ELBOW,
-    LEFT_WRIST,
-    RIGHT_WRIST,
-) = range(11)
+NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR, RIGHT_EAR = range(5)
+LEFT_SHOULDER, RIGHT_SHOULDER, LEFT_ELBOW, RIGHT_ELBOW, LEFT_WRIST, RIGHT_WRIST = range(5, 11)
 FEET, FACE, LEFT_HAND, RIGHT_HAND, NUM_JOINTS = 17, 23, 91, 112, 133
 CHIN, NOSE_TIP = FACE + 8, FACE + 30
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (FACE + 36, FACE + 39), (FACE + 42, FACE + 45)
@@ -232,57 +223,79 @@ def build(
     num_joints: int,
     body_parts: Mapping[str, Sequence[int]],
     centers: Mapping[str, int] | None = None,
+    *,
     unit_joints: Sequence[Sequence[int]] | None = None,
     mirror_pairs: Sequence[Sequence[int]] | None = None,
 ) -> Skeleton:
-    """The skeleton a config asks for; joints counted from 1. For 133 joints the table above fills in what is not given."""
-    coco, centers = COCO_WHOLEBODY if num_joints == NUM_JOINTS else None, dict(centers or {})
-    parts = []
-    for name, (first, last) in body_parts.items():
-        if name not in TAGS:
-            raise UserError(f"data.body_parts has a part {name!r}: the parts are {', '.join(TAGS)}")
-        if not 1 <= first <= last <= num_joints:
-            raise UserError(
-                f"data.body_parts.{name} is [{first}, {last}]: joints count from 1 and the poses have {num_joints}"
-            )
-        known = coco.part(name) if coco and (first, last) == COCO_RANGES[name] else None
-        if known and centers.get(name, known.centre + 1) == known.centre + 1:
-            parts.append(known)
-            continue
-        if name not in centers and not known:
-            raise UserError(
-                f"data.centers names no centre joint for {name}: a part that is not COCO-WholeBody's needs one, "
-                f"for example data.centers.{name}={first}"
-            )
-        if not 1 <= centers[name] <= num_joints:
-            raise UserError(
-                f"data.centers.{name} is {centers[name]}: joints count from 1 and the poses have {num_joints}"
-            )
-        anchors, old = (Anchor((centers[name] - 1,)),), coco.part(name) if coco else None
-        bones = tuple((a, b) for a, b in old.bones if first - 1 <= min(a, b) and max(a, b) < last) if old else ()
-        parts.append(Part(name, TAGS[name], first - 1, last, anchors, bones))
+    """The skeleton a config asks for; joints counted from 1. For 133 joints the table above gives what is not given."""
+    coco = COCO_WHOLEBODY if num_joints == NUM_JOINTS else None
+    centre_of = dict(centers or {})
+    parts = tuple(
+        _part(name, first, last, num_joints=num_joints, centre=centre_of.get(name), coco=coco)
+        for name, (first, last) in body_parts.items()
+    )
     if not parts:
         raise UserError("data.body_parts is empty: at least one part is needed")
+    unit_pairs = _unit_pairs(unit_joints, num_joints, coco)
+    flip = coco.flip if coco else None
+    if mirror_pairs is not None:
+        flip = _flip(mirror_pairs, num_joints)
+    body = next((part for part in parts if part.name in ("body", "full_body")), parts[0])
+    return Skeleton(
+        num_joints,
+        parts,
+        origin=coco.origin if coco else body.anchors,
+        unit_pairs=unit_pairs,
+        spare_units=coco.spare_units if coco and unit_joints is None else (),
+        flip=flip,
+    )
+
+
+def _part(name: str, first: int, last: int, *, num_joints: int, centre: int | None, coco: Skeleton | None) -> Part:
+    """COCO-WholeBody's part where it is that one; else one with a single joint as centre and the bones in its range."""
+    if name not in TAGS:
+        raise UserError(f"data.body_parts has a part {name!r}: the parts are {', '.join(TAGS)}")
+    if not 1 <= first <= last <= num_joints:
+        raise UserError(
+            f"data.body_parts.{name} is [{first}, {last}]: joints count from 1 and the poses have {num_joints}"
+        )
+    coco_part = coco.part(name) if coco else None
+    if coco_part and (first, last) == COCO_RANGES[name] and centre in (None, coco_part.centre + 1):
+        return coco_part
+    if centre is None:
+        raise UserError(
+            f"data.centers names no centre joint for {name}: a part that is not COCO-WholeBody's needs one, "
+            f"for example data.centers.{name}={first}"
+        )
+    if not 1 <= centre <= num_joints:
+        raise UserError(f"data.centers.{name} is {centre}: joints count from 1 and the poses have {num_joints}")
+    bones = coco_part.bones if coco_part else ()
+    inside = tuple((a, b) for a, b in bones if first - 1 <= min(a, b) and max(a, b) < last)
+    return Part(name, TAGS[name], first - 1, last, (Anchor((centre - 1,)),), inside)
+
+
+def _unit_pairs(
+    unit_joints: Sequence[Sequence[int]] | None, num_joints: int, coco: Skeleton | None
+) -> tuple[Pair, ...]:
     if coco is None and unit_joints is None:
         raise UserError(
             f"data.unit_joints is missing: poses of {num_joints} joints need the pairs of joints whose mean distance "
             "is the unit length, for example [[3, 6]]"
         )
-    pairs = tuple((a - 1, b - 1) for a, b in unit_joints) if unit_joints else coco.unit_pairs
+    pairs = tuple((a - 1, b - 1) for a, b in unit_joints or ())
+    if coco and not unit_joints:
+        pairs = coco.unit_pairs
     if not pairs or any(not 0 <= joint < num_joints for pair in pairs for joint in pair):
         raise UserError(f"data.unit_joints is {unit_joints}: pairs of joints from 1 to {num_joints} are needed")
-    flip = coco.flip if coco else None
-    if mirror_pairs is not None:
-        table = list(range(num_joints))
-        for a, b in mirror_pairs:
-            if not (1 <= a <= num_joints and 1 <= b <= num_joints) or table[a - 1] != a - 1 or table[b - 1] != b - 1:
-                raise UserError(
-                    f"data.mirror_pairs holds [{a}, {b}]: each joint from 1 to {num_joints} may stand in one pair"
-                )
-            table[a - 1], table[b - 1] = b - 1, a - 1
-        flip = tuple(table)
-    body = next((p for p in parts if p.name in ("body", "full_body")), parts[0])
-    same = coco is not None and unit_joints is None
-    return Skeleton(
-        num_joints, tuple(parts), coco.origin if coco else body.anchors, pairs, coco.spare_units if same else (), flip
-    )
+    return pairs
+
+
+def _flip(mirror_pairs: Sequence[Sequence[int]], num_joints: int) -> tuple[int, ...]:
+    flip = list(range(num_joints))
+    for a, b in mirror_pairs:
+        if not (1 <= a <= num_joints and 1 <= b <= num_joints) or flip[a - 1] != a - 1 or flip[b - 1] != b - 1:
+            raise UserError(
+                f"data.mirror_pairs holds [{a}, {b}]: each joint from 1 to {num_joints} may stand in one pair"
+            )
+        flip[a - 1], flip[b - 1] = b - 1, a - 1
+    return tuple(flip)

@@ -8,12 +8,13 @@ from signstream.config import Config, Model, Rvq
 from signstream.data.collate import make_chunks
 from signstream.data.frontend import prepare
 from signstream.io.batch import pack
-from signstream.models.rvq.encoder import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.rvq.sizes import PartShape
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import build
 from signstream.space import fit_signing_space
-from signstream.tasks.rvq.views import Views, levels_of, part_shapes
+from signstream.tasks.rvq.build import levels_of, part_shapes
+from signstream.tasks.rvq.views import Views
 
 SMALL = Model(encoder_layer=1, encoder_latent_dim=32, latent_dim=24, rvq=Rvq(codebook_size=32))
 SHAPES = part_shapes(BODY, share_hands=True)
@@ -35,7 +36,7 @@ INPUTS, TARGETS = VIEWS.of(BATCH)
 
 
 def model(arch="transformer", pool="flatten", **options):
-    return RVQModel(SHAPES, [3] * 5, 10, replace(SMALL, arch=arch, pool=pool, **options), seed=1)
+    return RVQModel(SHAPES, [3] * 5, replace(SMALL, arch=arch, pool=pool, **options), frames=10, seed=1)
 
 
 @pytest.mark.parametrize(("arch", "pool"), ARCHITECTURES)
@@ -47,10 +48,9 @@ def test_views_come_back_in_their_shapes_and_every_weight_learns(arch, pool):
     assert out.latents.shape == (5, len(BATCH), 24)
     assert out.quantised.codes.shape == (len(BATCH), 5, 3)
     (sum(v.square().sum() for v in out.views) + out.quantised.commit.sum()).backward()
-    still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    assert not still or (
-        pool == "attention" and arch == "mlp" and still == ["encoder.query"]
-    )  # one token needs no attention
+    idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    unneeded = ["encoder.query"] if pool == "attention" and arch == "mlp" else []  # one token needs no attention
+    assert idle in ([], unneeded)
 
 
 @pytest.mark.parametrize(("arch", "pool"), ARCHITECTURES)
@@ -105,7 +105,7 @@ def test_hands_share_a_projection_and_mirror_each_other():
 
 
 def test_a_skeleton_without_a_mirror_shares_nothing():
-    other = build(8, {"body": (1, 4), "left_hand": (5, 8)}, {"body": 1, "left_hand": 5}, [[1, 2]])
+    other = build(8, {"body": (1, 4), "left_hand": (5, 8)}, {"body": 1, "left_hand": 5}, unit_joints=[[1, 2]])
     assert part_shapes(other, True) == [PartShape(4, 0), PartShape(4, 1)]
 
 
@@ -141,9 +141,8 @@ def test_one_token_for_a_chunk_or_one_a_frame():
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
 @pytest.mark.parametrize("arch", ["transformer", "mlp"])
 def test_a_window_has_the_same_bits_in_any_company(arch, kind, window):
-    net = RVQModel(
-        SHAPES, [3] * 5, 10, replace(SMALL, arch=arch, rvq=replace(SMALL.rvq, kind=kind)), seed=1, window=window
-    ).eval()
+    config = replace(SMALL, arch=arch, rvq=replace(SMALL.rvq, kind=kind))
+    net = RVQModel(SHAPES, [3] * 5, config, frames=10, window=window, seed=1).eval()
     net.fit(INPUTS)
     inputs = [view[: len(view) // window * window] for view in INPUTS]
     net.quantizer.initialise(net.encode(inputs).detach(), torch.ones(5, len(inputs[0]), dtype=torch.bool))
@@ -152,15 +151,15 @@ def test_a_window_has_the_same_bits_in_any_company(arch, kind, window):
     views = net.detokenise(codes)
     for start in range(0, len(codes), window):
         alone = slice(start, start + window)
-        own_latents, own_codes = net.read([view[alone] for view in inputs])
-        assert torch.equal(own_latents, latents[:, alone])
-        assert torch.equal(own_codes[:, 0], codes[alone][:, 0])
-        assert all(torch.equal(own, whole[alone]) for own, whole in zip(net.detokenise(codes[alone]), views))
-        assert all(torch.equal(own[-1], whole[alone]) for own, whole in zip(net.decode_prefixes(codes[alone]), views))
+        reading = net.read([view[alone] for view in inputs])
+        assert torch.equal(reading.latents, latents[:, alone])
+        assert torch.equal(reading.codes[:, 0], codes[alone][:, 0])
+        assert all(torch.equal(one, whole[alone]) for one, whole in zip(net.detokenise(codes[alone]), views))
+        assert all(torch.equal(one[-1], whole[alone]) for one, whole in zip(net.decode_prefixes(codes[alone]), views))
 
 
 def test_a_chunk_sees_its_window_and_no_other():
-    net = RVQModel(SHAPES, [3] * 5, 10, SMALL, seed=1, window=2)
+    net = RVQModel(SHAPES, [3] * 5, SMALL, frames=10, window=2, seed=1)
     inputs = [view[:6].clone() for view in INPUTS]
     before = net.encode(inputs)
     inputs[0][3] += 0.1

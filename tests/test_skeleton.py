@@ -59,12 +59,16 @@ def test_coco_ranges_give_the_table_and_a_subset_gives_its_parts():
 
 def test_another_skeleton_has_its_own_parts_and_mirror():
     body = build(
-        75, {"body": (1, 33), "left_hand": (34, 54)}, {"body": 1, "left_hand": 34}, [[3, 6]], [[2, 5], [34, 55]]
+        75,
+        {"body": (1, 33), "left_hand": (34, 54)},
+        {"body": 1, "left_hand": 34},
+        unit_joints=[[3, 6]],
+        mirror_pairs=[[2, 5], [34, 55]],
     )
     assert [p.centre for p in body.parts] == [0, 33]
     assert body.unit_pairs == ((2, 5),)
     assert np.flatnonzero(np.array(body.flip) != np.arange(75)).tolist() == [1, 4, 33, 54]
-    assert build(75, {"body": (1, 33)}, {"body": 1}, [[3, 6]]).flip is None
+    assert build(75, {"body": (1, 33)}, {"body": 1}, unit_joints=[[3, 6]]).flip is None
 
 
 @pytest.mark.parametrize(
@@ -82,4 +86,4 @@ def test_another_skeleton_has_its_own_parts_and_mirror():
 )
 def test_what_is_no_skeleton_is_refused_by_the_key_at_fault(arguments, says):
     with pytest.raises(ValueError, match=says.replace("[", r"\[")):
-        build(*arguments)
+        build(*arguments[:3], **dict(zip(("unit_joints", "mirror_pairs"), arguments[3:])))

@@ -240,7 +240,7 @@ def test_each_joint_belongs_to_its_smallest_part():
     assert [part.name for part in draw.separate_parts(COCO_WHOLEBODY)] == ["face", "left_hand", "right_hand", "body"]
     bones = draw.part_of_bone(COCO_WHOLEBODY)
     assert set(bones) == set(COCO_WHOLEBODY.bones) and bones[(91, 92)] == "left_hand" and bones[(9, 91)] == "full_body"
-    own = build(80, OWN_PARTS, {"body": 1, "left_hand": 34, "right_hand": 55}, [(6, 7)])
+    own = build(80, OWN_PARTS, {"body": 1, "left_hand": 34, "right_hand": 55}, unit_joints=[(6, 7)])
     assert draw.part_of_joint(own)[75:] == (None,) * 5 and len(draw.separate_parts(own)) == 3
 
 

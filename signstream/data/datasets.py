@@ -118,7 +118,13 @@ def open_data(data: Data) -> PoseData:
 
 def skeleton_of(data: Data) -> Skeleton:
     """The skeleton that the config describes, able to be mirrored where augmentation mirrors."""
-    body = skeleton.build(data.num_joints, data.body_parts, data.centers, data.unit_joints, data.mirror_pairs)
+    body = skeleton.build(
+        data.num_joints,
+        data.body_parts,
+        data.centers,
+        unit_joints=data.unit_joints,
+        mirror_pairs=data.mirror_pairs,
+    )
     if data.augment.mirror and body.flip is None:
         raise UserError(
             "data.augment.mirror needs to know left from right: "

@@ -81,7 +81,13 @@ def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
     for name, (first, last) in facts.ranges.items():
         if name in data.body_parts and tuple(data.body_parts[name]) != (first, last):
             raise contradiction(f"data.body_parts.{name}", list(data.body_parts[name]), f"{name} {first}-{last}")
-    body = skeleton.build(data.num_joints, data.body_parts, data.centers, data.unit_joints, data.mirror_pairs)
+    body = skeleton.build(
+        data.num_joints,
+        data.body_parts,
+        data.centers,
+        unit_joints=data.unit_joints,
+        mirror_pairs=data.mirror_pairs,
+    )
     for part in body.parts:
         if facts.centers.get(part.name, part.centre + 1) != part.centre + 1:
             raise contradiction(
