@@ -1,229 +1,263 @@
-"""One pass over a split with a finished tokenizer: sums of errors, and what every chunk became. All ranks make the same calls.
+"""One pass over a split with a finished tokenizer: sums of errors, and what every chunk became.
 
-    found = measure(tokenizer, config, cache, clips, ranks)         # the same on every rank, however clips fall on ranks and into batches
+    measured = measure(Subject(tokenizer, config, cache), clips, ranks)
+
+All ranks make the same calls and get the same, however clips fall on ranks and into batches.
 
     N chunks   P parts   Q levels   Z width of a latent   n items: annotated clips and gloss segments
 
-`errors` names what was decoded: "full" (all levels), "first 2" (of every part), "budget 6" (codes a chunk, by the budget's prices), "sent" (what the
-config sends), "held" (the same after holding), "mean pose", and "raw": all levels, put together in pixels and compared with the poses as the file
-has them, before any low-pass or closing of gaps, as bench/score_reconstruction.py does.
+`errors` names what was decoded: "full" (all levels), "first 2" (of every part), "budget 6" (codes a chunk, by the
+budget's prices), "sent" (what the config sends), "held" (the same after holding), "mean pose", and "raw": all levels,
+put together in pixels and compared with the poses as the file has them, before any low-pass or closing of gaps, as
+benchmarks/score.py does.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.config import Config, Data
-from signstream.data.collate import ChunkBatch, make_chunks
-from signstream.data.datasets import PoseData, load_checked, open_data
-from signstream.data.frontend import SAME_RATE, clean, prepare, sample_at
-from signstream.data.transforms import num_chunks
-from signstream.inference.export_tokens import counts, groups
-from signstream.inference.tokenizer import Tokenizer
-from signstream.io.batch import pack
+from signstream.config.rvq import Config
+from signstream.data.collate import ChunkBatch
+from signstream.data.datasets import open_data
+from signstream.data.frontend import prepare
+from signstream.inference.batches import groups
+from signstream.inference.report.as_filed import at_filed_rate, filed_clip
+from signstream.inference.report.items import Item, Items, items_of
+from signstream.inference.tokenizer import Reading, Tokenizer, chosen_prefixes
 from signstream.io.pose_cache import CachedClip, PoseCache
-from signstream.models.metrics.recon import Reconstruction, Sums, shoulder_widths
+from signstream.models.metrics.recon import Reconstruction, shoulder_widths
 from signstream.models.metrics.steadiness import Steadiness, changes, seeded_order
+from signstream.models.metrics.sums import Sums
 from signstream.models.metrics.temporal import Smoothness
-from signstream.models.rvq.budget import levels_sent, worth
-from signstream.space import assemble, to_pixels
-from signstream.tasks.rvq.losses import valid_chunks
-from signstream.tasks.rvq.views import Target
+from signstream.space import assemble, in_pixels
+from signstream.tokens.format import Counts, TokenSequence
 from signstream.training.distributed import Ranks
 
 STEADY_CLIPS = 200  # of the split, in a seeded order
 MOST_ITEMS = 1000  # clips, and segments, that the probe may be asked about
 RATES = (4, 5, 6, 8, 10)  # codes a chunk at which the budget is measured
-COSTS = ("chunks", "seconds", "codes", "symbols", "held", "part-chunks")  # what export_tokens.counts counts
 
 
-class Item(NamedTuple):
-    """A clip, or a gloss segment of one, that the probe may be asked about."""
+class Subject(NamedTuple):
+    """What is measured. The config says where the files are and how tokens are written."""
 
-    clip: int
-    first: int  # chunk
-    last: int  # one past the last chunk
-    glosses: tuple[str, ...]
+    tokenizer: Tokenizer
+    config: Config
+    cache: PoseCache
+
+    def ways(self) -> list[str]:
+        """To send a chunk's codes, by their names in `errors`."""
+        first = [f"first {count}" for count in range(1, max(self.tokenizer.levels))]
+        budget = [f"budget {rate:g}" for rate in RATES] if self.tokenizer.budget else []
+        return ["full", *first, *budget, "sent"]
 
 
-class Found(NamedTuple):
+class Measured(NamedTuple):
     errors: dict[str, Reconstruction]
     signers: dict[str, Reconstruction]  # "full", signer by signer
     smooth: Smoothness
     sent: dict[str, float]  # codes in all, by the names of `errors`
-    cost: dict[str, float]  # of the tokens as they are written, by COSTS
+    cost: Counts  # of the tokens as they are written
     codes: Tensor  # [N, P, Q] all levels; -1 where a chunk shows nothing of the part
     clip: Tensor  # [N] rising
     t: Tensor  # [N]
-    whole: list[Item]  # clips with glosses
-    segments: list[Item]
+    items: Items
     latents: Tensor  # [n, P * Z] mean over the chunks of each item, clips first
     steady: dict[str, Tensor]  # Steadiness.result()
     seconds: float  # that the slowest rank took to make the tokens
 
 
-class Reading(NamedTuple):
+class Originals(NamedTuple):
+    """A batch's chunks as the front end prepared them, part by part."""
+
     batch: ChunkBatch
-    targets: list[Target]
-    latents: Tensor  # [N, P, Z]
-    codes: Tensor  # [N, P, Q] all levels; -1 where a chunk shows nothing of the part
+    target: dict[str, Tensor]  # {part: [N, L, J_p, 2]}
+    weight: dict[str, Tensor]  # {part: [N, L, J_p]}
 
+    @classmethod
+    def of(cls, batch: ChunkBatch) -> Originals:
+        views = {part.name: batch.local(part) for part in batch.skeleton.parts}
+        return cls(
+            batch, {name: view.xy for name, view in views.items()}, {name: view.weight for name, view in views.items()}
+        )
 
-@torch.no_grad()
-def read(tokenizer: Tokenizer, clips: Sequence[np.ndarray], index: Sequence[int]) -> Reading:
-    """Clips [T, 1 + J, 3] as the cache holds them."""
-    packed = pack(clips, index, num_joints=tokenizer.skeleton.num_joints).to(tokenizer.device)
-    batch = make_chunks(packed, tokenizer.skeleton, tokenizer.config.data)
-    inputs, targets = tokenizer.views.of(batch)
-    latents, codes = tokenizer.model.read(inputs)
-    return Reading(batch, targets, latents.transpose(0, 1), torch.where(valid_chunks(targets).T[..., None], codes, -1))
+    def compare(
+        self, error: Reconstruction, reconstructed: Mapping[str, Tensor], rows: Tensor | slice = slice(None)
+    ) -> None:
+        """Adds the chunks of these rows."""
+        target, decoded, weight = (
+            {name: values[rows] for name, values in views.items()}
+            for views in (self.target, reconstructed, self.weight)
+        )
+        error.add(target, decoded, weight, place=self.batch.place[rows], clip=self.batch.clip[rows])
 
 
 class Meter:
-    def __init__(
-        self, tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], items: Sequence[Item]
-    ) -> None:
-        self.tokenizer, self.config, self.cache, self.source = tokenizer, config, cache, open_data(config.data)
-        self.items: dict[int, list[tuple[int, Item]]] = {}
-        for number, item in enumerate(items):
-            self.items.setdefault(item.clip, []).append((number, item))
-        self.widths: dict[int, float] = {}
-        self.errors = {name: self._error() for name in ("mean pose", *self._rates(), "held")} | {"raw": self._error({})}
-        self.signers = {signer: self._error() for signer in sorted({cache.clips[i].signer for i in clips})}
+    """Sums over this rank's clips."""
+
+    def __init__(self, subject: Subject, clips: Sequence[int], items: Items) -> None:
+        tokenizer = subject.tokenizer
+        self.subject = subject
+        self.source = open_data(subject.config.data)
+        self.items_in: dict[int, list[tuple[int, Item]]] = {}  # {clip: its items and their numbers}
+        for number, item in enumerate((*items.whole, *items.segments)):
+            self.items_in.setdefault(item.clip, []).append((number, item))
+        self.widths: dict[int, float] = {}  # {clip: shoulder width}
+        self.raw_widths: dict[int, float] = {}
+        self.errors = {name: self._error(self.widths) for name in ("mean pose", *subject.ways(), "held")}
+        self.errors["raw"] = self._error(self.raw_widths)
+        signers = sorted({subject.cache.clips[i].signer for i in clips})
+        self.signers = {signer: self._error(self.widths) for signer in signers}
         self.smooth = Smoothness(tokenizer.skeleton, tokenizer.device)
-        self.tally = dict.fromkeys((*self._rates(), *COSTS), 0.0)
-        none = torch.zeros(0, len(tokenizer.parts), max(tokenizer.levels), dtype=torch.int64)
-        self.codes, self.places = [none], [none.new_zeros(0, 2)]
-        self.latents, self.numbers = (
-            [torch.zeros(0, len(tokenizer.parts) * config.model.latent_dim)],
-            [none.new_zeros(0)],
-        )
+        self.sent = dict.fromkeys(subject.ways(), 0.0)
+        self.cost = Counts.of([0] * len(Counts._fields))
+        codes = torch.zeros(0, len(tokenizer.parts), max(tokenizer.levels), dtype=torch.int64)
+        self.codes = [codes]
+        self.positions = [codes.new_zeros(0, 2)]  # clip and t
+        self.latents = [torch.zeros(0, len(tokenizer.parts) * subject.config.model.latent_dim)]
+        self.numbers = [codes.new_zeros(0)]  # of the items that the latents are of
         self.seconds = 0.0
 
-    def _error(self, widths: dict[int, float] | None = None) -> Reconstruction:
+    def _error(self, widths: dict[int, float]) -> Reconstruction:
+        tokenizer, config, _ = self.subject
         return Reconstruction(
-            self.tokenizer.skeleton,
-            self.config.train.part_weights,
-            self.tokenizer.views.space.scale,
-            self.widths if widths is None else widths,
-            self.config.data.chunk_len,
-            self.tokenizer.device,
+            tokenizer.skeleton,
+            part_weights=config.loss.part_weights,
+            scale=tokenizer.views.space.scale,
+            widths=widths,
+            chunk_len=config.data.chunk_len,
+            device=tokenizer.device,
         )
-
-    def _rates(self) -> list[str]:
-        budget = [f"budget {rate:g}" for rate in RATES] if self.tokenizer.budget else []
-        return ["full", *(f"first {count}" for count in range(1, max(self.tokenizer.levels))), *budget, "sent"]
 
     @torch.no_grad()
     def add(self, clips: list[int]) -> None:
-        own, cache, frames = self.tokenizer, self.cache, [self.cache.frames(i) for i in clips]
+        tokenizer, _, cache = self.subject
+        frames = [cache.frames(i) for i in clips]
         self.widths |= shoulder_widths(cache, clips)
         began = time.perf_counter()
-        spoken = own.encode_prepared(frames, ["clip"] * len(clips))
+        sequences = tokenizer.encode_prepared(frames, ["clip"] * len(clips))
         self.seconds += time.perf_counter() - began
-        reading = read(own, frames, clips)
-        batch, chunk = reading.batch, torch.arange(len(reading.codes), device=own.device)
-        prefixes = own.model.decode_prefixes(reading.codes)  # P x [Q, N, L, J, 2]
-        views = {part.name: batch.local(part) for part in own.skeleton.parts}
-        target, weight = {n: v.xy for n, v in views.items()}, {n: v.weight for n, v in views.items()}
-
-        def decoded(sent: Tensor) -> dict[str, Tensor]:
-            return own.joined(
-                [view[(sent[:, p] - 1).clamp(min=0), chunk] for p, view in enumerate(prefixes)], sent > 0, batch.clip
-            )
-
-        def compare(error: Reconstruction, ours: Mapping[str, Tensor], rows: Tensor | slice = slice(None)) -> None:
-            error.add(
-                *({n: v[rows] for n, v in values.items()} for values in (target, ours, weight)),
-                batch.place[rows],
-                batch.clip[rows],
-            )
-
-        ways = self._spend(reading, worth(own.losses.level_costs(prefixes, reading.targets)))
-        whole = decoded(ways["full"])
-        for name, sent in ways.items():
-            compare(self.errors[name], decoded(sent))
-            self.tally[name] += int(sent.sum())
-        held = torch.full_like(reading.codes, -1)
-        inside = batch.frames > 0  # the last window's other chunks are past the clip's end
-        held[inside] = torch.cat([tokens.codes for tokens in spoken]).to(own.device)
-        compare(self.errors["held"], own.joined(own.model.detokenise(held), held[..., 0] >= 0, batch.clip))
-        compare(self.errors["mean pose"], own.views.restore(own.model.mean_views(len(chunk))))
+        reading = tokenizer.read(frames, clips)
+        originals = Originals.of(reading.batch)
+        whole = self._add_ways(reading, originals)
+        self._add_held(reading, originals, sequences)
         for signer in {cache.clips[i].signer for i in clips}:
-            compare(
-                self.signers[signer],
-                whole,
-                torch.tensor([cache.clips[i].signer == signer for i in batch.clip.tolist()], device=own.device),
-            )
-        self.smooth.add(target, whole, weight, batch.clip, batch.t, batch.frames)
-        apart = {name: batch.split(view) for name, view in whole.items()}
-        for clip, tokens in zip(clips, spoken):
-            self._add_raw(clip, {name: view[clip].cpu() for name, view in apart.items()})
-            for name, value in zip(COSTS, counts(tokens, self.config.export.enable_rle)):
-                self.tally[name] += value
+            rows = [cache.clips[i].signer == signer for i in reading.batch.clip.tolist()]
+            originals.compare(self.signers[signer], whole, torch.tensor(rows, device=tokenizer.device))
+        self._add_whole(originals, whole)
+        for clip, tokens in zip(clips, sequences):
+            self._add_cost(tokens)
             self._add_latents(clip, reading)
+        inside = reading.batch.frames > 0
         self.codes.append(reading.codes[inside].cpu())
-        self.places.append(torch.stack((batch.clip, batch.t), 1)[inside].cpu())
+        self.positions.append(torch.stack((reading.batch.clip, reading.batch.t), 1)[inside].cpu())
 
-    def _spend(self, reading: Reading, value: Tensor) -> dict[str, Tensor]:
-        """How many codes [N, P] each way sends; value [N, P, Q] is what each code is worth."""
-        own, levels, visible = self.tokenizer, self.tokenizer.model.quantizer.levels, reading.codes[..., 0] >= 0
+    def _add_ways(self, reading: Reading, originals: Originals) -> dict[str, Tensor]:
+        """Each way to send codes; what all levels decode to, {part: [N, L, J_p, 2]}."""
+        tokenizer = self.subject.tokenizer
+        prefixes = tokenizer.model.decode_prefixes(reading.codes)  # P x [Q, N, L, J, 2]
+        value = tokenizer.worth_of(prefixes, reading.targets)
+        whole: dict[str, Tensor] = {}
+        for name in self.subject.ways():
+            sent = self._levels_sent(name, reading, value)
+            views = tokenizer.joined(chosen_prefixes(prefixes, sent), sent > 0, reading.batch.clip)
+            originals.compare(self.errors[name], views)
+            self.sent[name] += int(sent.sum())
+            if name == "full":
+                whole = views
+        mean_pose = tokenizer.views.restore(tokenizer.model.mean_views(len(reading.codes)))
+        originals.compare(self.errors["mean pose"], mean_pose)
+        return whole
 
-        def sent(name: str) -> Tensor:
-            kind, _, number = name.partition(" ")
-            if kind == "first":
-                return torch.where(visible, levels.clamp(max=int(number)), 0)
-            rate = {"full": "full", "sent": own.codes_per_chunk}.get(name) or float(number)
-            return levels_sent(value, levels, visible, own.budget.price(rate) if rate != "full" else -torch.inf)
+    def _levels_sent(self, way: str, reading: Reading, value: Tensor) -> Tensor:
+        """[N, P]; value [N, P, Q] is what each code is worth."""
+        tokenizer = self.subject.tokenizer
+        visible = reading.codes[..., 0] >= 0
+        kind, _, number = way.partition(" ")
+        if kind == "first":
+            return torch.where(visible, tokenizer.model.quantizer.levels.clamp(max=int(number)), 0)
+        rates: dict[str, float | str] = {"full": "full", "sent": tokenizer.codes_per_chunk}
+        rate = rates[way] if way in rates else float(number)
+        return tokenizer.levels_for(value, visible, rate)
 
-        return {name: sent(name) for name in self._rates()}
+    def _add_held(self, reading: Reading, originals: Originals, sequences: Sequence[TokenSequence]) -> None:
+        tokenizer = self.subject.tokenizer
+        codes = torch.full_like(reading.codes, -1)
+        inside = reading.batch.frames > 0  # the last window's other chunks are past the clip's end
+        codes[inside] = torch.cat([tokens.codes for tokens in sequences]).to(tokenizer.device)
+        views = tokenizer.joined(tokenizer.model.detokenise(codes), codes[..., 0] >= 0, reading.batch.clip)
+        originals.compare(self.errors["held"], views)
+
+    def _add_whole(self, originals: Originals, whole: Mapping[str, Tensor]) -> None:
+        """What all levels decode to: its smoothness, and its clips against their files."""
+        batch = originals.batch
+        weight = originals.weight
+        self.smooth.add(originals.target, whole, weight, clip=batch.clip, t=batch.t, frames=batch.frames)
+        by_clip = {name: batch.split(view) for name, view in whole.items()}
+        for clip in dict.fromkeys(batch.clip.tolist()):
+            self._add_raw(clip, {name: views[clip].cpu() for name, views in by_clip.items()})
 
     def _add_raw(self, clip: int, views: Mapping[str, Tensor]) -> None:
-        """The clip put together from views {part: [T', J_p, 2]}, in its own place and at its file's frame rate, against the file."""
-        cached, place = self.cache.clips[clip], torch.from_numpy(self.cache.frames(clip)[:, 0].copy())
-        poses = assemble(views, self.tokenizer.skeleton, self.tokenizer.views.space)
-        ours = in_file(torch.cat((to_pixels(poses[..., :2], place), poses[..., 2:]), -1), cached, self.config.data)
-        raw = raw_poses(self.source, cached)[0][: len(ours)]
+        """The clip put together from views {part: [T', J_p, 2]}, in its own place and at its file's frame rate."""
+        tokenizer, config, cache = self.subject
+        cached = cache.clips[clip]
+        place = torch.from_numpy(cache.frames(clip)[:, 0].copy())
+        drawn = in_pixels(assemble(views, tokenizer.skeleton, tokenizer.views.space), place)
+        drawn = at_filed_rate(drawn, cached, config.data)
+        raw = filed_clip(self.source, cached).poses[: len(drawn)]
         pixel = torch.tensor([0.0, 0.0, 1.0]).expand(len(raw), 3)
         rows = torch.cat((pixel[:, None], raw), 1).numpy()
-        self.errors["raw"].widths.update(shoulder_widths(SimpleNamespace(frames=lambda _: rows), [clip]))
-        self.errors["raw"].add_clip(raw.double(), ours[..., :2].double(), pixel, clip)
+        self.raw_widths |= shoulder_widths(OneClip(rows), [clip])
+        self.errors["raw"].add_clip(raw.double(), drawn[..., :2].double(), pixel, clip=clip)
+
+    def _add_cost(self, tokens: TokenSequence) -> None:
+        counts = tokens.counts(self.subject.config.export.enable_rle)
+        self.cost = Counts.of(total + count for total, count in zip(self.cost, counts))
 
     def _add_latents(self, clip: int, reading: Reading) -> None:
         visible = reading.codes[..., :1] >= 0
         rows = torch.where(visible, reading.latents, 0.0)[reading.batch.clip == clip].flatten(1).cpu()
-        for number, item in self.items.get(clip, []):
+        for number, item in self.items_in.get(clip, []):
             self.latents.append(rows[item.first : item.last].mean(0, keepdim=True))
             self.numbers.append(torch.tensor([number]))
 
-    def gather(self, ranks: Ranks) -> dict[str, Any]:
-        """What Found has of them, over all ranks."""
+    def over_ranks(self, items: Items, steady: dict[str, Tensor], ranks: Ranks) -> Measured:
         add_up([*self.errors.values(), *self.signers.values(), self.smooth], ranks)
-        tally = dict(zip(self.tally, ranks.sum_(torch.tensor(list(self.tally.values()), dtype=torch.float64)).tolist()))
-        codes, places, latents, numbers = (
-            ranks.gather(torch.cat(rows)) for rows in (self.codes, self.places, self.latents, self.numbers)
+        tally = ranks.sum_(torch.tensor([*self.sent.values(), *self.cost], dtype=torch.float64)).tolist()
+        codes, positions, latents, numbers = (
+            ranks.gather(torch.cat(rows)) for rows in (self.codes, self.positions, self.latents, self.numbers)
         )
-        order = (places[:, 0] * (1 << 32) + places[:, 1]).argsort()
-        clip, t = places[order].T.contiguous()
-        return {
-            "errors": self.errors,
-            "signers": self.signers,
-            "smooth": self.smooth,
-            "sent": {name: tally[name] for name in self._rates()},
-            "cost": {name: tally[name] for name in COSTS},
-            "codes": codes[order],
-            "clip": clip,
-            "t": t,
-            "latents": latents[numbers.argsort()],
-            "seconds": max(ranks.collect(self.seconds)),
-        }
+        order = (positions[:, 0] * (1 << 32) + positions[:, 1]).argsort()
+        clip, t = positions[order].T.contiguous()
+        return Measured(
+            errors=self.errors,
+            signers=self.signers,
+            smooth=self.smooth,
+            sent=dict(zip(self.sent, tally)),
+            cost=Counts.of(tally[len(self.sent) :]),
+            codes=codes[order],
+            clip=clip,
+            t=t,
+            items=items,
+            latents=latents[numbers.argsort()],
+            steady=steady,
+            seconds=max(ranks.collect(self.seconds)),
+        )
+
+
+class OneClip(NamedTuple):
+    """Frames [T, 1 + J, 3] as a cache would give them."""
+
+    rows: np.ndarray
+
+    def frames(self, index: int) -> np.ndarray:
+        return self.rows
 
 
 def add_up(sums: Sequence[Sums], ranks: Ranks) -> None:
@@ -233,73 +267,37 @@ def add_up(sums: Sequence[Sums], ranks: Ranks) -> None:
         metric.load_state(state)
 
 
-def measure(tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], ranks: Ranks) -> Found:
-    some = [clips[i] for i in seeded_order(len(clips))]
-    whole, segments = (items[:MOST_ITEMS] for items in items_of(cache, some, config.data))
-    meter = Meter(tokenizer, config, cache, clips, [*whole, *segments])
-    for group in groups(cache, clips[ranks.rank :: ranks.world]):
+def measure(subject: Subject, clips: Sequence[int], ranks: Ranks) -> Measured:
+    shuffled = [clips[i] for i in seeded_order(len(clips))]
+    items = items_of(subject.cache, shuffled, subject.config.data).at_most(MOST_ITEMS)
+    meter = Meter(subject, clips, items)
+    for group in groups(subject.cache, clips[ranks.rank :: ranks.world]):
         meter.add(group)
-    steady = measure_steadiness(tokenizer, config, cache, some[:STEADY_CLIPS], ranks)
-    return Found(whole=whole, segments=segments, steady=steady, **meter.gather(ranks))
+    steady = measure_steadiness(subject, shuffled[:STEADY_CLIPS], ranks)
+    return meter.over_ranks(items, steady, ranks)
 
 
-def raw_poses(source: PoseData, clip: CachedClip) -> tuple[Tensor, float | None]:
-    """[T, J, 3] as the file has them, what is missing 0; and the file's frame rate."""
-    loaded = load_checked(source, clip.split, clip.name)
-    return clean(torch.from_numpy(np.require(loaded.poses, np.float32, "CW")), source.data.min_score), loaded.fps
-
-
-def in_file(poses: Tensor, clip: CachedClip, data: Data) -> Tensor:
-    """[T', J, 3] at the config's frame rate -> [T, J, 3] at the file's, as far as they go."""
-    step = clip.fps / data.fps
-    position = torch.arange(clip.num_frames, dtype=torch.float64) / (1.0 if abs(step - 1) < SAME_RATE else step)
-    position = position[position < len(poses) + (data.max_frames is None)].clamp(max=len(poses) - 1)
-    return sample_at(poses, position.long(), position - position.floor())
-
-
-def measure_steadiness(
-    tokenizer: Tokenizer, config: Config, cache: PoseCache, clips: Sequence[int], ranks: Ranks
-) -> dict[str, Tensor]:
+def measure_steadiness(subject: Subject, clips: Sequence[int], ranks: Ranks) -> dict[str, Tensor]:
     """Each clip as it is and changed, from the file on."""
-    found, source = Steadiness(len(tokenizer.parts), max(tokenizer.levels), tokenizer.device), open_data(config.data)
+    tokenizer, config, cache = subject
+    steadiness = Steadiness(len(tokenizer.parts), max(tokenizer.levels), tokenizer.device)
+    source = open_data(config.data)
     for clip in clips[ranks.rank :: ranks.world]:
-        poses, fps = raw_poses(source, cache.clips[clip])
+        poses, fps = filed_clip(source, cache.clips[clip])
         variants = {"": poses, **changes(poses, cache.clips[clip].size, seed=clip)}
-        ready = [prepare(changed, tokenizer.skeleton, tokenizer.config.data, fps) for changed in variants.values()]
-        reading = read(
-            tokenizer, [torch.cat((r.place[:, None], r.frames), 1).numpy() for r in ready], range(len(ready))
-        )
+        ready = [prepare(changed, tokenizer.skeleton, tokenizer.config.data, fps=fps) for changed in variants.values()]
+        reading = tokenizer.read([one.rows().numpy() for one in ready], range(len(ready)))
         codes = [reading.codes[reading.batch.clip == i] for i in range(len(ready))]
         for change, after in zip(list(variants)[1:], codes[1:]):
-            found.add(change, codes[0], after)
-    add_up([found], ranks)
-    return found.result()
+            steadiness.add(change, codes[0], after)
+    add_up([steadiness], ranks)
+    return steadiness.result()
 
 
 def latency(tokenizer: Tokenizer, config: Config, clip: CachedClip) -> float:
     """Milliseconds a chunk when the clip comes live, frame by frame."""
-    poses, fps = raw_poses(open_data(config.data), clip)
-    stream, began = tokenizer.stream(fps), time.perf_counter()
+    poses, fps = filed_clip(open_data(config.data), clip)
+    stream = tokenizer.stream(fps)
+    began = time.perf_counter()
     chunks = [chunk for frame in poses for chunk in stream.push(frame)] + stream.finish()
     return 1000 * (time.perf_counter() - began) / max(len(chunks), 1)
-
-
-def items_of(cache: PoseCache, clips: Sequence[int], data: Data) -> tuple[list[Item], list[Item]]:
-    """Clips with glosses, and their gloss segments; a clip of one gloss whose segments are not known is one segment."""
-    whole, segments = [], []
-    for i in clips:
-        clip, words = cache.clips[i], tuple(dict.fromkeys(cache.clips[i].gloss.split()))
-        count = num_chunks(clip.length, data.chunk_len)
-        if words:
-            whole.append(Item(i, 0, count, words))
-        known = [Item(i, *chunks_of(first, last, clip, data), (gloss,)) for first, last, gloss in clip.segments]
-        segments += known or [Item(i, 0, count, words)] * (len(words) == 1)
-    return whole, [item for item in segments if item.first < item.last]
-
-
-def chunks_of(first: int, last: int, clip: CachedClip, data: Data) -> tuple[int, int]:
-    """The chunks whose middle lies in the file's frames [first, last); where there is none, the chunk that holds the frames' middle."""
-    size, count = data.chunk_len * clip.fps / data.fps, num_chunks(clip.length, data.chunk_len)
-    inside = [t for t in range(count) if first <= (t + 0.5) * size < last]
-    middle = int((first + last) / 2 / size)
-    return (inside[0], inside[-1] + 1) if inside else (min(middle, count), min(middle + 1, count))

@@ -1,56 +1,70 @@
-"""What the page's player shows: clips and their reconstructions as positions in a box, their codes, and what first-level codes say alone.
+"""What the page's player shows: clips and their reconstructions as positions in a box, their codes, and what
+first-level codes say alone.
 
-    player = make_player(tokenizer, cache, clips, 10)      # {"clips": [...], "dictionary": {...}, ...}, plain values for JSON
+    player = make_player(tokenizer, cache, clips, count=10)     # {"clips": [...], "dictionary": {...}, ...}, for JSON
 
-Positions are little-endian int16 in base64: 0 to 32000 over the box's longer side, -32768 where a joint is missing. Reconstructions come from the
-codes as they are written (budget, then holding), in the original's place, and show a joint where the original does.
+Positions are little-endian int16 in base64: 0 to 32000 over the box's longer side, -32768 where a joint is missing.
+Reconstructions come from the codes as they are written (budget, then holding), in the original's place, and show a
+joint where the original does.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.inference.report.measure import read
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.steadiness import seeded_order
 from signstream.pictures.figure import frame_limits
-from signstream.space import to_pixels
+from signstream.space import in_pixels
+from signstream.tokens.codes import held_chunks
 
 SPAN, MISSING = 32000, -32768
 MOST_FRAMES = 1500  # of all clips together: the page stays under 5 MB
 PCA_CLIPS = 200  # that the latents' axes are fitted on
 
 
-def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], count: int) -> dict[str, Any] | None:
-    """`count` of the clips, evenly over the split."""
+class Axes(NamedTuple):
+    """Of one part's latents: their mean [Z] and first two principal axes [Z, 2]."""
+
+    mean: Tensor
+    axes: Tensor
+
+    def project(self, latents: Tensor) -> list[list[float]]:
+        """[N, Z] -> N points."""
+        return ((latents - self.mean) @ self.axes).numpy().round(3).tolist()
+
+
+def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *, count: int) -> dict[str, Any] | None:
+    """`count` of the clips, evenly over the split; None: there is no clip."""
     shown = sorted({clips[i * len(clips) // count] for i in range(count)}) if clips else []
     if not shown:
         return None
     axes = latent_axes(tokenizer, cache, [clips[i] for i in seeded_order(len(clips))[:PCA_CLIPS]])
     lengths = shares([cache.clips[i].length for i in shown], MOST_FRAMES)
-    made = [_clip(tokenizer, cache, i, frames, axes) for i, frames in zip(shown, lengths)]
+    made = [_clip(tokenizer, cache, i, frames=frames, axes=axes) for i, frames in zip(shown, lengths)]
+    parts = [
+        {
+            "name": part.name,
+            "tag": part.tag,
+            "start": part.start,
+            "stop": part.stop,
+            "bones": [list(bone) for bone in part.bones],
+        }
+        for part in tokenizer.skeleton.parts
+    ]
     first = {tag: sorted({codes[0] for clip in made for codes in clip["codes"][tag]} - {-1}) for tag in tokenizer.parts}
     return {
         "fps": tokenizer.config.data.fps,
         "chunk_len": tokenizer.config.data.chunk_len,
         "joints": tokenizer.skeleton.num_joints,
-        "parts": [
-            {
-                "name": part.name,
-                "tag": part.tag,
-                "start": part.start,
-                "stop": part.stop,
-                "bones": [list(bone) for bone in part.bones],
-            }
-            for part in tokenizer.skeleton.parts
-        ],
+        "parts": parts,
         "clips": made,
         "dictionary": {
             tag: {str(code): view for code, view in zip(codes, _alone(tokenizer, p, codes))}
@@ -61,44 +75,43 @@ def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], co
 
 def shares(lengths: Sequence[int], most: int) -> list[int]:
     """How many frames of each clip are shown, so that all together are at most `most`: the longest are cut first."""
-    out, left = list(lengths), most
+    out = list(lengths)
+    left = most
     for rank, i in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
         out[i] = min(lengths[i], left // (len(lengths) - rank))
         left -= out[i]
     return out
 
 
-def latent_axes(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """For each part the mean and the first two principal axes [Z, 2] of the latents of chunks that show it."""
-    readings = [read(tokenizer, [cache.frames(i)], [i]) for i in clips]
-    latents, seen = (
-        torch.cat([r.latents for r in readings]).double().cpu(),
-        torch.cat([r.codes[..., 0] >= 0 for r in readings]).cpu(),
-    )
+def latent_axes(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int]) -> list[Axes]:
+    """P, from the chunks that show the part."""
+    readings = [tokenizer.read([cache.frames(i)], [i]) for i in clips]
+    latents = torch.cat([reading.latents for reading in readings]).double().cpu()
+    seen = torch.cat([reading.codes[..., 0] >= 0 for reading in readings]).cpu()
     out = []
     for p in range(latents.shape[1]):
         rows = latents[seen[:, p], p]
         mean = rows.mean(0) if len(rows) else latents.new_zeros(latents.shape[-1])
         axes = torch.linalg.eigh((rows - mean).T @ (rows - mean))[1][:, -2:].flip(1)
-        out.append((mean, axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()))
+        sign = axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+        out.append(Axes(mean, axes * sign))
     return out
 
 
-def _clip(
-    tokenizer: Tokenizer, cache: PoseCache, index: int, frames: int, axes: Sequence[tuple[Tensor, Tensor]]
-) -> dict[str, Any]:
-    clip, prepared = cache.clips[index], cache.frames(index).copy()
-    tokens = tokenizer.encode_prepared([prepared], ["clip"])[0]
+def _clip(tokenizer: Tokenizer, cache: PoseCache, index: int, *, frames: int, axes: Sequence[Axes]) -> dict[str, Any]:
+    clip = cache.clips[index]
+    prepared = cache.frames(index).copy()
+    (tokens,) = tokenizer.encode_prepared([prepared], ["clip"])
     chunks = -(-frames // tokens.chunk_len)
     place, joints = torch.from_numpy(prepared[:frames, 0]), torch.from_numpy(prepared[:frames, 1:])
-    original = torch.cat((to_pixels(joints[..., :2], place), joints[..., 2:]), -1).numpy()
-    again = tokenizer.decode(tokens)[:frames]
-    again = torch.cat((to_pixels(again[..., :2], place), again[..., 2:] * (joints[..., 2:] > 0)), -1).numpy()
+    original = in_pixels(joints, place).numpy()
+    decoded = in_pixels(tokenizer.decode(tokens)[:frames], place)
+    decoded[..., 2] *= joints[..., 2] > 0
     limits = frame_limits(original)
     box = (limits.left, limits.top, limits.right, limits.bottom)
-    codes, latents = tokens.codes[:chunks], read(tokenizer, [prepared], [0]).latents[:chunks].double().cpu()
-    held = torch.zeros(codes.shape[:2], dtype=torch.bool)
-    held[1:] = (codes[1:] == codes[:-1]).all(-1) & (codes[1:, :, 0] >= 0)
+    codes = tokens.codes[:chunks]
+    held = held_chunks(codes)
+    latents = tokenizer.read([prepared], [0]).latents[:chunks].double().cpu()
     numbered = dict(enumerate(tokenizer.parts))
     return {
         "name": clip.name,
@@ -108,22 +121,22 @@ def _clip(
         "frames": frames,
         "box": [round(x, 2) for x in box],
         "original": packed(original, box),
-        "again": packed(again, box),
+        "again": packed(decoded.numpy(), box),
         "codes": {tag: codes[:, p, : tokenizer.levels[p]].tolist() for p, tag in numbered.items()},
         "held": {tag: held[:, p].tolist() for p, tag in numbered.items()},
-        "latents": {
-            tag: ((latents[:, p] - axes[p][0]) @ axes[p][1]).numpy().round(3).tolist() for p, tag in numbered.items()
-        },
+        "latents": {tag: axes[p].project(latents[:, p]) for p, tag in numbered.items()},
     }
 
 
 def _alone(tokenizer: Tokenizer, p: int, codes: Sequence[int]) -> list[str]:
-    """What first-level codes of part p decode to without any other code, said for a whole window, each in its own box: int16 [L, J_p, 2]."""
+    """What first-level codes of part p decode to without any other code, repeated over a whole window, each in its
+    own box: int16 [L, J_p, 2]."""
     window = tokenizer.model.window
     whole = torch.full((len(codes), len(tokenizer.parts), max(tokenizer.levels)), -1)
     whole[:, p, 0] = torch.tensor(codes, dtype=torch.int64)
-    views = tokenizer.model.detokenise(whole.repeat_interleave(window, 0).to(tokenizer.device))
-    views = tokenizer.views.restore(views)[tokenizer.skeleton.parts[p].name][window // 2 :: window].cpu().numpy()
+    decoded = tokenizer.model.detokenise(whole.repeat_interleave(window, 0).to(tokenizer.device))
+    part = tokenizer.views.restore(decoded)[tokenizer.skeleton.parts[p].name]
+    views = part[window // 2 :: window].cpu().numpy()
     return [packed(view, (*view.min((0, 1)).tolist(), *view.max((0, 1)).tolist())) for view in views]
 
 
