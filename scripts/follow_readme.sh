@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Types README's commands after `bash train.sh`, one after the other in one shell, as they are printed; .ci/run calls it.
+# Types README's commands after `bash train.sh`, one after the other in one shell, as printed; .ci/run calls it.
 # What trains for long (train.sh, train_multi.sh), pip and the tests are left out. Stops at the first that fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
