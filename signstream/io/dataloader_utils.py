@@ -31,6 +31,29 @@ def step_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
+def split_clips(batch: ClipBatch, most: int) -> list[ClipBatch]:
+    """The same clips as batches of at most so many, each with a seed of its own; no clip is one batch of none."""
+    ends = torch.tensor((0, *batch.lengths)).cumsum(0).tolist()
+    batches = []
+    for number, start in enumerate(range(0, max(len(batch.lengths), 1), most)):
+        stop = min(start + most, len(batch.lengths))
+        frames = batch.frames[ends[start] : ends[stop]]
+        seed = step_seed(batch.seed, number)
+        batches.append(ClipBatch(frames, batch.lengths[start:stop], batch.index[start:stop], seed))
+    return batches
+
+
+def read_clips(cache: PoseCache, clips: Sequence[int], seed: int = 0) -> ClipBatch:
+    """Those clips of the cache, packed."""
+    return pack([cache.frames(i) for i in clips], clips, seed, num_joints=cache.skeleton.num_joints)
+
+
+def longest_clips(cache: PoseCache, split: str, count: int) -> ClipBatch:
+    """The longest clips of a split, from the first again where it has fewer."""
+    longest_first = sorted(cache.split(split), key=lambda i: -cache.clips[i].length)
+    return read_clips(cache, [longest_first[i % len(longest_first)] for i in range(count)])
+
+
 class ClipSampler:
     """The order of an epoch. `consumed` clips of it are behind us, whichever world size handed them out."""
 
@@ -123,8 +146,7 @@ class _Batches(Dataset):
 
     def __getitem__(self, request: tuple[list[int], int]) -> ClipBatch:
         clips, seed = request
-        frames = [self.cache.frames(clip) for clip in clips]
-        return pack(frames, clips, seed, num_joints=self.cache.skeleton.num_joints)
+        return read_clips(self.cache, clips, seed)
 
 
 class ClipLoader:

@@ -18,7 +18,7 @@ def findings_of(setup: Setup, measured: Measured, health: bool) -> Findings:
     histograms = {}
     if health:
         lines += [*code_lines(numbers), *error_lines(setup, numbers), *collapse_lines(measured)]
-        levels = measured.use.places()
+        levels = measured.use.each_level()
         histograms = {f"use/{setup.parts[p]}/{q}": measured.use.counts[p, q] for p, q in levels}
     texts = {}
     if measured.samples:

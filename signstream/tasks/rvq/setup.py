@@ -13,7 +13,8 @@ from torch import Tensor
 from signstream.config import Config, Data
 from signstream.data.cache import open_cache
 from signstream.data.collate import ChunkBatch, make_chunks
-from signstream.io.batch import ClipBatch, pack
+from signstream.io.batch import ClipBatch
+from signstream.io.dataloader_utils import read_clips
 from signstream.io.pose_cache import PoseCache
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import Skeleton
@@ -71,7 +72,7 @@ class Setup:
 
     def clips(self, index: list[int], seed: int = 0) -> ClipBatch:
         """Clips of the cache, packed."""
-        return pack([self.cache.frames(i) for i in index], index, seed, num_joints=self.skeleton.num_joints)
+        return read_clips(self.cache, index, seed)
 
     def chunked(self, clips: ClipBatch, data: Data | None = None, *, train: bool) -> RvqBatch:
         """On the device; `data`: the config's unless it is given."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from signstream.config import Config, Data
 from signstream.io.batch import ClipBatch
-from signstream.io.dataloader_utils import ClipLoader, step_seed
+from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clips, step_seed
 from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
 from signstream.space import SigningSpace
@@ -77,24 +77,15 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
     # -- a step
 
     def split(self, raw: ClipBatch, most: int) -> list[ClipBatch]:
-        ends = torch.tensor((0, *raw.lengths)).cumsum(0).tolist()
-        batches = []
-        for number, start in enumerate(range(0, max(len(raw.lengths), 1), most)):
-            stop = min(start + most, len(raw.lengths))
-            frames = raw.frames[ends[start] : ends[stop]]
-            seed = step_seed(raw.seed, number)
-            batches.append(ClipBatch(frames, raw.lengths[start:stop], raw.index[start:stop], seed))
-        return batches
+        return split_clips(raw, most)
 
     def largest(self, clips: int) -> ClipBatch:
-        cache = self.setup.cache
-        longest_first = sorted(cache.split("train"), key=lambda i: -cache.clips[i].length)
-        return self.setup.clips([longest_first[i % len(longest_first)] for i in range(clips)])
+        return longest_clips(self.setup.cache, "train", clips)
 
     def prepare(self, raw: ClipBatch, progress: Progress, train: bool) -> RvqBatch:
-        return self.setup.chunked(raw, self._data(progress), train=train)
+        return self.setup.chunked(raw, self.data(progress), train=train)
 
-    def _data(self, progress: Progress) -> Data:
+    def data(self, progress: Progress) -> Data:
         """In the calm epochs at the end clips are neither mirrored nor stretched."""
         data = self.setup.config.data
         if progress.epoch < progress.epochs * (1 - data.augment.calm):
@@ -106,7 +97,7 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         if self.setup.quantising or not self._warm(progress):
             return False
         clips = self.micro * self.accumulate * self.setup.ranks.world
-        initialise_codebooks(self.setup, self._data(progress), micro=self.micro, clips_a_step=clips)
+        initialise_codebooks(self.setup, self.data(progress), micro=self.micro, clips_a_step=clips)
         return True
 
     def _warm(self, progress: Progress) -> bool:

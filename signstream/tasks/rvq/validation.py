@@ -66,13 +66,14 @@ class Sums:
         self.health = health
         self.shown = set(loader.clips[: config.train.sample_clips])
         widths = shoulder_widths(setup.cache, loader.rank_clips())
-        scale, length = setup.views.space.scale, config.data.chunk_len
+        weights, scale, length = config.loss.part_weights, setup.views.space.scale, config.data.chunk_len
         self.recon, self.mean_pose = (
-            Reconstruction(setup.skeleton, config.loss.part_weights, scale, widths, length, device) for _ in range(2)
+            Reconstruction(setup.skeleton, weights, scale, widths=widths, chunk_len=length, device=device)
+            for _ in range(2)
         )
         self.smooth = Smoothness(setup.skeleton, device)
         levels = setup.model.quantizer.levels.tolist()
-        self.use = CodebookUse(setup.parts, levels, config.model.rvq.codebook_size, device)
+        self.use = CodebookUse(setup.parts, levels, config.model.rvq.codebook_size, device=device)
         self.totals = setup.losses.terms.zeros(device)
         self.counts = setup.losses.terms.zeros(device)
         self.worths: list[Tensor] = []
@@ -89,11 +90,11 @@ class Sums:
         views = {part.name: chunks.local(part) for part in setup.skeleton.parts}
         xy = {name: view.xy for name, view in views.items()}
         weight = {name: view.weight for name, view in views.items()}
-        self.recon.add(xy, restored, weight, chunks.place, chunks.clip)
+        self.recon.add(xy, restored, weight, place=chunks.place, clip=chunks.clip)
         if self.health:
             mean = setup.views.restore(setup.model.mean_views(len(chunks)))
-            self.mean_pose.add(xy, mean, weight, chunks.place, chunks.clip)
-        self.smooth.add(xy, restored, weight, chunks.clip, chunks.t, chunks.frames)
+            self.mean_pose.add(xy, mean, weight, place=chunks.place, clip=chunks.clip)
+        self.smooth.add(xy, restored, weight, clip=chunks.clip, t=chunks.t, frames=chunks.frames)
         if output.quantised is not None:
             self._add_codes(batch, output.quantised)
         if self.health and self.picture is None and setup.ranks.is_main and len(chunks):
