@@ -47,7 +47,7 @@ class SameProcessing(Dataset):
 
     def __getitem__(self, item: int) -> list[torch.Tensor]:
         clip = load_checked(self.source, "train", self.names[item])
-        ready = prepare(torch.tensor(clip.poses), self.skeleton, self.data, clip.fps)
+        ready = prepare(torch.tensor(clip.poses), self.skeleton, self.data, fps=clip.fps)
         frames = torch.cat((ready.place[:, None], ready.frames), 1).numpy()
         seed = int(torch.randint(2**31, ()))
         chunks = make_chunks(pack([frames], [item], seed), self.skeleton, self.data, train=True)

@@ -60,7 +60,7 @@ def test_with_a_reference_they_stand_where_its_clip_does(place, tokens, tmp_path
     found, own = decode(place, tokens, tmp_path, "--reference", str(place.root), "--split", "val"), place.tokenizer
     for sequence in read_jsonl(tokens):
         clip = clips(place)[sequence.name]
-        true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, clip.fps).place
+        true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, fps=clip.fps).place
         best = own.decode(sequence, true).numpy()
         assert found[clip.name].shape == clip.poses.shape
         assert error(found[clip.name], clip) < 1.1 * error(best, clip) + 0.1
@@ -82,7 +82,7 @@ def test_a_reference_has_its_own_frame_rate_and_layout(place, tmp_path):
     )
     for name, clip in slow.items():
         sequence = own.encode(clip.poses, clip.fps, name)
-        true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, clip.fps).place
+        true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, fps=clip.fps).place
         assert found[name].shape == clip.poses.shape and sequence.num_frames == 2 * len(clip.poses)
         assert error(found[name], clip) < 1.1 * error(own.decode(sequence, true).numpy()[::2], clip) + 0.1
 

@@ -15,7 +15,7 @@ RAW = replace(Data(), smooth=0, max_gap=0)  # the front end without its filters
 
 
 def ready(poses, data=None, fps=None):
-    return prepare(torch.from_numpy(np.array(poses)), BODY, data or Data(), fps)
+    return prepare(torch.from_numpy(np.array(poses)), BODY, data or Data(), fps=fps)
 
 
 def same(a, b):

@@ -128,9 +128,8 @@ def load_or_reason(source, name: str) -> np.ndarray | str:
         clip = load_checked(source, "train", name)
     except ValueError as error:
         return str(error)
-    ready = prepare(
-        torch.from_numpy(np.require(clip.poses, np.float32, "CW")), skeleton_of(source.data), source.data, clip.fps
-    )
+    raw = torch.from_numpy(np.require(clip.poses, np.float32, "CW"))
+    ready = prepare(raw, skeleton_of(source.data), source.data, fps=clip.fps)
     assert ready.frames.shape[1:] == (133, 3)
     assert 1 <= len(ready.frames) <= 30 * len(clip.poses)
     assert torch.isfinite(ready.frames).all()

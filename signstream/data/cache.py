@@ -63,7 +63,7 @@ def prepare_clip(data_set: PoseData, skeleton: Skeleton, split: str, name: str) 
         # A user's own reader may raise anything; the clip is counted and listed, the rest goes on.
         return Entry(None, {}, f"{type(error).__name__}: {' '.join(str(error).split())}")
     poses = as_raw(clip.poses)
-    return Entry(prepare(poses, skeleton, data_set.data, clip.fps).rows().numpy(), note)
+    return Entry(prepare(poses, skeleton, data_set.data, fps=clip.fps).rows().numpy(), note)
 
 
 def _files(data_set: PoseData, names: list[Name]) -> Iterator[Path]:

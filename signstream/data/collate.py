@@ -57,26 +57,40 @@ class ChunkBatch(Movable):
         }
 
 
-def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, train: bool = False) -> ChunkBatch:
+def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, *, train: bool = False) -> ChunkBatch:
     """On the batch's device; with `train` under the augmentation that the config switches on."""
-    rng, generator = (
-        (np.random.default_rng(batch.seed), torch.Generator().manual_seed(batch.seed)) if train else (None, None)
-    )
+    rng = np.random.default_rng(batch.seed) if train else None
     plan = transforms.plan_chunks(batch.lengths, data, rng)
     cut = transforms.cut(batch.frames, plan)  # [N, L, 1 + J, 3]
     place, joints = cut[:, :, 0], cut[:, :, 1:]
-    if rng is not None and data.augment.mirror and len(plan.clip):
-        chosen = torch.from_numpy((rng.random(len(batch.lengths)) < 0.5)[plan.clip].nonzero()[0]).to(joints.device)
-        joints = joints.index_copy(0, chosen, space.mirror(joints[chosen], skeleton))
-    if rng is not None and data.augment.affine and len(plan.clip):
-        maps = np.eye(2) + rng.normal(0, data.augment.affine, (len(batch.lengths), 2, 2))
-        joints = transforms.deform(joints, torch.from_numpy(maps[plan.clip].astype(np.float32)).to(joints.device))
-    weight = joints[..., 2]
-    seen = (
-        transforms.hide_joints(weight, data.augment.dropout_prob, generator)
-        if generator is not None and data.augment.dropout_prob
-        else weight
-    )
+    if rng is not None and len(plan.clip):
+        joints = _moved(joints, plan.clip, len(batch.lengths), data=data, skeleton=skeleton, rng=rng)
+    seen = weight = joints[..., 2]
+    if train and data.augment.dropout_prob:
+        generator = torch.Generator().manual_seed(batch.seed)
+        seen = transforms.hide_joints(weight, data.augment.dropout_prob, generator)
     index = np.array(batch.index, np.int64)[plan.clip] if len(plan.clip) else plan.clip
-    frames, clip, t = (torch.from_numpy(a).to(joints.device) for a in (plan.inside.sum(1), index, plan.t))
-    return ChunkBatch(joints[..., :2], weight, seen, place, frames, clip, t, skeleton, data.normalize.center_parts)
+    return ChunkBatch(
+        xy=joints[..., :2],
+        weight=weight,
+        seen=seen,
+        place=place,
+        frames=torch.from_numpy(plan.inside.sum(1)).to(joints.device),
+        clip=torch.from_numpy(index).to(joints.device),
+        t=torch.from_numpy(plan.t).to(joints.device),
+        skeleton=skeleton,
+        centred=data.normalize.center_parts,
+    )
+
+
+def _moved(
+    joints: Tensor, clip: np.ndarray, clips: int, *, data: Data, skeleton: Skeleton, rng: np.random.Generator
+) -> Tensor:
+    """Chunks [N, L, J, 3] of `clips` clips, mirrored and deformed clip by clip; clip [N]."""
+    if data.augment.mirror:
+        chosen = torch.from_numpy((rng.random(clips) < 0.5)[clip].nonzero()[0]).to(joints.device)
+        joints = joints.index_copy(0, chosen, space.mirror(joints[chosen], skeleton))
+    if data.augment.affine:
+        maps = np.eye(2) + rng.normal(0, data.augment.affine, (clips, 2, 2))
+        joints = transforms.deform(joints, torch.from_numpy(maps[clip].astype(np.float32)).to(joints.device))
+    return joints

@@ -1,9 +1,11 @@
-""".pose files, the pose-format library's, as clips and back: COCO-WholeBody's 133 points or MediaPipe Holistic's in, COCO-WholeBody's out.
+""".pose files, the pose-format library's, as clips and back: COCO-WholeBody's 133 points or MediaPipe
+Holistic's in, COCO-WholeBody's out.
 
     DotPose: <root>/{train,val,test}/<name>.pose -> Clip, poses [T, 133, 3]        write_pose(path, clip)
 
-A point's confidence is its score; a masked point, and one that the file lacks, scores 0. The third dimension is left out. Only
-signstream.data.convert reads these: training reads what it makes of them. The library reads and writes the bytes and is imported where it is used.
+A point's confidence is its score; a masked point, and one that the file lacks, scores 0. The third dimension is left
+out. Only signstream.data.convert reads these: training reads what it makes of them. The library reads and writes the
+bytes and is imported where it is used.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def check_skeleton(data: Data) -> None:
 
 
 class DotPose(PoseData):
-    """Split folders of .pose files, under processed/ or at the root; with `data.split_file`, one folder and a list of names a split.
+    """Split folders of .pose files, under processed/ or at the root; with `data.split_file`, one
+    folder and a list of names a split.
 
     `lacking` counts, over the clips that were loaded, the joints for which a file has no point: {joints: clips}."""
 

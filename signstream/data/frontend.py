@@ -1,10 +1,12 @@
 """From a detector's frames to signing space's: clean, resample, close gaps, low-pass, find the origin and the unit.
 
-    raw frames [T, J, 3] (x px, y px, score)  ->  Prepared: frames [T', J, 3] (x, y in unit lengths from the origin, weight), place [T', 3]
+    raw frames [T, J, 3] (x px, y px, score)
+        ->  Prepared: frames [T', J, 3] (x, y in unit lengths from the origin, weight), place [T', 3]
 
-Everything is causal but for a lookahead of `max_gap + smooth` frames (and one source frame where the frame rate changes), so
-`FrontEnd.push` takes a live stream and `prepare` takes a whole clip through the very same code: every step is elementwise in time,
-and pushing a clip in pieces of any size gives the same bits. What a missing joint was filled with never shows: it is zeroed first.
+Everything is causal but for a lookahead of `max_gap + smooth` frames (and one source frame where the frame rate
+changes), so `FrontEnd.push` takes a live stream and `prepare` takes a whole clip through the very same code: every
+step is elementwise in time, and pushing a clip in pieces of any size gives the same bits. What a missing joint was
+filled with never shows: it is zeroed first.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ SAME_RATE = 0.01  # frame rates this close are taken as equal: 29.97 is 30
 
 @dataclass(frozen=True)
 class Prepared:
-    """A clip in unit lengths from its origin. `place` holds what leads back to pixels: origin x, origin y, unit, in pixels."""
+    """A clip in unit lengths from its origin. `place` holds what leads back to pixels: origin x,
+    origin y, unit, in pixels."""
 
     frames: Tensor  # [T, J, 3] x, y, weight; all 0 where a joint is missing
     place: Tensor  # [T, 3]
@@ -51,14 +54,14 @@ def clean(raw: Tensor, min_score: float) -> Tensor:
 
 
 def sample_at(frames: Tensor, low: Tensor, share: Tensor) -> Tensor:
-    """Frames [n, J, 3] at positions `low + share`, low an index and share in [0, 1); where one neighbour misses a joint the nearer decides."""
-    rows, high, share = frames.flatten(1), (low + 1).clamp(max=len(frames) - 1), share.to(frames.dtype)
-    out = (
-        rows.index_select(0, low)
-        .mul_(1 - share[:, None])
-        .add_(rows.index_select(0, high).mul_(share[:, None]))
-        .view(-1, *frames.shape[1:])
-    )
+    """Frames [n, J, 3] at positions `low + share`, low an index and share in [0, 1); where one neighbour misses a
+    joint the nearer decides."""
+    rows = frames.flatten(1)
+    high = (low + 1).clamp(max=len(frames) - 1)
+    share = share.to(frames.dtype)
+    before = rows.index_select(0, low).mul_(1 - share[:, None])
+    after = rows.index_select(0, high).mul_(share[:, None])
+    out = before.add_(after).view(-1, *frames.shape[1:])
     seen = frames[..., 2] > 0
     frame, joint = (seen[low] != seen[high]).nonzero(as_tuple=True)
     nearer = torch.where(share > 0.5, high, low)
@@ -67,8 +70,10 @@ def sample_at(frames: Tensor, low: Tensor, share: Tensor) -> Tensor:
 
 
 def fill_gaps(frames: Tensor, max_gap: int) -> Tensor:
-    """Joints missing for at most `max_gap` frames between two sightings move in a straight line; longer gaps stay missing."""
-    total, seen = len(frames), frames[..., 2] > 0  # [T, J]
+    """Joints missing for at most `max_gap` frames between two sightings move in a straight line;
+    longer gaps stay missing."""
+    total = len(frames)
+    seen = frames[..., 2] > 0  # [T, J]
     if max_gap == 0 or total == 0 or bool(seen.all()):
         return frames
     t = torch.arange(total, device=frames.device)[:, None]
@@ -84,26 +89,27 @@ def fill_gaps(frames: Tensor, max_gap: int) -> Tensor:
 
 
 def fir_taps(half: int) -> list[float]:
-    """Weights of the symmetric low-pass that leaves any movement of constant acceleration as it is (least squares of a parabola)."""
+    """Weights of the symmetric low-pass that leaves any movement of constant acceleration as it is (least
+    squares of a parabola)."""
     n = 2 * half + 1
     norm = (2 * half - 1) * n * (2 * half + 3) / 3
     return [(3 * half * (half + 1) - 1 - 5 * k * k) / norm for k in range(-half, half + 1)]
 
 
 def low_pass(frames: Tensor, half: int) -> Tensor:
-    """x and y filtered in time wherever the joint is there in all of the filter's frames; elsewhere left as they are."""
+    """x and y filtered in time wherever the joint is there in all of the filter's frames;
+    elsewhere left as they are."""
     inner = len(frames) - 2 * half
     if half == 0 or inner <= 0:
         return frames
-    total, complete = (
-        torch.zeros_like(frames[half : half + inner, :, :2]),
-        torch.ones_like(frames[half : half + inner, :, 2:], dtype=torch.bool),
-    )
+    middle = frames[half : half + inner]
+    total = torch.zeros_like(middle[..., :2])
+    complete = torch.ones_like(middle[..., 2:], dtype=torch.bool)
     for k, tap in enumerate(fir_taps(half)):
         total += frames[k : k + inner, :, :2] * tap
         complete &= frames[k : k + inner, :, 2:] > 0
     out = frames.clone()
-    out[half : half + inner, :, :2] = torch.where(complete, total, frames[half : half + inner, :, :2])
+    out[half : half + inner, :, :2] = torch.where(complete, total, middle[..., :2])
     return out
 
 
@@ -111,7 +117,9 @@ class RunningMedian:
     """Median of the last `window` values; NaN values do not count."""
 
     def __init__(self, window: int) -> None:
-        self.window, self.order, self.values = window, deque[float](), list[float]()
+        self.window = window
+        self.order = deque[float]()  # the last values as they came
+        self.values = list[float]()  # the same, sorted
 
     def push(self, value: float) -> None:
         if value != value:
@@ -128,14 +136,18 @@ class RunningMedian:
 
 
 class UnitLength:
-    """The clip's unit in pixels: the unit pairs' mean distance, a running median; until they are seen, the first stand-in that was."""
+    """The clip's unit in pixels: the unit pairs' mean distance, a running median; until they are seen, the
+    first stand-in that was."""
 
     def __init__(self, skeleton: Skeleton, window: int) -> None:
-        self.skeleton, self.medians = skeleton, [RunningMedian(window) for _ in range(2 + len(skeleton.spare_units))]
+        self.skeleton = skeleton
+        self.medians = [RunningMedian(window) for _ in range(2 + len(skeleton.spare_units))]
 
     def measure(self, frames: Tensor) -> list[list[float]]:
-        """What each frame [J, 3] says, best source first: the unit pairs, the spare pairs, the box of all joints; NaN: nothing."""
-        xy, seen, nan = frames[..., :2], frames[..., 2] > 0, frames.new_tensor(float("nan"))
+        """What each frame [J, 3] says, best source first: the unit pairs, the spare pairs, the box of
+        all joints; NaN: nothing."""
+        xy, seen = frames[..., :2], frames[..., 2] > 0
+        nan = frames.new_tensor(float("nan"))
 
         def length(a: int, b: int) -> Tensor:
             step = xy[:, a] - xy[:, b]
@@ -147,9 +159,9 @@ class UnitLength:
         count = sum((w == w).to(xy.dtype) for w in widths)
         sources = [torch.where(count > 0, total / count, nan)]
         sources += [length(a, b) / over for (a, b), over in self.skeleton.spare_units]
-        size = torch.where(seen[..., None], xy, -torch.inf).amax(1) - torch.where(seen[..., None], xy, torch.inf).amin(
-            1
-        )
+        highest = torch.where(seen[..., None], xy, -torch.inf).amax(1)
+        lowest = torch.where(seen[..., None], xy, torch.inf).amin(1)
+        size = highest - lowest
         sources.append(torch.where(size.amax(-1) > 1e-6, size.amax(-1) / 20, nan))
         return torch.stack(sources, 1).tolist()
 
@@ -161,21 +173,23 @@ class UnitLength:
 
 
 class FrontEnd:
-    """The front end as a stream: `push` raw frames of one clip, get the frames that are final; `finish` gives the rest."""
+    """The front end as a stream: `push` raw frames of one clip, get the frames that are final;
+    `finish` gives the rest."""
 
     def __init__(self, skeleton: Skeleton, data: Data, fps: float | None = None) -> None:
-        self.skeleton, self.data = skeleton, data
+        self.skeleton = skeleton
+        self.data = data
         self.step = (fps or data.fps) / data.fps  # source frames per frame
         if abs(self.step - 1) < SAME_RATE:
             self.step = 1.0
         empty = torch.zeros(0, skeleton.num_joints, 3)
-        self.source, self.source_start, self.resampled = (
-            empty,
-            0,
-            0,
-        )  # source frames still needed, the first one's number, frames resampled
-        self.buffer, self.done = empty, 0  # resampled frames still needed as context, how many of them are out
-        self.unit, self.units = UnitLength(skeleton, data.unit_window), deque[float]()
+        self.source = empty  # source frames that are needed yet
+        self.source_start = 0  # the first one's number
+        self.resampled = 0  # frames resampled
+        self.buffer = empty  # resampled frames that are needed yet, as context
+        self.done = 0  # how many of them are out
+        self.unit = UnitLength(skeleton, data.unit_window)
+        self.units = deque[float]()
         self.last_origin: Tensor | None = None
 
     def push(self, raw: Tensor) -> Prepared:
@@ -196,19 +210,19 @@ class FrontEnd:
         position = self._position(torch.arange(self.resampled, max(until, self.resampled)))
         position = position.clamp(max=have - 1) if final else position[position <= have - 1]
         low = position.floor()
-        out = (
-            sample_at(self.source, (low - self.source_start).long(), position - low)
-            if len(position)
-            else self.source[:0]
-        )
+        out = self.source[:0]
+        if len(position):
+            out = sample_at(self.source, (low - self.source_start).long(), position - low)
         self.resampled += len(position)
         needed = int(self._position(torch.tensor(self.resampled))) - self.source_start
         drop = max(min(needed, len(self.source) - 1), 0)
-        self.source, self.source_start = self.source[drop:], self.source_start + drop
+        self.source = self.source[drop:]
+        self.source_start += drop
         return out
 
     def _position(self, frame: Tensor) -> Tensor:
-        """Where a frame lies among the source frames; rounded, so that a whole number is one whatever the float arithmetic."""
+        """Where a frame lies among the source frames; rounded, so that a whole number is one
+        whatever the float arithmetic."""
         return (frame.double() * self.step * 2**20).round() / 2**20
 
     def _advance(self, frames: Tensor, final: bool) -> Prepared:
@@ -219,19 +233,20 @@ class FrontEnd:
         whole = low_pass(fill_gaps(self.buffer, self.data.max_gap), self.data.smooth)
         out = self._place(whole[self.done : ready])
         drop = max(ready - lookahead, 0)  # context that later frames look back on
-        self.buffer, self.done = self.buffer[drop:], ready - drop
+        self.buffer = self.buffer[drop:]
+        self.done = ready - drop
         return out
 
     def _place(self, frames: Tensor) -> Prepared:
         count = len(frames)
         xy, seen = frames[..., :2], frames[..., 2] > 0
         unit = frames.new_tensor([self._unit_of_next() for _ in range(count)])[:, None]  # [n, 1]
-        origin, found = find_centre(xy, seen, self.skeleton.origin, unit)
-        known = torch.where(found, torch.arange(count)[:, None], -1)
+        origin, anchored = find_centre(xy, seen, self.skeleton.origin, unit)
+        known = torch.where(anchored, torch.arange(count)[:, None], -1)
         held = known.cummax(0).values if count else known  # the last frame that had an origin
         spare = box_middle(xy, seen) if self.last_origin is None else self.last_origin.expand(count, 2)
         origin = torch.where(held >= 0, origin[held[:, 0].clamp(min=0)], spare)
-        if count and bool(found.any()):
+        if count and bool(anchored.any()):
             self.last_origin = origin[-1]
         relative = torch.where(seen[..., None], (xy - origin[:, None]) / unit[:, None], 0.0)
         return Prepared(torch.cat((relative, frames[..., 2:]), -1), torch.cat((origin, unit), -1))
@@ -244,7 +259,7 @@ class FrontEnd:
         return unit
 
 
-def prepare(raw: Tensor, skeleton: Skeleton, data: Data, fps: float | None = None) -> Prepared:
+def prepare(raw: Tensor, skeleton: Skeleton, data: Data, *, fps: float | None = None) -> Prepared:
     """A whole clip [T, J, 3] through the front end, cut to `data.max_frames`."""
     front = FrontEnd(skeleton, data, fps)
     head, tail = front.push(raw.float()), front.finish()

@@ -1,9 +1,12 @@
-"""COCO-WholeBody's 133 points by the names that .pose files give them, and which of MediaPipe Holistic's points stands for each.
+"""COCO-WholeBody's 133 points by the names that .pose files give them, and which of MediaPipe
+Holistic's points stands for each.
 
-Both tables are [133] of (component, point). COCO has the names under which .pose files hold COCO-WholeBody; HOLISTIC has None where MediaPipe has no
-such point: the small toes. "Left" is the signer's own left in both. Two things are near rather than equal: MediaPipe's foot index stands for the big
-toe, and the face's 68 points are the vertices of the face mesh nearest to iBUG's 68: the jaw in nearly equal steps along the mesh's outline, brows,
-lids and lips on their contours. Points go by name, since a file may hold only some of Holistic's: the face's contours without the nose, say.
+Both tables are [133] of (component, point). COCO has the names under which .pose files hold COCO-WholeBody;
+HOLISTIC has None where MediaPipe has no such point: the small toes. "Left" is the signer's own left in both.
+Two things are near rather than equal: MediaPipe's foot index stands for the big toe, and the face's 68 points
+are the vertices of the face mesh nearest to iBUG's 68: the jaw in nearly equal steps along the mesh's
+outline, brows, lids and lips on their contours. Points go by name, since a file may hold only some of
+Holistic's: the face's contours without the nose, say.
 """
 
 from __future__ import annotations

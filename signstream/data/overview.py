@@ -1,4 +1,5 @@
-"""Three pictures of a data set: clips as files hold them, the same moving beside what the front end makes of them, numbers.
+"""Three pictures of a data set: clips as files hold them, the same moving beside what the
+front end makes of them, numbers.
 
     visualize(config, out, Look(split, ...))        writes SHEET, ANIMATION and STATISTICS into the folder `out`
 

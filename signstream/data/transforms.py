@@ -1,10 +1,9 @@
-"""From prepared frames to chunks and back: batched torch on any device, every step with its inverse where it has one.
+"""From prepared frames to chunks, batched, on any device.
 
-    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --mirror, hide-->  ChunkBatch (collate.py)
-    a part's view [.., J_p, 2]  <--SigningSpace-->  network input in [-bbox_range, bbox_range]
-    parts' views  --assemble-->  skeleton [T, J, 2] in unit lengths  --to_pixels-->  pixels
+    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --deform, hide_joints-->  ChunkBatch (collate.py)
 
-Whatever is drawn at random is drawn on the CPU, from a generator that the batch's seed sets, so every device sees the same chunks.
+Whatever is drawn at random is drawn on the CPU, from a generator that the batch's seed sets, so every device sees the
+same chunks.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from signstream.data.frontend import sample_at
 
 @dataclass(frozen=True)
 class Plan:
-    """Which frames the chunks of a batch show: positions in the packed frames, and which of them lie within their clip. Windows are whole:
-    a clip's last one may have chunks of which nothing lies within."""
+    """Which frames the chunks of a batch show: positions in the packed frames, and which of them lie within their
+    clip. Windows are whole: a clip's last one may have chunks of which nothing lies within."""
 
     position: np.ndarray  # [N, L] float64, rows of the packed frames
     inside: np.ndarray  # [N, L] bool
@@ -37,48 +36,46 @@ def num_chunks(frames: int, chunk_len: int) -> int:
 
 
 def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | None = None) -> Plan:
-    """Windows of chunks of clips of `lengths` frames that lie packed one after another. Without `rng` every frame is in exactly one chunk;
-    with it (training) clips are warped in time, start at a random phase and may overlap, as the config says."""
+    """Windows of chunks of clips of `lengths` frames that lie packed one after another. Without `rng` every
+    frame is in exactly one chunk; with it (training) clips are warped in time, start at a random phase and
+    may overlap, as the config says."""
     size = data.chunk_len * data.window
     stride = data.chunk_stride or size if rng is not None else size
-    position, inside, clip, t, start = [np.zeros((0, size))], [np.zeros((0, size), bool)], [], [], 0
+    positions, insides = [np.zeros((0, size))], [np.zeros((0, size), bool)]
+    clip: list[int] = []
+    t: list[int] = []
+    start = 0
     for index, length in enumerate(lengths):
-        track = (
-            _warped_track(length, data.augment, rng)
-            if rng is not None and length
-            else np.arange(length, dtype=np.float64)
-        )
+        track = np.arange(length, dtype=np.float64)
+        if rng is not None and length:
+            track = _warped_track(length, data.augment, rng)
         frames = len(track)
-        phase = (
-            int(rng.integers(0, max(min(size, frames - size + 1), 1)))
-            if rng is not None and data.augment.random_phase
-            else 0
-        )
+        phase = 0
+        if rng is not None and data.augment.random_phase:
+            phase = int(rng.integers(0, max(min(size, frames - size + 1), 1)))
         count = max(-(-(frames - phase - size) // stride), 0) + 1 if frames else 0
         row = phase + np.arange(count)[:, None] * stride + np.arange(size)
-        inside.append(row < frames)
-        position.append(start + track[np.minimum(row, max(frames - 1, 0))] if count else position[0])
+        insides.append(row < frames)
+        positions.append(start + track[np.minimum(row, max(frames - 1, 0))] if count else positions[0])
         clip += [index] * count * data.window
         t += range(count * data.window)
         start += length
-    position, inside = (np.concatenate(rows).reshape(-1, data.chunk_len) for rows in (position, inside))
+    position, inside = (np.concatenate(rows).reshape(-1, data.chunk_len) for rows in (positions, insides))
     return Plan(position, inside, np.array(clip, np.int64), np.array(t, np.int64))
 
 
 def _warped_track(length: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
-    """Positions in the clip, one a warped frame, at a speed that is drawn and changes along the clip within 1 / (1 + range) .. 1 + range."""
+    """Positions in the clip, one a warped frame, at a speed that is drawn and changes along the clip within 1
+    / (1 + range) .. 1 + range."""
     if not augment.time_warp or augment.time_warp_range == 0:
         return np.arange(length, dtype=np.float64)
-    most, turns, phase = math.log1p(augment.time_warp_range), rng.uniform(0.5, 2.0), rng.uniform(0, 2 * math.pi)
+    most = math.log1p(augment.time_warp_range)
+    turns = rng.uniform(0.5, 2.0)
+    phase = rng.uniform(0, 2 * math.pi)
     mean = rng.uniform(-most, most)
     wave = (most - abs(mean)) * rng.uniform(-1, 1)
-    steps = np.exp(
-        mean
-        + wave
-        * np.sin(
-            phase + 2 * math.pi * turns * np.arange(math.ceil(length * (1 + augment.time_warp_range)) + 1) / length
-        )
-    )
+    frame = np.arange(math.ceil(length * (1 + augment.time_warp_range)) + 1)
+    steps = np.exp(mean + wave * np.sin(phase + 2 * math.pi * turns * frame / length))
     track = np.concatenate(([0.0], np.cumsum(steps)))
     return track[track <= length - 1]
 
@@ -90,23 +87,23 @@ def cut(frames: Tensor, plan: Plan) -> Tensor:
     index = torch.from_numpy(low.astype(np.int64)).to(frames.device)
     if not len(index):
         return frames.new_zeros(*index.shape, *frames.shape[1:])
-    moved = bool((plan.position != low).any())
-    out = (
-        sample_at(frames, index.flatten(), share.flatten()).view(*index.shape, *frames.shape[1:])
-        if moved
-        else frames[index]
-    )
+    if (plan.position != low).any():
+        out = sample_at(frames, index.flatten(), share.flatten()).view(*index.shape, *frames.shape[1:])
+    else:
+        out = frames[index]
     return out if plan.inside.all() else out * torch.from_numpy(plan.inside).to(out)[..., None, None]
 
 
 def deform(frames: Tensor, maps: Tensor) -> Tensor:
-    """x and y of each chunk through its linear map: frames [N, L, J, 3], maps [N, 2, 2] -> [N, L, J, 3]; a map's inverse undoes it."""
+    """x and y of each chunk through its linear map: frames [N, L, J, 3], maps [N, 2, 2] -> [N, L, J, 3]; a
+    map's inverse undoes it."""
     x, y, a = frames[..., 0], frames[..., 1], maps[:, None, None]
     return torch.stack((x * a[..., 0, 0] + y * a[..., 1, 0], x * a[..., 0, 1] + y * a[..., 1, 1], frames[..., 2]), -1)
 
 
 def hide_joints(weight: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Occlusion: about `share` of a chunk's joints lose a random stretch of its frames. weight [N, L, J] -> the same with zeros."""
+    """Occlusion: about `share` of a chunk's joints lose a random stretch of its frames. weight [N, L,
+    J] -> the same with zeros."""
     n, size, joints = weight.shape
     chunk, joint = (torch.rand(n, joints, generator=generator) < share).nonzero(as_tuple=True)
     begin, end = torch.randint(size, (2, len(chunk), 1), generator=generator).sort(0).values

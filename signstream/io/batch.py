@@ -1,6 +1,6 @@
 """ClipBatch: whole clips as they lie in the cache, one after another; what the reader's workers hand over.
 
-    pack([frames [T, 1 + J, 3], ...], index) -> ClipBatch        batch.to(device), batch.pin_memory()
+pack([frames [T, 1 + J, 3], ...], index) -> ClipBatch        batch.to(device), batch.pin_memory()
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """JSON in and out: a table that a user wrote, read strictly, and numbers made such that JSON has them.
 
-    read_table(path, expected) -> dict        finite(value) -> the same with null for what is no finite number
+read_table(path, expected) -> dict        finite(value) -> the same with null for what is no finite number
 """
 
 from __future__ import annotations
