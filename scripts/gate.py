@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 Report = dict[str, Any]
 SEEDS = 3  # of a probe, at least
+SPLIT = "val"
 
 
 class Bound(NamedTuple):
@@ -75,6 +76,10 @@ def faults(report: Report) -> list[str]:
     headline, *rows = report.get("verdict") or [{"grade": "bad", "text": "the report has no verdict"}]
     lines = [f"not healthy: {headline['text']}"] if headline["grade"] != "good" else []
     lines += [f"verdict: {row['text']}" for row in rows if row["grade"] == "bad"]
+    if (split := (report.get("run") or {}).get("split")) != SPLIT:
+        lines.append(
+            f"the report is of the split {split}, the bounds are for {SPLIT}: evaluate it with --split {SPLIT}"
+        )
     for bound in BOUNDS:
         value = measured(bound, report)
         passes = value >= bound.limit if bound.at_least else value <= bound.limit  # neither holds for NaN

@@ -11,6 +11,7 @@ import pytest
 GATE = Path(__file__).parents[1] / "scripts" / "gate.py"
 LEVEL = {"used": 0.6, "perplexity": 230.0}
 GOOD = {
+    "run": {"split": "val"},
     "verdict": [{"grade": "good", "text": "Healthy: all 8 checks passed."}, {"grade": "good", "text": "Alive."}],
     "recon": {"weighted": {"local": 0.042}},
     "rate": {"hold_error": {"with": 0.053}},
@@ -23,6 +24,7 @@ GOOD = {
 SPOILT = {
     "not healthy": (("verdict", 0, "grade"), "warn"),
     "verdict: Alive": (("verdict", 1, "grade"), "bad"),
+    "the split test": (("run", "split"), "test"),
     "no verdict": (("verdict",), []),
     "error, weighted": (("recon", "weighted", "local"), 0.048),
     "error, weighted over parts, shoulder widths: nan": (("recon", "weighted", "local"), None),
