@@ -48,11 +48,11 @@ def source_of(data_set: PoseData, skeleton: Skeleton) -> Source:
         refused=refused,
         files=list(_files(data_set, names)),
         frames=data_set.frames,
-        prepare=partial(prepare_clip, data_set, skeleton),
+        prepare=partial(prepare_clip, data_set=data_set, skeleton=skeleton),
     )
 
 
-def prepare_clip(data_set: PoseData, skeleton: Skeleton, split: str, name: str) -> Entry:
+def prepare_clip(split: str, name: str, *, data_set: PoseData, skeleton: Skeleton) -> Entry:
     """One clip checked and through the front end; whatever is wrong with it is the reason why it is left out."""
     try:
         clip = load_checked(data_set, split, name)

@@ -1,6 +1,6 @@
 """A data set in another layout, clip by clip: CSL-Daily's, npz, or .pose files.
 
-    convert(open_source("pose", data), "npz", out, splits) -> exit status, 1 if a clip was left out
+    convert(open_source("pose", data), "npz", out) -> exit status, 1 if a clip was left out
 
 Poses stay [T, 133, 3] as they were read, bit for bit. Text, gloss, signer and segments travel in annotations.json,
 whatever the layout. A clip that cannot be read is named with its reason and left out.
@@ -176,7 +176,7 @@ def table(done: Sequence[Read], splits: Mapping[str, list[str]], lacks: Sequence
     return "\n".join(f"{count:>8}  {fact}" for count, fact in lines)
 
 
-def convert(source: PoseData, layout: str, out: Path, splits: Sequence[str] | None = None) -> int:
+def convert(source: PoseData, layout: str, out: Path, *, splits: Sequence[str] | None = None) -> int:
     """`source` into the new folder `out`, in another layout; 1 if a clip was left out."""
     chosen = choose_splits(source, splits)
     if layout == "pose":

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     from signstream.data.conversion import convert, open_root
 
     source = open_root(args.origin, args.config, args.overrides, root=args.root, split_file=args.split_file)
-    return convert(source, args.target, args.out, args.splits)
+    return convert(source, args.target, args.out, splits=args.splits)
 
 
 if __name__ == "__main__":

@@ -74,15 +74,20 @@ def annotate(clip: Clip, note: Any) -> Clip:
     """The clip with what an annotation says of it; a frame rate or a size that is no number changes nothing."""
     if not isinstance(note, dict):
         return clip
-    words = {key: str(note[key]) for key in ("text", "gloss", "signer") if note.get(key) is not None}
     size = note.get("size")
     return replace(
         clip,
-        **words,
+        text=_words(note, "text", clip.text),
+        gloss=_words(note, "gloss", clip.gloss),
+        signer=_words(note, "signer", clip.signer),
         fps=_frame_rate(note.get("fps")) or clip.fps,
         size=(float(size[0]), float(size[1])) if _is_size(size) else clip.size,
         segments=segments_of(note.get("segments"), len(clip.poses)),
     )
+
+
+def _words(note: dict[str, Any], key: str, otherwise: str) -> str:
+    return otherwise if note.get(key) is None else str(note[key])
 
 
 def _is_size(value: Any) -> TypeGuard[list[float]]:
@@ -163,8 +168,8 @@ def name_fault(name: Any) -> str | None:
 
 def _frame_rate(value: Any) -> float | None:
     """Frames a second, where it is a rate that a video may have; a tiny one would make millions of frames of a clip."""
-    good = isinstance(value, Real) and not isinstance(value, bool) and 1 <= value <= 1000
-    return float(value) if good else None
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return float(value) if is_number and 1 <= value <= 1000 else None
 
 
 def segments_of(value: Any, frames: int) -> tuple[Segment, ...]:

@@ -56,7 +56,8 @@ def open_library() -> Library:
 def check_skeleton(data: Data) -> None:
     if data.num_joints != NUM_JOINTS:
         raise UserError(
-            f"data.num_joints is {data.num_joints}: .pose files are converted from and to COCO-WholeBody's {NUM_JOINTS} joints only"
+            f"data.num_joints is {data.num_joints}: "
+            f".pose files are converted from and to COCO-WholeBody's {NUM_JOINTS} joints only"
         )
 
 
@@ -69,9 +70,10 @@ class DotPose(PoseData):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         check_skeleton(data)
-        self.package, self.lacking = open_library(), Counter[tuple[int, ...]]()
+        self.package = open_library()
+        self.lacking = Counter[tuple[int, ...]]()
         self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
-        self.names = _listed(Path(data.split_file)) if data.split_file else _found(self.folder)
+        self.names = _listed(Path(data.split_file)) if data.split_file else _folders(self.folder)
 
     def splits(self) -> dict[str, list[str]]:
         return self.names
@@ -84,21 +86,23 @@ class DotPose(PoseData):
 
     def load(self, split: str, name: str) -> Clip:
         pose = _read(self.path(split, name), self.package)
-        components, width, height = pose.header.components, pose.header.dimensions.width, pose.header.dimensions.height
+        components = pose.header.components
+        width, height = pose.header.dimensions.width, pose.header.dimensions.height
         for component in components:
             if component.format[:2] != "XY" or component.format[-1] != "C":
                 raise UserError(f"format {component.format[:20]!r} of {component.name[:40]!r}: XY..C is expected")
-        names = [
-            component.name.removesuffix("_133") for component in components
-        ]  # AlphaPose's name for the same points
-        table, column = table_of(tuple(names)), _columns(names, [component.points for component in components])
+        # With the suffix it is AlphaPose's name for the same points.
+        names = [component.name.removesuffix("_133") for component in components]
+        table = table_of(tuple(names))
+        column = _columns(names, [component.points for component in components])
         if pose.body.data.shape[1] != 1:
             raise UserError(f"{pose.body.data.shape[1]} people: one signer is expected")
-        known = [joint for joint, point in enumerate(table) if point in column]
-        columns, masked = [column[table[joint]] for joint in known], np.ma.getmaskarray(pose.body.data)[:, 0].any(-1)
+        known = {joint: column[point] for joint, point in enumerate(table) if point in column}
+        joints, columns = list(known), list(known.values())
+        masked = np.any(np.ma.getmaskarray(pose.body.data)[:, 0], axis=-1)
         poses = np.zeros((len(masked), NUM_JOINTS, 3), np.float32)
-        poses[:, known, :2] = pose.body.data.data[:, 0, columns, :2]
-        poses[:, known, 2] = np.where(masked[:, columns], 0, np.asarray(pose.body.confidence)[:, 0, columns])
+        poses[:, joints, :2] = pose.body.data.data[:, 0, columns, :2]
+        poses[:, joints, 2] = np.where(masked[:, columns], 0, np.asarray(pose.body.confidence)[:, 0, columns])
         self.lacking[tuple(joint for joint in range(NUM_JOINTS) if joint not in known)] += 1
         return Clip(name, poses, fps=_shortest(pose.body.fps), size=(width, height) if width and height else None)
 
@@ -107,7 +111,7 @@ class DotPose(PoseData):
         return [(clips, describe(joints)) for joints, clips in self.lacking.most_common() if joints]
 
 
-def _found(folder: Path) -> dict[str, list[str]]:
+def _folders(folder: Path) -> dict[str, list[str]]:
     splits = [split for split in ("train", "val", "test") if (folder / split).is_dir()]
     splits += sorted(
         other.name
@@ -152,7 +156,7 @@ def _read(path: Path, library: Library) -> Any:
 
 def _columns(names: list[str], points: list[list[str]]) -> dict[Point, int]:
     """Where each of a file's points stands."""
-    flat = [(name, point) for name, own in zip(names, points) for point in own]
+    flat = [(name, point) for name, listed in zip(names, points) for point in listed]
     return {point: column for column, point in reversed(list(enumerate(flat)))}
 
 
@@ -163,7 +167,9 @@ def _shortest(fps: float) -> float:
 
 def write_pose(path: Path, clip: Clip) -> None:
     """[T, 133, 3] as the components BODY, FACE, LEFT_HAND and RIGHT_HAND, by which pose-format knows COCO-WholeBody."""
-    library, components, start = open_library(), [], 0
+    library = open_library()
+    components = []
+    start = 0
     for name, points in COCO_COMPONENTS.items():
         stop = start + len(points)
         limbs = [(a - start, b - start) for a, b in COCO_WHOLEBODY.bones if start <= min(a, b) and max(a, b) < stop]

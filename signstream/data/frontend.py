@@ -15,6 +15,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -155,8 +156,8 @@ class UnitLength:
             return torch.where(seen[:, a] & seen[:, b] & (width > 1e-6), width, nan)
 
         widths = [length(a, b) for a, b in self.skeleton.unit_pairs]
-        total = sum(torch.nan_to_num(w, nan=0.0) for w in widths)
-        count = sum((w == w).to(xy.dtype) for w in widths)
+        total = reduce(torch.add, (torch.nan_to_num(width, nan=0.0) for width in widths))
+        count = reduce(torch.add, ((width == width).to(xy.dtype) for width in widths))
         sources = [torch.where(count > 0, total / count, nan)]
         sources += [length(a, b) / over for (a, b), over in self.skeleton.spare_units]
         highest = torch.where(seen[..., None], xy, -torch.inf).amax(1)

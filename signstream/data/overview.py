@@ -1,7 +1,7 @@
-"""Three pictures of a data set: clips as files hold them, the same moving beside what the
-front end makes of them, numbers.
+"""Three pictures of a data set: clips as their files hold them, the same moving beside what the front end makes of
+them, and numbers.
 
-    visualize(config, out, Look(split, ...))        writes SHEET, ANIMATION and STATISTICS into the folder `out`
+    visualize(config_file, overrides, out=DIR, look=Look(...))        writes SHEET, ANIMATION and STATISTICS
 
 Poses are [T, J, 3] in pixels.
 """
@@ -95,7 +95,7 @@ class Moving(NamedTuple):
     fps: float
 
 
-def visualize(config_file: str | None, overrides: Sequence[str], out: Path, look: Look) -> None:
+def visualize(config_file: str | None, overrides: Sequence[str], *, out: Path, look: Look) -> None:
     """The three pictures of the data set that a config names; the numbers are printed."""
     data = load_config(config_file, list(overrides)).data
     look.check()
@@ -107,7 +107,7 @@ def visualize(config_file: str | None, overrides: Sequence[str], out: Path, look
     chosen = cache.find(look.split, look.names) if look.names else one_of_each(members, look.clips, look.seed)
     out.mkdir(parents=True, exist_ok=True)
     shown = [show(source, cache, index) for index in chosen]
-    numbers = measure(source, cache, look.split, one_of_each(members, look.sample, look.seed))
+    numbers = measure(source, cache, look.split, sample=one_of_each(members, look.sample, look.seed))
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would tell of every font that has no bold
     letters = Lettering()
     title = letters.one_line(f"{Path(data.root).resolve().name}, {look.split}", 40)

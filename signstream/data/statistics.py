@@ -1,6 +1,6 @@
 """What a data set's clips say in numbers: lengths, units, and of each part what is missing, gaps, scores and speeds.
 
-    numbers = measure(source, cache, split, sample)        table(numbers) -> text
+numbers = measure(source, cache, split, sample=clips)        table(numbers) -> text
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Collected:
     speeds: list[np.ndarray] = field(default_factory=list)
 
 
-def measure(source: PoseData, cache: PoseCache, split: str, sample: Sequence[int]) -> Numbers:
+def measure(source: PoseData, cache: PoseCache, split: str, *, sample: Sequence[int]) -> Numbers:
     """The split's numbers from the clips `sample`; lengths are of all its clips."""
     data, parts = source.data, cache.skeleton.parts
     collected = [_Collected() for _ in parts]
@@ -68,7 +68,7 @@ def measure(source: PoseData, cache: PoseCache, split: str, sample: Sequence[int
         for part, into in zip(parts, collected):
             seen = poses[:, part.joints, 2] > 0
             into.seen.append(seen.mean(1))
-            into.present.append(seen.any(1))
+            into.present.append(np.any(seen, 1))
             into.gaps.append(gap_lengths(seen) * (data.fps / about.fps))
             into.scores.append(np.histogram(scores[:, part.joints], 50, (0, 1))[0])
             into.seen_scores.append(np.histogram(scores[:, part.joints][seen], 1000, (0, 1))[0])

@@ -1,6 +1,6 @@
 """A data set's numbers as one picture of six plots: lengths, unit, missing; gaps, scores, speeds.
 
-    figure = draw_statistics(numbers, skeleton, letters, title=...)
+figure = draw_statistics(numbers, skeleton, letters, title=...)
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from signstream.data.statistics import Numbers, PartNumbers
 from signstream.pictures.figure import COLOURS, Lettering, caption, heading, new_figure, part_legend, separate_parts
@@ -37,7 +38,7 @@ def draw_statistics(numbers: Numbers, skeleton: Skeleton, letters: Lettering, *,
 
 def one_histogram(axes: Axes, values: np.ndarray, title: str, *, x: str) -> None:
     axes.hist(values, min(40, max(5, len(values))), color="#8b98a5")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     caption(axes, title, x=x, y="clips")
 
 

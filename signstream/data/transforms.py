@@ -1,6 +1,6 @@
 """From prepared frames to chunks, batched, on any device.
 
-    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --deform, hide_joints-->  ChunkBatch (collate.py)
+    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --deform, hide_joints-->  ChunkBatch
 
 Whatever is drawn at random is drawn on the CPU, from a generator that the batch's seed sets, so every device sees the
 same chunks.

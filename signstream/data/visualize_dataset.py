@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
 
     names = [name for name in args.names.split(",") if name]
     look = Look(args.split, names, args.clips, args.sample, args.seed)
-    visualize(args.config, args.overrides, args.out, look)
+    visualize(args.config, args.overrides, out=args.out, look=look)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Reads arrays from files that may be anything: truncated, text, a pickle, a header that promises terabytes. Never
 runs code.
 
-    read_npy(path) -> float32 array        read_npz(path, keys) -> {key: array}        npy_frames, npz_frames -> T from the header alone
+    read_npy(path) -> float32 array        npy_frames(path) -> T, from the header alone
+    read_npz(path, keys) -> {key: array}   npz_frames(path)
 
 An array of one number is float64. Whatever is wrong is a ValueError whose text is a short reason.
 """
@@ -15,7 +16,7 @@ import stat
 import warnings
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -25,6 +26,12 @@ from signstream.errors import UserError
 LARGEST = 1 << 30  # bytes; an hour at 30 frames a second is 0.35 GB in float64
 DEFLATE_RATIO = 1040  # nothing is packed tighter
 LONGEST_HEADER = 1 << 16  # bytes; numpy refuses shorter ones already
+
+
+class Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran: bool
+    kind: np.dtype
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -68,10 +75,8 @@ def npz_frames(path: Path) -> int | None:
 
 def _member_fault(member: zipfile.ZipInfo, size: int) -> str | None:
     """Why a member of an archive of `size` bytes is not to be read."""
-    if member.compress_type not in (
-        zipfile.ZIP_STORED,
-        zipfile.ZIP_DEFLATED,
-    ):  # numpy writes these; others take as much memory as they say
+    # Numpy writes these two; others take as much memory as they say.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return f"compression {member.compress_type}: np.savez or np.savez_compressed is expected"
     if member.compress_size > size or member.file_size > DEFLATE_RATIO * member.compress_size:
         return f"truncated: {member.file_size} bytes are promised"
@@ -93,7 +98,7 @@ def open_regular(path: Path) -> BinaryIO:
         raise UserError(f"cannot open: {error.strerror}") from None
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(file: IO[bytes]) -> Header:
     """Shape, Fortran order and type, read by numpy's own header parser, which takes literals only; `file` then stands
     at the numbers."""
     head = io.BytesIO(file.read(LONGEST_HEADER))  # so that a header's length, when broken, asks for no gigabytes
@@ -103,24 +108,23 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
             version = npy.read_magic(head)
             if version not in ((1, 0), (2, 0)):
                 raise UserError(f"version {version}")
-            shape, fortran, kind = (
-                npy.read_array_header_1_0(head) if version == (1, 0) else npy.read_array_header_2_0(head)
-            )
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, kind = read(head)
     except Exception as error:  # the parser raises whatever a broken literal makes it raise
         raise UserError(f"not an npy file ({' '.join(str(error).split())[:80]})") from None
     if any(type(n) is not int or not 0 <= n <= LARGEST for n in shape):
         raise UserError(f"shape {str(list(shape))[:80]}: no clip has that")
     file.seek(head.tell())
-    return shape, fortran, kind
+    return Header(shape, fortran, kind)
 
 
-def _frames(file: BinaryIO, size: int) -> int | None:
+def _frames(file: IO[bytes], size: int) -> int | None:
     """T, if the header is that of poses and the file can hold what it promises."""
     shape, _, kind = _read_header(file)
     return shape[0] if len(shape) == 3 and shape[2] in (2, 3) and 0 < math.prod(shape) * kind.itemsize <= size else None
 
 
-def _read_array(file: BinaryIO, size: int) -> np.ndarray:
+def _read_array(file: IO[bytes], size: int) -> np.ndarray:
     shape, fortran, kind = _read_header(file)
     if kind.hasobject:
         raise UserError("pickle inside: refused, it could run code")
@@ -134,8 +138,7 @@ def _read_array(file: BinaryIO, size: int) -> np.ndarray:
     content = file.read(expected)
     if len(content) < expected:
         raise UserError(f"truncated: {expected} bytes are promised, {len(content)} are there")
-    narrow = (
-        np.float64 if math.prod(shape) == 1 else np.float32
-    )  # one number is a frame rate: 23.976 in float32 gives other frames
+    # One number is a frame rate: 23.976 in float32 gives other frames.
+    narrow = np.float64 if math.prod(shape) == 1 else np.float32
     with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32's range becomes inf, which is missing
         return np.ascontiguousarray(np.frombuffer(content, kind).reshape(shape, order="F" if fortran else "C"), narrow)

@@ -26,9 +26,8 @@ _PART_WORDS = {
 }
 # Every repetition is bounded and spaces come one at a time, so no line takes long, whatever it holds.
 _LEAD = r"(?: (?:joints?|keypoints?|landmarks?|points?))?[ :|=]{0,3}"
-_RANGE = (
-    _LEAD + r"(?P<open>[\[(])? ?(?P<first>\d{1,6}) ?(?:-|–|—|to|~|(?(open),|-)) ?(?P<last>\d{1,6})(?!\d)"
-)  # "24, 91" in brackets only
+# "24, 91" in brackets only.
+_RANGE = _LEAD + r"(?P<open>[\[(])? ?(?P<first>\d{1,6}) ?(?:-|–|—|to|~|(?(open),|-)) ?(?P<last>\d{1,6})(?!\d)"
 _JOINT = _LEAD + r"(\d{1,6})(?!\d| ?(?:-|–|—|to|~|,) ?\d)"
 _RATE = r"(?<![\d.])(\d{1,6}(?:\.\d{1,6})?)"
 
@@ -45,34 +44,40 @@ class ReadmeFacts:
 def parse_readme(text: str) -> ReadmeFacts:
     text = re.sub(r"[^\S\n]+", " ", text.lower().replace("**", "").replace("`", ""))
     shape = re.search(r"\[ ?t ?, ?(\d{1,6}) ?, ?(\d{1,6}) ?\]", text)
-    fps = re.search(rf"{_RATE} ?(?:fps|frames (?:per|a) second)", text) or re.search(
-        rf"\b(?:fps|frame rate)(?: is| of)?[ :=]{{0,3}}{_RATE}", text
-    )
-    ranges, centers, units = {}, {}, []
+    ranges: dict[str, tuple[int, int]] = {}
+    centers: dict[str, int] = {}
+    units: list[tuple[int, int]] = []
     for line in filter(None, text.split("\n")):
         about_centre = re.search(r"\bcent(?:re|er)", line)
         for name, words in _PART_WORDS.items():
-            found = re.search(rf"\b{words}{_RANGE}", line)
-            if found and not about_centre and name not in ranges:
-                ranges[name] = (int(found["first"]), int(found["last"]))
-            one = re.search(rf"\b{words}{_JOINT}", line)
-            if one and about_centre and name not in centers:
-                centers[name] = int(one[1])
-        units += [
-            (int(found["first"]), int(found["last"]))
-            for found in re.finditer(rf"\beye(?: corners?| width)?{_RANGE}", line)
-        ]
-    rate = float(fps[1]) if fps else 0.0
+            span = re.search(rf"\b{words}{_RANGE}", line)
+            if span and not about_centre and name not in ranges:
+                ranges[name] = (int(span["first"]), int(span["last"]))
+            joint = re.search(rf"\b{words}{_JOINT}", line)
+            if joint and about_centre and name not in centers:
+                centers[name] = int(joint[1])
+        eyes = re.finditer(rf"\beye(?: corners?| width)?{_RANGE}", line)
+        units += [(int(eye["first"]), int(eye["last"])) for eye in eyes]
     return ReadmeFacts(
-        (int(shape[1]), int(shape[2])) if shape else None, rate or None, ranges, centers, tuple(dict.fromkeys(units))
+        shape=(int(shape[1]), int(shape[2])) if shape else None,
+        fps=_frame_rate(text),
+        ranges=ranges,
+        centers=centers,
+        unit_joints=tuple(dict.fromkeys(units)),
     )
+
+
+def _frame_rate(text: str) -> float | None:
+    before = re.search(rf"{_RATE} ?(?:fps|frames (?:per|a) second)", text)
+    fps = before or re.search(rf"\b(?:fps|frame rate)(?: is| of)?[ :=]{{0,3}}{_RATE}", text)
+    return (float(fps[1]) or None) if fps else None
 
 
 def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
     """Raises with both values at the first thing that the README and the config state differently."""
 
-    def contradiction(key: str, ours: object, theirs: object) -> UserError:
-        return UserError(f"{path} says {theirs} and the config's {key} is {ours}: correct the one that is wrong")
+    def contradiction(key: str, configured: object, stated: object) -> UserError:
+        return UserError(f"{path} says {stated} and the config's {key} is {configured}: correct the one that is wrong")
 
     if facts.shape and facts.shape[0] not in (data.num_joints, data.num_joints + 1):
         raise contradiction("data.num_joints", data.num_joints, f"[T, {facts.shape[0]}, {facts.shape[1]}]")
@@ -93,8 +98,7 @@ def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
             raise contradiction(
                 f"data.centers.{part.name}", part.centre + 1, f"the centre of {part.name} is {facts.centers[part.name]}"
             )
-    ours = {(a + 1, b + 1) for a, b in body.unit_pairs}
-    if facts.unit_joints and not ours & set(facts.unit_joints):
-        raise contradiction(
-            "data.unit_joints", sorted(ours), f"eyes {', '.join(f'{a}-{b}' for a, b in facts.unit_joints)}"
-        )
+    unit_joints = {(a + 1, b + 1) for a, b in body.unit_pairs}
+    if facts.unit_joints and not unit_joints & set(facts.unit_joints):
+        stated = f"eyes {', '.join(f'{a}-{b}' for a, b in facts.unit_joints)}"
+        raise contradiction("data.unit_joints", sorted(unit_joints), stated)

@@ -133,9 +133,11 @@ def _scores(
 def _add_jumps(poses: np.ndarray, unit: float, rng: np.random.Generator) -> None:
     """Throws single joints of single frames of poses [T, 133, 3] somewhere else, in place; lost ones stay."""
     count = rng.poisson(0.0007 * len(poses) * NUM_JOINTS)
-    at = rng.integers(len(poses), size=count), rng.integers(NUM_JOINTS, size=count)
-    poses[(*at, slice(0, 2))] += 0.12 * unit * rng.standard_normal((count, 2)) * (poses[(*at, 2)] > 0)[:, None]
-    poses[(*at, 2)] *= 0.75
+    frame = rng.integers(len(poses), size=count)
+    joint = rng.integers(NUM_JOINTS, size=count)
+    seen = poses[frame, joint, 2] > 0
+    poses[frame, joint, :2] += 0.12 * unit * rng.standard_normal((count, 2)) * seen[:, None]
+    poses[frame, joint, 2] *= 0.75
 
 
 def detect(joints: np.ndarray, signer: Signer, rng: np.random.Generator, *, fps: float) -> np.ndarray:

@@ -172,15 +172,15 @@ HANDS = ("one", "both", "alternating", "base")
 
 VERBS = (
     "buy:bought eat:ate see:saw find:found bring:brought forget:forgot like:liked sell:sold want:wanted make:made "
-    "know:knew give:gave lose:lost clean:cleaned need:needed break:broke draw:drew carry:carried show:showed wash:washed throw:threw "
-    "remember:remembered hide:hid choose:chose"
+    "know:knew give:gave lose:lost clean:cleaned need:needed break:broke draw:drew carry:carried show:showed "
+    "wash:washed throw:threw remember:remembered hide:hid choose:chose"
 )
 WORDS = {
     "time": "yesterday today tomorrow last-week tonight next-year morning",
     "subject": "I mother teacher you friend father doctor they child we sister farmer",
     "verb": VERBS,
-    "object": "apple book car bread dog letter house tea flower phone key picture cat shirt fish bicycle chair egg ticket "
-    "river lamp horse shoe map ring",
+    "object": "apple book car bread dog letter house tea flower phone key picture cat shirt fish bicycle chair egg "
+    "ticket river lamp horse shoe map ring",
     "adjective": "red small new old big good white cheap black beautiful broken heavy green round",
     "place": "school market home office park hospital station kitchen library village",
     "number": "two three five ten four seven",
@@ -193,7 +193,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Sign:
-    """One entry of the lexicon; the names are keys of the tables above. `gloss` gives the mouthing too, by its letters."""
+    """One entry of the lexicon; the names are keys of the tables above. The mouthing is `gloss`, letter by letter."""
 
     gloss: str
     kind: str
