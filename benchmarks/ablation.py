@@ -44,7 +44,7 @@ def run_loop(config: Config, cache: PoseCache) -> Loop:
         loop.fit_constants()
         while loop.epoch < config.train.epochs:
             for clips in loop.loader:
-                loop.train_step(clips)
+                loop.step(clips)
         return loop
 
 
@@ -62,19 +62,21 @@ def run(config: Config, cache: PoseCache) -> dict[str, float]:
 @torch.no_grad()
 def first_code(loop: Loop) -> float:
     """The error when each part is decoded from its first code alone."""
-    skeleton, loss, widths = loop.cache.skeleton, loop.config.loss, shoulder_widths(loop.cache, loop.val_loader.clips)
-    recon = Reconstruction(skeleton, loss.part_weights, loop.views.space.scale, widths, loop.config.data.chunk_len)
-    model = loop.model.eval()
+    skeleton, loss, widths = loop.task.setup.cache.skeleton, loop.config.loss, shoulder_widths(loop.task.setup.cache, loop.val_loader.clips)
+    recon = Reconstruction(
+        skeleton, loss.part_weights, loop.task.setup.views.space.scale, widths=widths, chunk_len=loop.config.data.chunk_len
+    )
+    model = loop.task.model.eval()
     for batch_of_clips in loop.val_loader:
         batch, inputs, _ = loop.chunks(batch_of_clips, train=False)
-        restored = loop.views.restore(model.detokenise(model.tokenise(inputs)[..., :1]))
+        restored = loop.task.setup.views.restore(model.detokenise(model.tokenise(inputs)[..., :1]))
         local = {part.name: batch.local(part) for part in skeleton.parts}
         recon.add(
             {n: v.xy for n, v in local.items()},
             restored,
             {n: v.weight for n, v in local.items()},
-            batch.place,
-            batch.clip,
+            place=batch.place,
+            clip=batch.clip,
         )
     return recon.result()["weighted/local"]
 

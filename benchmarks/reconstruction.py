@@ -35,7 +35,7 @@ from signstream.io.batch import pack
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.rvq.budget import Budget, worth
-from signstream.space import assemble, join_chunks, to_pixels
+from signstream.space import assemble, follows_on, join_chunks, to_pixels
 from signstream.tasks.rvq.losses import Losses, valid_chunks
 from signstream.tasks.rvq.validation import validate
 from signstream.tokens.rle import compress
@@ -65,9 +65,9 @@ OPTIONS = [
     "train.lr=0.001",
     "train.clips_per_step=64",
     "train.warmup_steps=400",
-    "train.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
+    "loss.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
 ]
-WORTH = "train.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought
+WORTH = "loss.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"  # what errors cost when codes are bought
 Draw = Callable[[ChunkBatch], list[Tensor]]  # what the parts' views become, P x [N, L, J, 2] in signing space
 
 
@@ -101,7 +101,7 @@ def trained(config: Config, cache: PoseCache, kind: type[Loop] = Loop) -> Loop:
         began = time.perf_counter()
         while loop.epoch < config.train.epochs:
             for clips in loop.loader:
-                loop.train_step(clips)
+                loop.step(clips)
             if loop.epoch % max(config.train.epochs // 10, 1) == 0:
                 minutes = (time.perf_counter() - began) / 60
                 print(
@@ -117,7 +117,7 @@ def kept(path: Path | None, config: Config, cache: PoseCache) -> Loop:
     if path is None or not path.exists():
         loop = trained(config, cache)
         if path is not None:
-            checkpoint.save({**loop.state(), "generators": []}, path)
+            checkpoint.save({**loop.state_dict(), "generators": []}, path)
         return loop
     loop = Loop(config, cache, Ranks(), config.train.clips_per_step)
     loop.load_state(checkpoint.load(path))
@@ -125,12 +125,12 @@ def kept(path: Path | None, config: Config, cache: PoseCache) -> Loop:
 
 
 def chunks_of(loop: Loop, clip: int) -> ChunkBatch:
-    return make_chunks(pack([loop.cache.frames(clip)], [clip]), loop.cache.skeleton, loop.config.data)
+    return make_chunks(pack([loop.task.setup.cache.frames(clip)], [clip]), loop.task.setup.cache.skeleton, loop.config.data)
 
 
 def pca(loop: Loop) -> Draw:
     """Each part's PCA with as many numbers as a latent has, fitted on train."""
-    views = [loop.views.of(chunks_of(loop, clip))[0] for clip in loop.cache.split("train")]
+    views = [loop.task.setup.views.of(chunks_of(loop, clip))[0] for clip in loop.task.setup.cache.split("train")]
     fitted = []
     for part in range(len(views[0])):
         view = torch.cat([v[part] for v in views])  # [N, L, J, 3]
@@ -141,7 +141,7 @@ def pca(loop: Loop) -> Draw:
 
     def draw(batch: ChunkBatch) -> list[Tensor]:
         out = []
-        for view, (mean, axes) in zip(loop.views.of(batch)[0], fitted):
+        for view, (mean, axes) in zip(loop.task.setup.views.of(batch)[0], fitted):
             rows = ((view[..., :2] - mean) * (view[..., 2:] > 0)).flatten(1)
             out.append((rows @ axes @ axes.T).view_as(view[..., :2]) + mean)
         return out
@@ -152,14 +152,14 @@ def pca(loop: Loop) -> Draw:
 @torch.no_grad()
 def reconstruct(loop: Loop, data: Path, out: Path, draw: Draw) -> Path:
     """<name>.npy [T, 133, 3] at each clip's own frame rate."""
-    cache, config = loop.cache, loop.config
-    loop.model.eval()
+    cache, config = loop.task.setup.cache, loop.config
+    loop.task.model.eval()
     out.mkdir()
     for index in cache.split("test"):
         clip, batch = cache.clips[index], chunks_of(loop, index)
-        views = loop.views.restore(draw(batch))
+        views = loop.task.setup.views.restore(draw(batch))
         poses = assemble(
-            {name: batch.split(view)[index] for name, view in views.items()}, cache.skeleton, loop.views.space
+            {name: batch.split(view)[index] for name, view in views.items()}, cache.skeleton, loop.task.setup.views.space
         )
         original = np.load(data / "frames_512x512" / f"{clip.name}.npy")[:, -133:]
         np.save(out / f"{clip.name}.npy", in_pixels(poses, cache.frames(index), original, clip.fps / config.data.fps))
@@ -177,8 +177,8 @@ def in_pixels(poses: Tensor, cached: np.ndarray, original: np.ndarray, step: flo
 def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:
     def draw(batch: ChunkBatch) -> list[Tensor]:
         codes = codes_of(batch)
-        sent = codes[..., 0] >= 0
-        return [join_chunks(view, sent[1:, p] & sent[:-1, p]) for p, view in enumerate(loop.model.detokenise(codes))]
+        follows = follows_on(codes[..., 0] >= 0)
+        return [join_chunks(view, follows[:, p]) for p, view in enumerate(loop.task.model.detokenise(codes))]
 
     return draw
 
@@ -186,30 +186,30 @@ def from_codes(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor]) -> Draw:
 @torch.no_grad()
 def priced(loop: Loop, split: str) -> Tokenizer:
     """A tokenizer that never holds and whose prices are those of a split."""
-    tokenizer, worths, visible = Tokenizer(loop.state()), [], []
+    tokenizer, worths, visible = Tokenizer(loop.state_dict()), [], []
     tokenizer.losses = Losses(load_config(None, [WORTH], loop.config), loop.parts)
-    for clip in loop.cache.split(split):
-        inputs, targets = loop.views.of(chunks_of(loop, clip))
+    for clip in loop.task.setup.cache.split(split):
+        inputs, targets = loop.task.setup.views.of(chunks_of(loop, clip))
         worths.append(
-            worth(tokenizer.losses.level_costs(loop.model.decode_prefixes(loop.model.tokenise(inputs)), targets))
+            worth(tokenizer.losses.level_costs(loop.task.model.decode_prefixes(loop.task.model.tokenise(inputs)), targets))
         )
         visible.append(valid_chunks(targets).T)
-    tokenizer.budget = Budget.fit(torch.cat(worths), loop.model.quantizer.levels, torch.cat(visible))
+    tokenizer.budget = Budget.fit(torch.cat(worths), loop.task.model.quantizer.levels, torch.cat(visible))
     tokenizer.hold = 0.0
     return tokenizer
 
 
 def spoken(loop: Loop, tokenizer: Tokenizer) -> Callable[[ChunkBatch], Tensor]:
-    return lambda batch: tokenizer.encode_prepared([loop.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes
+    return lambda batch: tokenizer.encode_prepared([loop.task.setup.cache.frames(int(batch.clip[0]))], ["clip"])[0].codes
 
 
 def cost(loop: Loop, codes_of: Callable[[ChunkBatch], Tensor], tokens: Path, rle: bool = False) -> float:
     """Writes what the scorer counts; what it takes besides to say how many codes there are, or how long a run is, in bits a second."""
-    data, tags, seconds = loop.config.data, [part.tag for part in loop.cache.skeleton.parts], 0.0
+    data, tags, seconds = loop.config.data, [part.tag for part in loop.task.setup.cache.skeleton.parts], 0.0
     said: dict[str, Counter] = {tag: Counter() for tag in tags}
     with open(tokens, "w", encoding="utf-8") as out:
-        for index in loop.cache.split("test"):
-            clip, codes = loop.cache.clips[index], codes_of(chunks_of(loop, index))
+        for index in loop.task.setup.cache.split("test"):
+            clip, codes = loop.task.setup.cache.clips[index], codes_of(chunks_of(loop, index))
             rows = compress(codes, tags, rle)
             for tag, entry in ((tag, row[tag]) for row in rows for tag in tags if tag in row):
                 said[tag][tuple(entry) if entry[:1] == ["NC"] else len(entry)] += 1
@@ -268,10 +268,10 @@ def table(columns: dict[str, dict]) -> str:
 @torch.no_grad()
 def use(loop: Loop) -> dict[str, float]:
     """The codes of train and val encoded together."""
-    model = loop.model.eval()
+    model = loop.task.model.eval()
     counter = CodebookUse(loop.parts, model.quantizer.levels.tolist(), loop.config.model.rvq.codebook_size)
-    for index in (*loop.cache.split("train"), *loop.cache.split("val")):
-        inputs, targets = loop.views.of(chunks_of(loop, index))
+    for index in (*loop.task.setup.cache.split("train"), *loop.task.setup.cache.split("val")):
+        inputs, targets = loop.task.setup.views.of(chunks_of(loop, index))
         counter.add(model.tokenise(inputs), valid_chunks(targets).T)
     return counter.result()
 
@@ -298,7 +298,7 @@ def main() -> None:
         if args.alone:
             loop = trained(config, cache, Alone)
             draws = {
-                "network": lambda batch: loop.model.decode(loop.model.encode(loop.views.of(batch)[0])),
+                "network": lambda batch: loop.task.model.decode(loop.task.model.encode(loop.task.setup.views.of(batch)[0])),
                 "PCA": pca(loop),
             }
             columns = {

@@ -129,7 +129,11 @@ def main() -> None:
     ]
     ours = (
         RVQModel(
-            shapes, [3] * len(shapes), frames, model_config, graphs=[part_graph(part) for part in COCO_WHOLEBODY.parts]
+            shapes,
+            [3] * len(shapes),
+            model_config,
+            frames=frames,
+            graphs=[part_graph(part) for part in COCO_WHOLEBODY.parts],
         )
         .to(device)
         .train()

@@ -1,15 +1,19 @@
-"""Where joints are, in which lengths: pixels, unit lengths from the origin, a part's own view, signing space; each step with its inverse.
+"""Where joints are, in which lengths: pixels, unit lengths from the origin, a part's own view, signing space; each step
+with its inverse.
 
-    joints [.., J, 2] in unit lengths  --local_view-->  a part's view [.., J_p, 2]  <--SigningSpace-->  network input in [-bbox_range, bbox_range]
-    parts' views  --assemble-->  skeleton [T, J, 3] in unit lengths  --to_pixels-->  pixels
+    joints [.., J, 2] in unit lengths  --local_view-->  a part's view [.., J_p, 2]
+    a part's view  <--SigningSpace-->  network input in [-bbox_range, bbox_range]
+    chunks of a part's view  --join_chunks-->  the same, without a jump from one to the next
+    parts' views  --assemble-->  skeleton [.., J, 3] in unit lengths  --to_pixels-->  pixels
 
-Tensors and skeletons alone: nothing here knows of files, chunks or models.
+Tensors and skeletons alone: nothing in this module knows of files or models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,58 +24,62 @@ from signstream.errors import UserError
 from signstream.skeleton import Anchor, Part, Skeleton
 
 SEAM = 3  # frames on either side of a border between chunks
+COARSE_FIRST = {"full_body": 0, "body": 1}  # what is drawn over by finer parts
 
 
 def find_centre(
     xy: Tensor, seen: Tensor, anchors: Sequence[Anchor], unit: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """The first anchor whose joints are all seen. xy [..., J, 2], seen [..., J] -> centre [..., 2], found [..., 1]."""
-    centre, found = torch.zeros_like(xy[..., 0, :]), torch.zeros_like(seen[..., :1])
+    """The first anchor whose joints are all seen. xy [.., J, 2], seen [.., J] -> centre [.., 2], and whether there is
+    one [.., 1]."""
+    centre = torch.zeros_like(xy[..., 0, :])
+    known = torch.zeros_like(seen[..., :1])
     for anchor in anchors:
-        here, middle = torch.ones_like(found), torch.zeros_like(centre)
+        complete, middle = torch.ones_like(known), torch.zeros_like(centre)
         for joint in anchor.joints:
-            here = here & seen[..., joint, None]
+            complete = complete & seen[..., joint, None]
             middle = middle + xy[..., joint, :]
         shift = xy.new_tensor(anchor.offset) * unit
-        centre = torch.where(here & ~found, middle / len(anchor.joints) + shift, centre)
-        found = found | here
-    return centre, found
+        centre = torch.where(complete & ~known, middle / len(anchor.joints) + shift, centre)
+        known = known | complete
+    return centre, known
 
 
 def box_middle(xy: Tensor, seen: Tensor) -> Tensor:
-    """The middle of the box round the joints that are seen: the centre of last resort. [..., J, 2] -> [..., 2]; 0 where none is."""
+    """The middle of the box round the joints that are seen: the centre of last resort. [..., J, 2] -> [..., 2]; 0 where
+    none is."""
     low = torch.where(seen[..., None], xy, torch.inf).amin(-2)
     high = torch.where(seen[..., None], xy, -torch.inf).amax(-2)
     return torch.where(seen.any(-1, keepdim=True), (low + high) / 2, 0.0)
 
 
 def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
-    """The signer seen in a mirror: left and right joints exchanged, x negated. [.., J, 3] -> [.., J, 3]; twice is the identity."""
+    """The signer seen in a mirror: left and right joints exchanged, x negated. [.., J, 3] -> [.., J, 3]; twice is the
+    identity."""
     if skeleton.flip is None:
-        raise UserError(
-            "data.augment.mirror needs to know left from right: give data.mirror_pairs for this skeleton, or switch it off"
-        )
+        what = "data.augment.mirror needs to know left from right"
+        raise UserError(f"{what}: give data.mirror_pairs for this skeleton, or switch it off")
     columns = torch.tensor(skeleton.flip, device=frames.device)[:, None] * 3 + torch.arange(3, device=frames.device)
-    out = (
-        frames.flatten(-2).index_select(-1, columns.flatten()).view(frames.shape)
-    )  # whole rows of numbers: three times as fast as by joint
+    # whole rows of numbers: three times as fast as by joint
+    out = frames.flatten(-2).index_select(-1, columns.flatten()).view(frames.shape)
     out[..., 0].neg_()
     return out
 
 
 def local_view(xy: Tensor, weight: Tensor, part: Part, centred: bool = True) -> Tensor:
-    """A part seen from its own centre: xy [.., J, 2] from the origin, weight [.., J] -> [.., J_p, 2], 0 where missing."""
-    own, seen = xy[..., part.joints, :], weight[..., part.joints] > 0
+    """A part seen from its own centre: xy [.., J, 2] from the origin, weight [.., J] -> [.., J_p, 2], 0 where
+    missing."""
+    joints, seen = xy[..., part.joints, :], weight[..., part.joints] > 0
     if not centred:
-        return own
-    return torch.where(seen[..., None], own - part_centre(xy, weight, part)[..., None, :], 0.0)
+        return joints
+    return torch.where(seen[..., None], joints - part_centre(xy, weight, part)[..., None, :], 0.0)
 
 
 def part_centre(xy: Tensor, weight: Tensor, part: Part) -> Tensor:
     """Where the part's centre is, [.., 2]: its first anchor that is seen, else the middle of its box."""
     seen = weight > 0
-    centre, found = find_centre(xy, seen, part.anchors)
-    return torch.where(found, centre, box_middle(xy[..., part.joints, :], seen[..., part.joints]))
+    centre, known = find_centre(xy, seen, part.anchors)
+    return torch.where(known, centre, box_middle(xy[..., part.joints, :], seen[..., part.joints]))
 
 
 @dataclass(frozen=True)
@@ -91,17 +99,17 @@ class SigningSpace:
     def restore(self, view: Tensor, part: int) -> Tensor:
         return view / self.scale[part].to(view) + self.shift[part].to(view)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"parts": list(self.parts), "shift": self.shift, "scale": self.scale, "attach": self.attach}
 
     @classmethod
-    def from_state(cls, state: Mapping) -> SigningSpace:
+    def from_state(cls, state: Mapping[str, Any]) -> SigningSpace:
         return cls(tuple(state["parts"]), state["shift"], state["scale"], state["attach"])
 
 
 def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> SigningSpace:
-    """From prepared training frames [M, J, 3]: a box that holds 99.8 % of each part's joints. Where the skeleton can be mirrored the
-    box counts mirrored frames too, so that the left hand's constants are the right hand's, mirrored."""
+    """From prepared training frames [M, J, 3]: a box that holds 99.8 % of each part's joints. Where the skeleton can be
+    mirrored the box counts mirrored frames too, so that the left hand's constants are the right hand's, mirrored."""
     if skeleton.flip is not None:
         frames = torch.cat((frames, mirror(frames, skeleton)))
     xy, weight = frames[..., :2], frames[..., 2]
@@ -115,66 +123,81 @@ def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> Signing
             low, high = torch.full((2,), -1.0), torch.full((2,), 1.0)
         shift.append((low + high).float() / 2)
         scale.append(data.normalize.bbox_range / ((high - low).amax().float() / 2).clamp(min=1e-3))
-        own, host = part.hangs_on[0] if part.hangs_on else (part.centre, part.centre)
-        both = (weight[:, own] > 0) & (weight[:, host] > 0)
-        attach.append((xy[both, own] - xy[both, host]).mean(0) if bool(both.any()) else torch.zeros(2))
-    return SigningSpace(
-        tuple(p.name for p in skeleton.parts), torch.stack(shift), torch.stack(scale), torch.stack(attach)
-    )
+        joint, host = part.hangs_on[0] if part.hangs_on else (part.centre, part.centre)
+        both = (weight[:, joint] > 0) & (weight[:, host] > 0)
+        attach.append((xy[both, joint] - xy[both, host]).mean(0) if bool(both.any()) else torch.zeros(2))
+    parts = tuple(part.name for part in skeleton.parts)
+    return SigningSpace(parts, torch.stack(shift), torch.stack(scale), torch.stack(attach))
 
 
 def assemble(
     views: Mapping[str, Tensor],
     skeleton: Skeleton,
     space: SigningSpace | None = None,
+    *,
     centres: Mapping[str, Tensor] | None = None,
     sent: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """One skeleton from its parts: views {part: [T, J_p, 2]} in unit lengths -> [T, J, 3] from the origin, third channel 1 where a part
-    tells the joint. The body (or, without one, the full body) stands at the origin; hands hang on its wrists, the face on its nose.
-    `centres` {part: [T, 2]}, where given, says where a part's centre is instead; `sent` {part: [T] bool} in which frames it tells anything."""
-    first = next(iter(views.values()))
-    out = torch.zeros(len(first), skeleton.num_joints, 3, dtype=first.dtype, device=first.device)
-    coarse_first = sorted(
-        (p for p in skeleton.parts if p.name in views), key=lambda p: {"full_body": 0, "body": 1}.get(p.name, 2)
-    )
-    for part in coarse_first:
+    """One skeleton from its parts: views {part: [.., J_p, 2]} in unit lengths -> [.., J, 3] from the origin, third
+    channel 1 where a part draws the joint. The body (or, without one, the full body) stands at the origin; hands hang
+    on its wrists, the face on its nose. `centres` {part: [.., 2]}, where given, says where a part's centre is instead;
+    `sent` {part: [..] bool} in which frames it draws anything. Nothing is written into a tensor and no number is looked
+    at, so that exported files hold this function."""
+    nothing = torch.zeros_like(next(iter(views.values()))[..., :1, :1])  # [.., 1, 1]
+    out = nothing.expand(*nothing.shape[:-2], skeleton.num_joints, 3)
+    for part in sorted(skeleton.parts, key=lambda part: COARSE_FIRST.get(part.name, 2)):
+        if part.name not in views:
+            continue
         view, centre = views[part.name], (centres or {}).get(part.name)
         if centre is None:
             centre = _hanging_centre(view, out, part, skeleton, space)
-        told = torch.cat((view + centre[:, None], torch.ones_like(view[..., :1])), -1)
-        out[:, part.joints] = (
-            told
-            if sent is None
-            else torch.where(sent[part.name][:, None, None].to(out.device), told, out[:, part.joints])
-        )
+        drawn = torch.cat((view + centre[..., None, :], torch.ones_like(view[..., :1])), -1)  # [.., J_p, 3]
+        if sent is not None:
+            drawn = torch.where(sent[part.name][..., None, None].to(view.device), drawn, out[..., part.joints, :])
+        pieces = [out[..., : part.start, :], drawn, out[..., part.stop :, :]]
+        widths = [part.start, len(part), skeleton.num_joints - part.stop]
+        out = torch.cat([piece for piece, width in zip(pieces, widths) if width], -2)
     return out
 
 
-def _hanging_centre(view: Tensor, placed: Tensor, part: Part, skeleton: Skeleton, space: SigningSpace | None) -> Tensor:
-    if part.hangs_on and bool((placed[:, part.hangs_on[0][1], 2] > 0).all()):
-        own, host = part.hangs_on[0]
-        attach = space.attach[space.parts.index(part.name)].to(view) if space else 0.0
-        return placed[:, host, :2] + attach - view[:, own - part.start]
+def _hanging_centre(view: Tensor, drawn: Tensor, part: Part, skeleton: Skeleton, space: SigningSpace | None) -> Tensor:
+    """Where a part [.., J_p, 2] goes in the skeleton as drawn so far [.., J, 3] -> [.., 2]: on its host, where every
+    frame has that; else where the full body put it, or at the origin."""
     if part.anchors == skeleton.origin:
-        return torch.zeros_like(view[:, 0])
-    return placed[:, part.centre, :2].clone()  # where the full body put it, else at the origin
+        centre = torch.zeros_like(view[..., 0, :])
+    else:
+        centre = drawn[..., part.centre, :2]
+    if not part.hangs_on:
+        return centre
+    joint, host = part.hangs_on[0]
+    attach = space.attach[space.parts.index(part.name)].to(view) if space else 0.0
+    hung = drawn[..., host, :2] + attach - view[..., joint - part.start, :]
+    return torch.where((drawn[..., host, 2] > 0).all(), hung, centre)
 
 
-def join_chunks(view: Tensor, joined: Tensor) -> Tensor:
-    """Chunks that were decoded each by itself, drawn together: view [N, L, J, 2], joined [N - 1] bool which of them follow one another. Where a part
-    jumps from a chunk to the next by more than it moves on either side, both sides' last SEAM frames share the difference, the nearest most."""
-    seam = min(SEAM, view.shape[1] // 2)
-    if len(view) < 2 or seam < 2:
+def follows_on(sent: Tensor, clip: Tensor | None = None) -> Tensor:
+    """sent [N, P] bool, clip [N] (one clip, if not given) -> [N, P]: whether a chunk shows a part, and the chunk before
+    it, of the same clip, does too. Neighbours are rolled into place, since a slice of N - 1 rows would be none of one
+    chunk, which no exporter takes."""
+    follows = sent & sent.roll(1, 0) & (torch.arange(sent.shape[0], device=sent.device) > 0)[:, None]
+    return follows if clip is None else follows & (clip == clip.roll(1))[:, None]
+
+
+def join_chunks(view: Tensor, follows: Tensor) -> Tensor:
+    """Chunks that were decoded each by itself, drawn together: view [N, L, J, 2], follows [N] bool which of them go on
+    from the one before (not the first). Where a part jumps from a chunk to the next by more than it moves on either
+    side, both sides' last SEAM frames share the difference, the nearest most."""
+    frames = view.shape[1]
+    seam = min(SEAM, frames // 2)
+    if seam < 2:
         return view
-    before, after = view[:-1], view[1:]
-    speed = (before[:, -1] - before[:, -2] + after[:, 1] - after[:, 0]) / 2  # [N - 1, J, 2]
-    off = (before[:, -1] + speed - after[:, 0]) * joined[:, None, None] / 2
-    share = (1 - torch.arange(seam, device=view.device) / seam)[:, None, None]  # 1 beside the seam
-    out = view.clone()
-    out[1:, :seam] += off[:, None] * share
-    out[:-1, -seam:] -= off[:, None] * share.flip(0)
-    return out
+    before = view[:, -2:].roll(1, 0)  # [N, 2, J, 2] the last two frames of the chunk before
+    speed = (before[:, 1] - before[:, 0] + view[:, 1] - view[:, 0]) / 2  # [N, J, 2]
+    off = (before[:, 1] + speed - view[:, 0]) * follows[:, None, None].to(view.dtype) / 2
+    share = 1 - torch.arange(frames, device=view.device) / seam  # [L] 1 beside the seam
+    share = share.clamp(min=0)[:, None, None]
+    next_off = off.roll(-1, 0)  # the first chunk's is 0, so the last one has none
+    return view + off[:, None] * share - next_off[:, None] * share.flip(0)
 
 
 def to_pixels(xy: Tensor, place: Tensor) -> Tensor:

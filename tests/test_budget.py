@@ -18,7 +18,7 @@ ALL = torch.ones(300, 3, dtype=torch.bool)
 @pytest.mark.parametrize("price", [0.0, 0.01, 0.1, 0.3, 2.0])
 def test_what_is_sent_is_the_cheapest_choice_at_that_price(price):
     c = costs()
-    sent = levels_sent(worth(c), LEVELS, ALL, price)
+    sent = levels_sent(worth(c), LEVELS, ALL, price=price)
     best = (c + price * torch.arange(1, 5)).min(-1).values
     torch.testing.assert_close(c.gather(-1, sent[..., None] - 1)[..., 0] + price * sent, best)
 
@@ -35,15 +35,15 @@ def test_worth_falls_from_code_to_code_even_where_a_level_does_harm():
 def test_the_price_of_a_rate_sends_that_many_codes_and_never_more(rate):
     w = worth(costs())
     budget = Budget.fit(w, LEVELS, ALL)
-    mean = levels_sent(w, LEVELS, ALL, budget.price(rate)).sum(1).float().mean().item()
+    mean = levels_sent(w, LEVELS, ALL, price=budget.price(rate)).sum(1).float().mean().item()
     assert rate - 0.1 < mean <= rate
 
 
 def test_a_rate_that_cannot_be_met_is_met_as_nearly_as_can_be():
     w = worth(costs())
     budget = Budget.fit(w, LEVELS, ALL)
-    assert (levels_sent(w, LEVELS, ALL, budget.price(0.5)) == 1).all()
-    assert (levels_sent(w, LEVELS, ALL, budget.price(100)) == levels_sent(w, LEVELS, ALL, 0.0)).all()
+    assert (levels_sent(w, LEVELS, ALL, price=budget.price(0.5)) == 1).all()
+    assert (levels_sent(w, LEVELS, ALL, price=budget.price(100)) == levels_sent(w, LEVELS, ALL, price=0.0)).all()
 
 
 def test_what_is_not_visible_gets_no_code_and_a_part_never_more_than_it_has():
@@ -51,7 +51,7 @@ def test_what_is_not_visible_gets_no_code_and_a_part_never_more_than_it_has():
     levels = torch.tensor([1, 2, 4])
     budget = Budget.fit(w, levels, visible)
     for rate in (2.5, 3.0, 4.0):
-        sent = levels_sent(w, levels, visible, budget.price(rate))
+        sent = levels_sent(w, levels, visible, price=budget.price(rate))
         assert (sent[~visible] == 0).all() and (sent[visible] >= 1).all()
         assert (sent.amax(0) <= levels).all()
         assert sent.sum(1).float().mean() <= rate
@@ -75,5 +75,5 @@ def test_a_budget_spends_codes_where_they_help():
     c = costs()
     w = worth(c)
     for count in (2, 3):
-        sent = levels_sent(w, LEVELS, ALL, Budget.fit(w, LEVELS, ALL).price(3 * count))
+        sent = levels_sent(w, LEVELS, ALL, price=Budget.fit(w, LEVELS, ALL).price(3 * count))
         assert c.gather(-1, sent[..., None] - 1).sum() < 0.9 * c[..., count - 1].sum()

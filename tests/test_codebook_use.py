@@ -52,11 +52,12 @@ def test_the_worst_level_and_the_collapsed_ones():
         (codes[:, :2], torch.stack((codes[:, 2], torch.full((64,), -1)), 1)), 1
     )  # [N, P, Q]: 8 and 2 codes; 4 codes
     metric = counted(codes, (2, 1))
-    assert metric.worst() == ("body", 1)
-    assert metric.result()["codes/worst/perplexity"] == pytest.approx(2)
+    result = metric.result()
+    assert result["codes/worst/perplexity"] == result["codes/body/1/perplexity"] == pytest.approx(2)
     assert metric.collapsed(used=0.3, entropy=0) == [("body", 1)]
     assert metric.collapsed(used=0, entropy=0.7) == [("body", 1), ("face", 0)]
     assert metric.collapsed(used=0.1, entropy=0.1) == []
     few = counted(torch.arange(50)[:, None, None], size=1024)
     assert few.result()["codes/body/0/used"] < 0.05 and few.collapsed(used=0.9, entropy=0.9) == []
-    assert CodebookUse(["body"], [1], 8).worst() is None and CodebookUse(["body"], [1], 8).collapsed(1, 1) == []
+    nothing = CodebookUse(["body"], [1], 8)
+    assert nothing.result() == {} and nothing.collapsed(1, 1) == []

@@ -21,7 +21,8 @@ SIZE, PARTS, LEVELS = 32, 3, 2
 
 
 def signed(count=120, classes=6, noise=0.3, seed=0):
-    """Segments of 3 chunks, of which a gloss has 4 first-level codes of its own in each part; their bags, and latents that say no more."""
+    """Segments of 3 chunks, of which a gloss has 4 first-level codes of its own in each part; their bags, and latents
+    that say no more."""
     generator = torch.Generator().manual_seed(seed)
     gloss = torch.arange(count) % classes
     own = gloss[:, None, None, None] * 4 + torch.randint(4, (count, 3, PARTS, LEVELS), generator=generator)
@@ -34,7 +35,7 @@ def signed(count=120, classes=6, noise=0.3, seed=0):
 def items(single=True, groups=10, **options):
     bag, latents, gloss = signed(**options)
     words = [[f"G{g}"] if single else [f"G{g}", f"G{(g + i % 2) % 6}"] for i, g in enumerate(gloss.tolist())]
-    return choose(bag, latents, words, [i % groups for i in range(len(bag))], single)
+    return choose(bag, latents, words, groups=[i % groups for i in range(len(bag))], single=single)
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -59,7 +60,8 @@ def test_the_probe_is_the_same_every_time_and_whatever_the_items_axes():
 
 
 def test_a_probe_of_groups_never_sees_the_group_it_is_asked_about():
-    """Codes that say only who signs, and each signer signs one gloss: known signers would be told, strangers are not."""
+    """Codes that say only who signs, and each signer signs one gloss: known signers would be told, strangers are
+    not."""
     signer = torch.arange(60) % 6
     codes = torch.nn.functional.one_hot(signer, 6).float()
     labels = torch.nn.functional.one_hot(signer % 2, 2).bool()
@@ -103,15 +105,15 @@ def test_chance_of_one_gloss_is_the_most_frequent_one():
 def test_only_glosses_that_two_groups_have_are_asked_about(monkeypatch):
     monkeypatch.setattr(meaning, "FEWEST_ITEMS", 3)
     words, groups = [["A"], ["A", "B"], ["B"], ["C"], ["C"], ["A", "D"]], ["x", "y", "y", "x", "x", "y"]
-    found = choose(torch.eye(6), torch.eye(6), words, groups, False)
-    assert choose(torch.eye(6), torch.eye(6), words, ["x"] * 6, False) is None
+    found = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
+    assert choose(torch.eye(6), torch.eye(6), words, groups=["x"] * 6, single=False) is None
     assert found is None  # B and C have one group each, D one item: A alone is nothing to tell apart
     groups[2] = "z"
-    found = choose(torch.eye(6), torch.eye(6), words, groups, False)
+    found = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
     assert found.labels.tolist() == [[True, False], [True, True], [False, True], [True, False]]
     assert found.codes.argmax(1).tolist() == [0, 1, 2, 5] and found.groups.tolist() == [0, 1, 2, 1]
     monkeypatch.setattr(meaning, "FEWEST_ITEMS", 5)
-    assert choose(torch.eye(6), torch.eye(6), words, groups, False) is None
+    assert choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False) is None
 
 
 def test_a_bag_counts_codes_first_levels_first():
@@ -124,8 +126,8 @@ def test_a_bag_counts_codes_first_levels_first():
 
 def test_agreement_by_hand():
     bag = torch.tensor([[1, 2, 0, 0], [1, 0, 0, 1], [0, 0, 3, 1], [1, 1, 0, 0]]).float()
-    found = agreement(bag, ["A", "A", "B", "B"], ["x", "y", "x", "y"], [0, 1, 2, 3])
+    found = agreement(bag, ["A", "A", "B", "B"], ["x", "y", "x", "y"], clip=[0, 1, 2, 3])
     assert found["same gloss, other signer"] == pytest.approx((1 / 3 + 0) / 2)  # 0 with 1, 2 with 3
     assert found["other gloss, same signer"] == pytest.approx((0 + 1 / 3) / 2)  # 0 with 2, 1 with 3
-    found = agreement(bag, ["A", "A", "B", "B"], ["x"] * 4, [0, 0, 0, 0])  # one clip
+    found = agreement(bag, ["A", "A", "B", "B"], ["x"] * 4, clip=[0, 0, 0, 0])  # one clip
     assert found == {"same gloss, other signer": None, "other gloss, same signer": None}

@@ -1,14 +1,11 @@
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.score import score
 from clips import moving_clip, with_gaps
 from data_sets import cache_of, data_config, write_csl
 from signstream import skeleton
@@ -23,10 +20,9 @@ from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.skeleton import LEFT_HAND, RIGHT_HAND
 from signstream.space import part_centre
 
-SCORER = Path(__file__).resolve().parents[2] / "shared" / "bench" / "score_reconstruction.py"
 WEIGHTS = {"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0}
 SCALE, CHUNK = [2.0, 3.0, 3.0, 1.0, 0.5], 10
-FOUR = skeleton.build(4, {"body": (1, 4)}, {"body": 1}, [[2, 3]])
+FOUR = skeleton.build(4, {"body": (1, 4)}, {"body": 1}, unit_joints=[[2, 3]])
 
 
 class Batch(NamedTuple):
@@ -100,16 +96,16 @@ EACH = [one(index) for index in range(8)]
 
 
 def reconstruction(batches=(), widths=WIDTHS):
-    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths, CHUNK)
+    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths=widths, chunk_len=CHUNK)
     for batch in batches:
-        metric.add(batch.target, batch.ours, batch.weight, batch.place, batch.clip)
+        metric.add(batch.target, batch.ours, batch.weight, place=batch.place, clip=batch.clip)
     return metric
 
 
 def smoothness(batches=()):
     metric = Smoothness(BODY)
     for batch in batches:
-        metric.add(batch.target, batch.ours, batch.weight, batch.clip, batch.t, batch.frames)
+        metric.add(batch.target, batch.ours, batch.weight, clip=batch.clip, t=batch.t, frames=batch.frames)
     return metric
 
 
@@ -142,17 +138,15 @@ def test_batches_their_order_and_ranks_change_nothing(make, each, join):
     close(make(each).result(), whole)
     close(make(each[::-1]).result(), whole)
     close(make([join(each[3:4]), join([each[i] for i in (7, 0, 2, 1)]), join(each[4:7])]).result(), whole)
-    summed, merged = make(), make(each[:3])
+    summed = make()
     summed.load_state(make(each[:3]).state() + make(each[3:]).state())
-    merged.merge(make(each[3:]))
-    for metric in (summed, merged):
-        close(metric.result(), whole)
+    close(summed.result(), whole)
     assert summed.state().dtype == torch.float64 and summed.state().dim() == 1
     idle = make()  # a rank without a clip
     empty = idle.state()
     assert idle.result() == {}
-    idle.merge(merged)
-    assert torch.equal(idle.state(), merged.state()) and not empty.any()
+    idle.load_state(summed.state() + empty)
+    assert torch.equal(idle.state(), summed.state()) and not empty.any()
 
 
 def test_the_chunks_order_within_a_batch_changes_nothing():
@@ -224,12 +218,11 @@ def test_a_part_without_anything_visible_has_no_key_and_spoils_nothing():
 
 def four_joints(ours, weight, unit=20.0, widths=None, scale=2.0):
     """ours [N, L, 4, 2] against an original that is all 0."""
-    metric = Reconstruction(FOUR, {"body": 1.0}, [scale], {0: 100.0} if widths is None else widths, 2)
+    metric = Reconstruction(FOUR, {"body": 1.0}, [scale], widths={0: 100.0} if widths is None else widths, chunk_len=2)
     n, size = ours.shape[:2]
     place = torch.tensor([300.0, 200.0, unit]).expand(n, size, 3)
-    metric.add(
-        {"body": torch.zeros_like(ours)}, {"body": ours}, {"body": weight}, place, torch.zeros(n, dtype=torch.int64)
-    )
+    clip = torch.zeros(n, dtype=torch.int64)
+    metric.add({"body": torch.zeros_like(ours)}, {"body": ours}, {"body": weight}, place=place, clip=clip)
     return metric
 
 
@@ -266,11 +259,10 @@ def test_numbers_computed_by_hand():
 def test_the_share_of_the_error_beside_a_boundary():
     ours = torch.zeros(2, 4, 4, 2)
     ours[:, :, 1:, 0] = torch.tensor([3.0, 1.0, 1.0, 5.0])[:, None]
-    metric = Reconstruction(FOUR, {"body": 1.0}, [1.0], {0: 100.0}, 4)
+    metric = Reconstruction(FOUR, {"body": 1.0}, [1.0], widths={0: 100.0}, chunk_len=4)
     clip = torch.zeros(2, dtype=torch.int64)
-    metric.add(
-        {"body": torch.zeros_like(ours)}, {"body": ours}, {"body": torch.ones(2, 4, 4)}, torch.ones(2, 4, 3), clip
-    )
+    zeros, ones = {"body": torch.zeros_like(ours)}, {"body": torch.ones(2, 4, 4)}
+    metric.add(zeros, {"body": ours}, ones, place=torch.ones(2, 4, 3), clip=clip)
     assert metric.boundary_share() == {"body": pytest.approx(0.8)}
     assert four_joints(torch.zeros(1, 2, 4, 2), torch.ones(1, 2, 4)).boundary_share() == {}
 
@@ -288,14 +280,14 @@ def test_a_clip_without_shoulders_counts_in_pixels_alone():
 
 
 def test_a_part_whose_centre_lies_outside_it_is_measured_as_it_is():
-    body = skeleton.build(4, {"body": (2, 4)}, {"body": 1}, [[2, 3]])
-    metric = Reconstruction(body, {"body": 1.0}, [1.0], {0: 100.0}, 1)
+    body = skeleton.build(4, {"body": (2, 4)}, {"body": 1}, unit_joints=[[2, 3]])
+    metric = Reconstruction(body, {"body": 1.0}, [1.0], widths={0: 100.0}, chunk_len=1)
     metric.add(
         {"body": torch.zeros(1, 1, 3, 2)},
         {"body": torch.full((1, 1, 3, 2), 3.0)},
         {"body": torch.ones(1, 1, 3)},
-        torch.full((1, 1, 3), 10.0),
-        torch.tensor([0]),
+        place=torch.full((1, 1, 3), 10.0),
+        clip=torch.tensor([0]),
     )
     assert metric.result()["body/pixels"] == pytest.approx(30 * math.sqrt(2))
 
@@ -314,9 +306,8 @@ def test_shoulder_widths():
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """Clips that the front end leaves as they are, hand-made reconstructions, and what the bench's scorer says of them."""
-    if not SCORER.exists():
-        pytest.skip("the bench's scorer is not here")
+    """Clips that the front end leaves as they are, hand-made reconstructions, and what benchmarks/score.py says of
+    them."""
     root, rng = tmp_path_factory.mktemp("scored"), np.random.default_rng(0)
     clips = {f"clip{i}": with_gaps(moving_clip(frames, i, unit=12 + i), i) for i, frames in enumerate([33, 8, 20])}
     write_csl(root / "data", clips, {"test": list(clips)})
@@ -324,8 +315,7 @@ def scored(tmp_path_factory):
     (root / "ours").mkdir()
     for name, xy in ours.items():
         np.save(root / "ours" / f"{name}.npy", np.concatenate((xy, np.ones_like(xy[..., :1])), -1))
-    command = [sys.executable, str(SCORER), "--reference", str(root / "data"), "--reconstructed", str(root / "ours")]
-    report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    report = score(root / "data" / "frames_512x512", root / "ours")
     options = {"smooth": 0, "max_gap": 0}
     cache = cache_of(root / "data", **options)
     return (
@@ -345,9 +335,10 @@ def equals_scorer(result, report):
         assert result[f"{part}/pck_0.1"] == pytest.approx(report[part]["local_pck@0.1"], abs=6e-5)
 
 
-def test_chunks_score_as_the_bench_scores_the_clips(scored):
+def test_chunks_score_as_the_scorer_scores_the_clips(scored):
     report, cache, data, _, ours = scored
-    metric = Reconstruction(BODY, WEIGHTS, SCALE, shoulder_widths(cache, cache.split("test")), data.chunk_len)
+    widths = shoulder_widths(cache, cache.split("test"))
+    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths=widths, chunk_len=data.chunk_len)
     for index in cache.split("test"):
         batch = one(index, cache.frames(index))
         place = batch.place.clone()
@@ -357,17 +348,17 @@ def test_chunks_score_as_the_bench_scores_the_clips(scored):
         xy = (xy - place[..., None, :2]) / place[..., None, 2:]
         body = batch.target["full_body"], batch.weight["full_body"]
         views = {part.name: xy[..., part.joints, :] - part_centre(*body, part)[..., None, :] for part in BODY.parts}
-        metric.add(batch.target, views, batch.weight, batch.place, batch.clip)
+        metric.add(batch.target, views, batch.weight, place=batch.place, clip=batch.clip)
     equals_scorer(metric.result(), report)
 
 
-def test_whole_clips_in_pixels_score_as_the_bench_scores_them(scored):
+def test_whole_clips_in_pixels_score_as_the_scorer_scores_them(scored):
     report, cache, data, clips, ours = scored
     widths = shoulder_widths(cache, cache.split("test"))
-    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths, data.chunk_len)
+    metric = Reconstruction(BODY, WEIGHTS, SCALE, widths=widths, chunk_len=data.chunk_len)
     for index in cache.split("test"):
         name, place = cache.clips[index].name, torch.from_numpy(cache.frames(index)[:, 0].copy())
-        metric.add_clip(clean(torch.from_numpy(clips[name]), data.min_score).double(), ours[name], place, index)
+        metric.add_clip(clean(torch.from_numpy(clips[name]), data.min_score).double(), ours[name], place, clip=index)
     equals_scorer(metric.result(), report)
 
 
@@ -376,63 +367,5 @@ def test_a_whole_clip_counts_by_the_frames_place_in_its_chunk():
     ours = torch.ones(25, 133, 2)
     ours[7::10, 1:] += 3.0
     metric = reconstruction(widths={0: 100.0})
-    metric.add_clip(original, ours, torch.ones(25, 3), 0)
+    metric.add_clip(original, ours, torch.ones(25, 3), clip=0)
     assert metric.by_frame()["body"].nonzero().tolist() == [[7]]
-
-
-def moving(xs, ours, t=None, clip=None, size=4):
-    """Smoothness of joints whose x over time is xs and ours, [T], cut into chunks of `size`."""
-    count = -(-len(xs) // size)
-    view, made = torch.zeros(2, count * size, 4, 2, dtype=torch.float64)
-    view[: len(xs), :, 0], made[: len(xs), :, 0] = torch.tensor(xs)[:, None], torch.tensor(ours)[:, None]
-    inside = torch.arange(count * size).view(count, size) < len(xs)
-    weight = inside[..., None].expand(-1, -1, 4).double()
-    metric = Smoothness(FOUR)
-    metric.add(
-        {"body": view.view(count, size, 4, 2)},
-        {"body": made.view(count, size, 4, 2)},
-        {"body": weight},
-        torch.zeros(count, dtype=torch.int64) if clip is None else torch.tensor(clip),
-        torch.arange(count) if t is None else torch.tensor(t),
-        inside.sum(1),
-    )
-    return metric.result()
-
-
-def test_movement_computed_by_hand():
-    steady = [float(i) for i in range(10)]
-    result = moving(steady, [0.0] * 4 + [5.0] * 6)
-    assert result["body/jump/original/mean"] == 1.0  # frames 3 to 4 and 7 to 8
-    assert result["body/jump/reconstruction/mean"] == 2.5
-    assert result["body/jump/reconstruction/q50"] == 0.0
-    assert result["body/jump/reconstruction/q99"] == pytest.approx(5.0, rel=0.006)
-    assert result["body/speed_error"] == pytest.approx((8 * 1 + 4) / 9)
-    assert result["body/jerk_error"] == pytest.approx((5 + 10 + 5) / 7)
-    cubic = moving([float(i**3) for i in range(10)], steady)
-    assert cubic["body/jerk_error"] == cubic["body/jerk/original"] == pytest.approx(6.0)
-    assert cubic["body/jerk/reconstruction"] == 0 and result["body/jerk/reconstruction"] == pytest.approx(
-        (5 + 10 + 5) / 7
-    )
-
-
-def test_only_neighbours_of_one_clip_are_joined():
-    steady = [float(i) for i in range(12)]
-    still = [0.0] * 12
-    assert "body/jump/original/mean" not in moving(steady, still, t=[0, 2, 4])
-    assert "body/jump/original/mean" not in moving(steady, still, t=[0, 1, 2], clip=[0, 1, 2])
-    apart = moving([0.0] * 4 + [50.0] * 4 + [51.0] * 4, still, t=[0, 1, 2], clip=[3, 5, 5])
-    assert apart["body/jump/original/mean"] == 1.0
-    assert apart["body/speed_error"] == pytest.approx(1 / 10)
-    assert moving([1.0], [2.0]) == {}
-
-
-def test_quantiles_are_the_samples_to_the_bins_width():
-    jumps = np.sort(np.exp(np.random.default_rng(0).normal(-1, 1.5, 3000)))
-    xs, size = np.cumsum(np.stack((jumps, np.zeros(3000)), 1).ravel()), 2
-    result = moving(xs.tolist(), [0.0] * 6000, size=size)
-    for name, share in {"q50": 0.5, "q90": 0.9, "q99": 0.99}.items():
-        exact = float(np.quantile(jumps[1:], share, method="inverted_cdf"))
-        assert result[f"body/jump/original/{name}"] == pytest.approx(exact, rel=0.006)
-        assert result[f"body/jump/reconstruction/{name}"] == 0
-    far = moving([0.0, 0.0, 1e4, 1e4], [0.0] * 4, size=2)
-    assert far["body/jump/original/q50"] == 100.0 and far["body/jump/original/mean"] == 1e4

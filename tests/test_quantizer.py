@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics, _kmeans, _rotate
+from signstream.models.rvq.codebook import kmeans
+from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics
 
 
 def quantizer(levels=(3, 3), size=16, dim=8, seed=0, fit=True, **options):
     torch.manual_seed(seed)
-    out = ResidualQuantizer(levels, size, dim, options.pop("decay", 0.99), seed=seed, **options)
+    out = ResidualQuantizer(levels, size, dim, seed=seed, **{"decay": 0.99, **options})
     if fit:
         x = latents(400, len(levels), dim, seed + 1)
         out.initialise(x, torch.ones(x.shape[:2], dtype=torch.bool))
@@ -90,16 +91,6 @@ def test_gradients_of_the_latents_are_one_through_the_quantiser():
     assert torch.equal(x.grad, torch.ones_like(x))
 
 
-def test_the_rotation_trick_gives_the_codes_and_turns_the_gradient():
-    x, target = latents(10).requires_grad_(), latents(10, seed=5)
-    out = _rotate(x, target)
-    torch.testing.assert_close(out, target, atol=1e-4, rtol=1e-4)
-    out.square().sum().backward()
-    assert torch.isfinite(x.grad).all()
-    q = quantizer(rotation=True)
-    torch.testing.assert_close(q(x).quantized, q.decode_codes(q.encode(x)), atol=1e-4, rtol=1e-4)
-
-
 def test_commitment_pulls_the_latents_to_their_codes():
     q, x = quantizer(), latents(30).requires_grad_()
     out = q(x)
@@ -134,8 +125,8 @@ def test_the_usage_loss_has_the_gradient_of_the_divergence_from_even_use():
 
     def soft(v):
         distance = torch.cdist(v[0], q.codebook[0, 0]).square()
-        least = distance.detach().min(-1).values.clamp(min=1e-3 * q.codebook[0, 0].square().sum(-1).mean())
-        return torch.softmax(-distance / least[:, None], -1)
+        shortest = distance.detach().min(-1).values.clamp(min=1e-3 * q.codebook[0, 0].square().sum(-1).mean())
+        return torch.softmax(-distance / shortest[:, None], -1)
 
     q.ema_count[0, 0] = soft(x).sum(0)
     assert (q.ema_count[0, 0] > 0.02 * q.ema_count[0, 0].mean()).all()
@@ -235,15 +226,13 @@ def test_revival_repeats_itself_and_ranks_agree_on_it():
     # what one all-reduce of both ranks' buffers would give each of them
     flats = []
     for rank, statistics in enumerate(parts[0]):
-        a._shared(statistics, lambda flat: flats.append(flat.clone()), rank, 2)
+        statistics.over_ranks(lambda flat: flats.append(flat.clone()), rank, 2)
     total = flats[0] + flats[1]
-    shared = a._shared(parts[0][0], lambda flat: flat.copy_(total), 0, 2)[2][0, 1]
-    for own in parts[0]:
-        assert torch.cdist(shared, own.donors[0, 1]).min(0).values.max() < 0.01, (
-            "each rank's donors are offered, in places of their own"
-        )
-    for q, own, rank in ((a, parts[0][0], 0), (b, parts[1][1], 1)):
-        q.update(own, lambda flat: flat.copy_(total), rank, 2)
+    shared = parts[0][0].over_ranks(lambda flat: flat.copy_(total), 0, 2).donors[0, 1]
+    for statistics in parts[0]:  # each rank's donors are offered, in rows of their own
+        assert torch.cdist(shared, statistics.donors[0, 1]).min(0).values.max() < 0.01
+    for q, statistics, rank in ((a, parts[0][0], 0), (b, parts[1][1], 1)):
+        q.update(statistics, lambda flat: flat.copy_(total), rank=rank, world=2)
     assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
     alone = quantizer()
     for code in range(6):
@@ -265,7 +254,7 @@ def train_on(batches, levels=2, size=64):
     """Reconstruction error after training on batches of those sizes, initialised on the first."""
     rng = torch.Generator().manual_seed(0)
     data = latents(20_000, 1, 16, seed=9)
-    q = ResidualQuantizer((levels,), size, 16, 0.99)
+    q = ResidualQuantizer((levels,), size, 16, decay=0.99)
     q.initialise(data[:, :1024], torch.ones(1, 1024, dtype=torch.bool), iterations=5)
     q.train()
     for size in batches:
@@ -285,7 +274,7 @@ def test_as_good_as_the_library_on_ragged_batches():
     library = pytest.importorskip("vector_quantize_pytorch", reason="vector-quantize-pytorch is not installed")
     torch.manual_seed(0)
     data, rng = latents(20_000, 1, 16, seed=9)[0], torch.Generator().manual_seed(0)
-    theirs = library.ResidualVQ(
+    other = library.ResidualVQ(
         dim=16,
         num_quantizers=2,
         codebook_size=64,
@@ -294,13 +283,13 @@ def test_as_good_as_the_library_on_ragged_batches():
         kmeans_iters=5,
         threshold_ema_dead_code=1,
     )
-    theirs.train()
-    theirs(data[None, :1024])
+    other.train()
+    other(data[None, :1024])
     for size in [256, 32] * 200:
-        theirs(data[torch.randint(20_000, (size,), generator=rng)][None])
-    theirs.eval()
+        other(data[torch.randint(20_000, (size,), generator=rng)][None])
+    other.eval()
     test = latents(4000, 1, 16, seed=9)[0]
-    reached = (theirs(test[None])[0][0] - test).square().mean().item()
+    reached = (other(test[None])[0][0] - test).square().mean().item()
     assert train_on([256, 32] * 200) < 1.05 * reached
 
 
@@ -332,7 +321,7 @@ def test_state_leads_back_to_the_same_quantiser(tmp_path):
 def test_kmeans_takes_any_number_of_vectors(count):
     x, valid = latents(count), torch.ones(2, count, dtype=torch.bool)
     valid[1, count // 2 :] = False
-    centres, counts = _kmeans(x, valid, 16, 5, torch.Generator().manual_seed(0))
+    centres, counts = kmeans(x, valid, 16, iterations=5, generator=torch.Generator().manual_seed(0))
     assert torch.isfinite(centres).all()
     assert counts.sum(1).tolist() == valid.sum(1).tolist()
 
@@ -341,5 +330,5 @@ def test_kmeans_finds_clusters_that_are_there():
     rng = np.random.default_rng(0)
     middles = rng.normal(size=(8, 6)) * 10
     x = torch.from_numpy((middles[rng.integers(0, 8, 800)] + rng.normal(size=(800, 6)) * 0.1).astype(np.float32))[None]
-    centres, _ = _kmeans(x, ones(x), 32, 15, torch.Generator().manual_seed(1))
+    centres, _ = kmeans(x, ones(x), 32, iterations=15, generator=torch.Generator().manual_seed(1))
     assert torch.cdist(torch.from_numpy(middles).float(), centres[0]).min(1).values.max() < 0.5

@@ -68,11 +68,11 @@ def test_it_equals_the_metrics_of_training(folders, report):
         each[each[..., 2] <= score.SEEN] = 0
     weights = {"face": 1.0, "left_hand": 1.0, "right_hand": 1.0, "body": 1.0}
     widths = shoulder_widths(Frames(poses), poses)
-    metric = Reconstruction(BODY, weights, [1.0] * len(BODY.parts), widths, 10)
+    metric = Reconstruction(BODY, weights, [1.0] * len(BODY.parts), widths=widths, chunk_len=10)
     for index, name in enumerate(CLIPS):
         made = torch.from_numpy(np.load(folders / "made" / f"{name}.npy")[..., :2])
         unit = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(len(made), 3)
-        metric.add_clip(torch.from_numpy(poses[index]), made, unit, index)
+        metric.add_clip(torch.from_numpy(poses[index]), made, unit, clip=index)
     result = metric.result()
     for part in score.PARTS:
         assert report[part]["local"] == pytest.approx(result[f"{part}/local"], rel=1e-9)

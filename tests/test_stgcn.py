@@ -1,4 +1,5 @@
-"""The graph encoder and decoder: shapes, graphs, independence of company and of how joints are numbered, and that they learn."""
+"""The graph encoder and decoder: shapes, graphs, independence of company and of how joints are numbered, and that they
+learn."""
 
 import math
 
@@ -6,11 +7,11 @@ import pytest
 import torch
 
 from signstream.config import Model
-from signstream.models.rvq.encoder import PartShape
-from signstream.models.rvq.rvq_model import ROWS, RVQModel
-from signstream.models.stgcn import GraphDecoder, GraphEncoder, graph_of, strides_of, widths_of
+from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.rvq.sizes import PartShape
+from signstream.models.stgcn import graph_of, strides_of, widths_of
 from signstream.skeleton import COCO_WHOLEBODY as BODY
-from signstream.tasks.rvq.views import part_graph, part_shapes
+from signstream.tasks.rvq.build import part_graph, part_shapes
 from signstream.training.optim import undecayed
 
 SHAPES = part_shapes(BODY, share_hands=True)
@@ -30,29 +31,17 @@ def body_graphs():
     return [part_graph(part) for part in BODY.parts]
 
 
-def model(frames, window, shapes=SHAPES, graphs=None, layers=1, width=16, checkpointing=False, untold=True) -> RVQModel:
-    """RVQModel with the graph network in it; `untold`: edges and biases are drawn too, so that none of them is 0 by the way it begins."""
-    net = RVQModel(
-        shapes,
-        [1] * len(shapes),
-        frames,
-        Model(encoder_layer=1, encoder_latent_dim=32, latent_dim=LATENT),
-        window=window,
-    )
-    sizes = (
-        shapes,
-        body_graphs() if graphs is None else graphs,
-        frames,
-        window,
-        layers,
-        width,
-        LATENT,
-        8,
-        checkpointing,
-    )
-    net.encoder, net.decoder = GraphEncoder(*sizes), GraphDecoder(*sizes)
-    net.init_weights(1)
-    if untold:
+def config(layers=1, width=16, latent=LATENT, type_width=8, checkpointing=False):
+    sizes = {"encoder_layer": layers, "encoder_latent_dim": width, "latent_dim": latent, "type_embed_dim": type_width}
+    return Model(arch="stgcn", checkpointing=checkpointing, **sizes)
+
+
+def model(frames, window, shapes=SHAPES, graphs=None, drawn=True, **sizes) -> RVQModel:
+    """`drawn`: edges and biases are drawn too, so that none of them is 0 by the way it begins."""
+    graphs = body_graphs() if graphs is None else graphs
+    levels = [1] * len(shapes)
+    net = RVQModel(shapes, levels, config(**sizes), frames=frames, window=window, graphs=graphs, seed=1)
+    if drawn:
         generator = torch.Generator().manual_seed(2)
         for half in (net.encoder, net.decoder):
             for weight in half.parameters():
@@ -99,12 +88,12 @@ def test_an_empty_batch_goes_through(frames, window):
 def test_a_window_does_not_depend_on_its_company(frames, window):
     net = model(frames, window, width=24).eval()
     views = seen_views(7 * window, frames)
-    latents = net.encode(views, ROWS)
-    poses = net.decode(latents, ROWS)
+    latents = net.encode(views)
+    poses = net.decode(latents)
     for first, windows in ((0, 1), (4, 1), (2, 3)):
         rows = slice(first * window, (first + windows) * window)
-        assert torch.equal(net.encode([v[rows] for v in views], ROWS), latents[:, rows])
-        for alone, together in zip(net.decode(latents[:, rows], ROWS), poses):
+        assert torch.equal(net.encode([v[rows] for v in views]), latents[:, rows])
+        for alone, together in zip(net.decode(latents[:, rows]), poses):
             assert torch.equal(alone, together[rows])
     codes = net.tokenise(views)
     assert torch.equal(net.tokenise([v[:window] for v in views]), codes[:window])
@@ -145,12 +134,13 @@ def test_how_joints_are_numbered_does_not_matter():
     assert torch.equal(moved_graph, graph[:, order][:, :, order])
     old, net = (model(frames, window, shapes, [g], layers=2, width=8) for g in (graph, moved_graph))
     net.load_state_dict(old.state_dict())
+    # the axis that holds joints, and what lies along it
     along = {
         "encoder.linear": (1, frames, joints),
         "encoder.outputs": (1, joints),
         "decoder.linear": (0, frames, joints),
         "decoder.inputs": (0, joints),
-    }  # the axis that holds joints, and what lies along it
+    }
     for name, weight in (
         *net.encoder.named_parameters(prefix="encoder"),
         *net.decoder.named_parameters(prefix="decoder"),
@@ -189,9 +179,8 @@ def test_the_body_s_graphs_are_whole_and_the_hands_have_one():
         rows = graph.sum(-1)
         torch.testing.assert_close(rows, (rows > 0).float())
     assert torch.equal(graphs[1], graphs[2])
-    assert (graphs[1][1, 1:].sum(-1) == 1).all() and not graphs[1][
-        1, 0
-    ].any()  # a finger's joint has one neighbour nearer to the wrist
+    nearer = graphs[1][1]  # of a hand: a finger's joint has one neighbour nearer to the wrist
+    assert (nearer[1:].sum(-1) == 1).all() and not nearer[0].any()
 
 
 def test_strides_are_small_and_widths_double():
@@ -211,13 +200,13 @@ def test_checkpointing_changes_no_gradient():
         loss.backward()
         return sum(kept), [p.grad for half in (net.encoder, net.decoder) for p in half.parameters()]
 
-    (kept, plain), (kept_less, again) = (kept_and_gradients(checkpointing) for checkpointing in (False, True))
-    assert len(plain) == len(again) and all(torch.equal(a, b) for a, b in zip(plain, again))
+    (kept, plain), (kept_less, recomputed) = (kept_and_gradients(checkpointing) for checkpointing in (False, True))
+    assert len(plain) == len(recomputed) and all(torch.equal(a, b) for a, b in zip(plain, recomputed))
     assert kept_less < 0.5 * kept
 
 
 def test_edges_begin_at_one_and_neither_they_nor_joints_decay():
-    net = model(4, 2, untold=False)
+    net = model(4, 2, drawn=False)
     kept = undecayed(net)
     for name, weight in net.named_parameters():
         if name.endswith("edges"):
@@ -240,10 +229,8 @@ def test_it_learns_a_batch_by_heart():
     shapes = [PartShape(5, 0), PartShape(8, 1)]
     graphs = [graph_of(5, [(0, 1), (1, 2), (2, 3), (3, 4)], 0), graph_of(8, [(0, i) for i in range(1, 7)], 0)]
     views = seen_views(8, 4, shapes)
-    net = RVQModel(shapes, [1, 1], 4, Model(encoder_latent_dim=32, latent_dim=2), window=2)
-    sizes = (shapes, graphs, 4, 2, 1, 32, 2, 4, False)
-    net.encoder, net.decoder = GraphEncoder(*sizes), GraphDecoder(*sizes)
-    net.init_weights(0)
+    sizes = config(width=32, latent=2, type_width=4)
+    net = RVQModel(shapes, [1, 1], sizes, frames=4, window=2, graphs=graphs, seed=0)
     net.fit(views)
     optimizer = torch.optim.AdamW([*net.encoder.parameters(), *net.decoder.parameters()], lr=3e-3, weight_decay=0.0)
     losses = []

@@ -33,7 +33,7 @@ from signstream.inference.holding import Choice, Sent, hold
 from signstream.io.batch import pack
 from signstream.models.rvq.budget import Budget, levels_sent, worth
 from signstream.models.rvq.same_bits import one_thread
-from signstream.space import SigningSpace, assemble, in_pixels, join_chunks
+from signstream.space import SigningSpace, assemble, follows_on, in_pixels, join_chunks
 from signstream.tasks.rvq.build import build_model
 from signstream.tasks.rvq.losses import Losses, valid_chunks
 from signstream.tasks.rvq.views import Target, Views
@@ -115,7 +115,7 @@ class Tokenizer:
 
     def encode(self, poses: np.ndarray | Tensor, fps: float | None = None, name: str = "clip") -> TokenSequence:
         """poses [T, J, 3]; `fps` None: the config's."""
-        ready = prepare(self.checked(poses), self.skeleton, self.config.data, fps)
+        ready = prepare(self.checked(poses), self.skeleton, self.config.data, fps=fps)
         return self.encode_prepared([ready.rows().numpy()], [name])[0]
 
     def encode_prepared(self, clips: Sequence[np.ndarray], names: Sequence[str]) -> list[TokenSequence]:
@@ -202,7 +202,7 @@ class Tokenizer:
         """[N, P]: how many codes are sent at `rate` codes a chunk; value [N, P, Q] as worth_of has it, visible [N,
         P]."""
         price = -torch.inf if self.budget is None else self.budget.price(rate)
-        return levels_sent(value, self.model.quantizer.levels, visible, price)
+        return levels_sent(value, self.model.quantizer.levels, visible, price=price)
 
     # -- codes to poses
 
@@ -234,10 +234,7 @@ class Tokenizer:
     def joined(self, views: list[Tensor], sent: Tensor, clip: Tensor | None = None) -> dict[str, Tensor]:
         """Decoded chunks, P x [N, L, J, 2] in signing space, drawn together: {part: [N, L, J, 2]} in unit lengths. sent
         [N, P] says which parts tell anything, clip [N] whose chunks they are."""
-        follows = sent[1:] & sent[:-1]  # [N - 1, P]
-        if clip is not None:
-            follows = follows & (clip[1:] == clip[:-1])[:, None]
-        restored = self.views.restore(views)
+        restored, follows = self.views.restore(views), follows_on(sent, clip)
         return {name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(restored.items())}
 
 

@@ -1,5 +1,5 @@
-"""How well the codebooks are used, counted over a whole split: a batch holds fewer chunks than a codebook has codes, so its own perplexity
-says nothing.
+"""How well the codebooks are used, counted over a whole split: a batch holds fewer chunks than a codebook has codes, so
+its own perplexity says nothing.
 
     N chunks   P parts   Q levels   K codes in a codebook
 
@@ -28,23 +28,23 @@ class CodebookUse:
     """`parts` names them, `levels` [P] says how many levels each has, `size` is K."""
 
     def __init__(
-        self, parts: Sequence[str], levels: Sequence[int], size: int, device: torch.device | str = "cpu"
+        self, parts: Sequence[str], levels: Sequence[int], size: int, *, device: torch.device | str = "cpu"
     ) -> None:
-        self.parts, self.levels, self.size = tuple(parts), tuple(levels), size
+        self.parts = tuple(parts)
+        self.levels = tuple(levels)
+        self.size = size
         self.counts = torch.zeros(len(parts), max(levels), size, dtype=torch.int64, device=device)
 
     def add(self, codes: Tensor, valid: Tensor | None = None) -> None:
         """codes [N, P, Q]; valid [N, P] bool: which chunks show anything of the part (all by default)."""
         sent = codes >= 0 if valid is None else (codes >= 0) & valid[..., None]
-        codebook = torch.arange(self.counts.shape[:2].numel(), device=codes.device).view(
-            self.counts.shape[:2]
-        )  # [P, Q]
+        parts, depth, _ = self.counts.shape
         chosen = codes[sent]
         if bool((chosen >= self.size).any()):
-            raise UserError(
-                f"a code is {int(chosen.max())}: a codebook of {self.size} has codes from 0 to {self.size - 1}"
-            )
-        index = (codebook * self.size).expand_as(codes)[sent] + chosen
+            codebook = f"a codebook of {self.size} has codes from 0 to {self.size - 1}"
+            raise UserError(f"a code is {int(chosen.max())}: {codebook}")
+        first = torch.arange(parts * depth, device=codes.device).view(parts, depth) * self.size  # [P, Q]
+        index = first.expand_as(codes)[sent] + chosen
         counted = torch.bincount(index, minlength=self.counts.numel())
         self.counts += counted.view(self.counts.shape).to(self.counts.device)
 
@@ -54,43 +54,32 @@ class CodebookUse:
     def load_state(self, state: Tensor) -> None:
         self.counts.copy_(state.round().view(self.counts.shape))
 
-    def merge(self, other: CodebookUse) -> None:
-        self.counts += other.counts.to(self.counts.device)
-
-    def places(self) -> list[tuple[int, int]]:
+    def each_level(self) -> list[tuple[int, int]]:
         """Every part and each of its levels, as indices of `counts`."""
         return [(p, level) for p, depth in enumerate(self.levels) for level in range(depth)]
 
     def result(self) -> dict[str, float]:
         levels = self._levels()
         named = {f"{part}/{level}": numbers for (part, level), numbers in levels.items()}
-        if (worst := _worst(levels)) is not None:
-            named["worst"] = levels[worst]
+        if levels:
+            named["worst"] = min(levels.values(), key=lambda numbers: numbers["entropy"])
         return {f"codes/{level}/{name}": value for level, numbers in named.items() for name, value in numbers.items()}
 
-    def worst(self) -> tuple[str, int] | None:
-        """The part and level with the least entropy; none if nothing was counted."""
-        return _worst(self._levels())
-
     def collapsed(self, used: float, entropy: float) -> list[tuple[str, int]]:
-        """Levels that use less than the share `used` of their codes or have less than `entropy`, both measured against the most that
-        so few chunks could show: 50 chunks cannot use more than 50 of 1024 codes."""
+        """Levels that use less than the share `used` of their codes or have less than `entropy`, both measured against
+        the most that so few chunks could show: 50 chunks cannot use more than 50 of 1024 codes."""
         out = []
         for level, numbers in self._levels().items():
             most = min(self.size, numbers["count"])
-            if numbers["used"] * self.size < used * most or numbers["entropy"] * math.log(
-                self.size
-            ) < entropy * math.log(most):
+            few = numbers["used"] * self.size < used * most
+            if few or numbers["entropy"] * math.log(self.size) < entropy * math.log(most):
                 out.append(level)
         return out
 
     def _levels(self) -> dict[tuple[str, int], dict[str, float]]:
         counts = self.counts.cpu()
-        return {(self.parts[p], level): _use(counts[p, level]) for p, level in self.places() if counts[p, level].any()}
-
-
-def _worst(levels: dict[tuple[str, int], dict[str, float]]) -> tuple[str, int] | None:
-    return min(levels, key=lambda level: levels[level]["entropy"], default=None)
+        counted = [(p, level) for p, level in self.each_level() if counts[p, level].any()]
+        return {(self.parts[p], level): _use(counts[p, level]) for p, level in counted}
 
 
 def _use(counts: Tensor) -> dict[str, float]:

@@ -4,12 +4,14 @@
 
     bag_of_codes(codes, spans, size)    -> [n, F] how often each code occurs in each item
     items = choose(bag, latents, glosses, groups, single)
-    probe(items)                        -> what a linear map tells of the glosses of items that it has not seen, from codes, latents, shuffled codes
-    agreement(bag, gloss, signer, clip) -> overlap of first-level codes: same gloss by two signers, two glosses by one signer
+    probe(items)                        -> how well a linear map tells the glosses of items that it has not seen, from
+                                           codes, from latents, from shuffled codes
+    agreement(bag, gloss, signer, clip) -> overlap of first-level codes: one gloss by two signers, two by one signer
 
-The probe is a logistic regression (softmax where an item has one gloss, a sigmoid a gloss where it may have several), L2-regularised. Features are
-centred and share one scale: a scale of its own would blow up what is rare (a tenth lower scores on the synthetic signer, codes and latents alike).
-Groups of items (a clip's segments, a signer's clips) are dealt to folds; each item is told by the map that saw only the other folds.
+The probe is a logistic regression (softmax where an item has one gloss, a sigmoid a gloss where it may have several),
+L2-regularised. Features are centred and share one scale: a scale of its own would blow up what is rare (a tenth lower
+scores on the synthetic signer, codes and latents alike). Groups of items (a clip's segments, a signer's clips) are
+dealt to folds; each item is told by the map that saw only the other folds.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,8 @@ from torch import Tensor
 SEEDS = (0, 1, 2)
 FOLDS = 5
 STRENGTH = 1e-4  # of the L2 term, for features whose rows have a mean square norm of 1
-FEWEST_ITEMS, MOST_CLASSES = 20, 100
+FEWEST_ITEMS = 20
+MOST_CLASSES = 100
 STEPS = 100  # of L-BFGS
 
 
@@ -39,22 +42,29 @@ class Items:
     single: bool  # every item has exactly one gloss: the score is top-1, else the mean average precision
 
 
+class LinearMap(NamedTuple):
+    weight: Tensor  # [F, C]
+    bias: Tensor  # [C]
+
+
 def bag_of_codes(codes: Tensor, spans: Sequence[tuple[int, int]], size: int) -> Tensor:
-    """codes [N, P, Q] of a codebook of `size`, spans [(first, one past the last row)] -> counts [n, P * Q * size], first levels first."""
+    """codes [N, P, Q] of a codebook of `size`, spans [(first, one past the last row)] -> counts [n, P * Q * size],
+    first levels first."""
     _, parts, levels = codes.shape
     columns = (torch.arange(levels) * parts + torch.arange(parts)[:, None]) * size  # [P, Q]
     out = torch.zeros(len(spans), parts * levels * size)
     for row, (first, last) in zip(out, spans):
-        here = codes[first:last]
-        row += torch.bincount((here + columns)[here >= 0], minlength=len(row))
+        inside = codes[first:last]
+        row += torch.bincount((inside + columns)[inside >= 0], minlength=len(row))
     return out
 
 
 def choose(
-    codes: Tensor, latents: Tensor, glosses: Sequence[Sequence[str]], groups: Sequence[Any], single: bool
+    codes: Tensor, latents: Tensor, glosses: Sequence[Sequence[str]], *, groups: Sequence[Any], single: bool
 ) -> Items | None:
-    """What the probe is asked: the most frequent of the glosses that two groups have, and the items that have one of them; None: too few."""
-    groups_of: dict[str, set] = {}
+    """What the probe is asked: the most frequent of the glosses that two groups have, and the items that have one of
+    them; None: too few."""
+    groups_of: dict[str, set[Any]] = {}
     for words, group in zip(glosses, groups):
         for gloss in words:
             groups_of.setdefault(gloss, set()).add(group)
@@ -74,17 +84,12 @@ def numbered(values: Sequence[Any]) -> Tensor:
 
 
 def probe(items: Items, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
-    """{"classes", "items", "chance", "codes": [a seed], "latents": [..], "shuffled": [..]}: scores of items that the map had not seen."""
+    """{"classes", "items", "chance", "codes": [a seed], "latents": [..], "shuffled": [..]}: scores of items that the
+    map had not seen."""
     codes, latents = coordinates(items.codes), coordinates(items.latents)
     score = top_one if items.single else mean_precision
-    out: dict[str, Any] = {
-        "classes": items.labels.shape[1],
-        "items": len(codes),
-        "chance": chance(items),
-        "codes": [],
-        "latents": [],
-        "shuffled": [],
-    }
+    out: dict[str, Any] = {"classes": items.labels.shape[1], "items": len(codes), "chance": chance(items)}
+    out |= {"codes": [], "latents": [], "shuffled": []}
     for seed in seeds:
         shuffled = codes[torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))]
         for name, features in (("codes", codes), ("latents", latents), ("shuffled", shuffled)):
@@ -93,8 +98,9 @@ def probe(items: Items, seeds: Sequence[int] = SEEDS) -> dict[str, Any]:
 
 
 def coordinates(features: Tensor) -> Tensor:
-    """[n, F] -> [n, n at most]: the rows, centred, turned into as many axes as they span. An L2-regularised linear map makes the same of both,
-    and n is bounded where F is not. What occurs in one item only is left out: it tells nothing of another."""
+    """[n, F] -> [n, n at most]: the rows, centred, turned into as many axes as they span. An L2-regularised linear map
+    makes the same of both, and n is bounded where F is not. What occurs in one item only is left out: it tells nothing
+    of another."""
     features = features[:, (features != 0).sum(0) > 1]
     features = features - features.mean(0)
     gram = (features @ features.T).double()
@@ -117,13 +123,13 @@ def predict(features: Tensor, items: Items, seed: int) -> Tensor:
     fold, out = folds(items.groups, seed), torch.zeros(items.labels.shape)
     for number in range(int(fold.max()) + 1):
         away = fold == number
-        weight, bias = fit(features[~away], items.labels[~away], items.single)
-        out[away] = features[away] @ weight + bias
+        line = fit(features[~away], items.labels[~away], items.single)
+        out[away] = features[away] @ line.weight + line.bias
     return out
 
 
-def fit(features: Tensor, labels: Tensor, single: bool) -> tuple[Tensor, Tensor]:
-    """Weights [F, C] and bias [C] of a logistic regression; it is convex, so nothing is drawn."""
+def fit(features: Tensor, labels: Tensor, single: bool) -> LinearMap:
+    """A logistic regression; it is convex, so nothing is drawn."""
     weight = torch.zeros(features.shape[1], labels.shape[1], requires_grad=True)
     bias = torch.zeros(labels.shape[1], requires_grad=True)
     target = labels.float()
@@ -131,18 +137,17 @@ def fit(features: Tensor, labels: Tensor, single: bool) -> tuple[Tensor, Tensor]
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        told = features @ weight + bias
-        value = (
-            F.cross_entropy(told, target)
-            if single
-            else F.binary_cross_entropy_with_logits(told, target, reduction="sum") / len(told)
-        )
+        logits = features @ weight + bias
+        if single:
+            value = F.cross_entropy(logits, target)
+        else:
+            value = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(logits)
         value = value + STRENGTH / 2 * weight.square().sum()
         value.backward()
         return value
 
     optimiser.step(loss)
-    return weight.detach(), bias.detach()
+    return LinearMap(weight.detach(), bias.detach())
 
 
 def top_one(scores: Tensor, labels: Tensor) -> float:
@@ -151,14 +156,16 @@ def top_one(scores: Tensor, labels: Tensor) -> float:
 
 
 def mean_precision(scores: Tensor, labels: Tensor) -> float:
-    """The mean over glosses of the average precision: the precision at each item that has the gloss, going down the scores."""
+    """The mean over glosses of the average precision: the precision at each item that has the gloss, going down the
+    scores."""
     hit = labels.gather(0, scores.argsort(dim=0, descending=True, stable=True)).double()  # [n, C]
     rank = torch.arange(1, len(hit) + 1, dtype=torch.float64)[:, None]
     return float(((hit.cumsum(0) / rank * hit).sum(0) / hit.sum(0)).mean())
 
 
 def chance(items: Items) -> float:
-    """What no knowledge would score: always the most frequent gloss; for the mean average precision, its mean over all orders of the items."""
+    """What no knowledge would score: always the most frequent gloss; for the mean average precision, its mean over all
+    orders of the items."""
     n, positive = len(items.labels), items.labels.sum(0).double()
     if items.single:
         return float(positive.max() / n)
@@ -166,8 +173,11 @@ def chance(items: Items) -> float:
     return float((((positive - 1) / (n - 1) * (n - harmonic) + harmonic) / n).mean())
 
 
-def agreement(bag: Tensor, gloss: Sequence[str], signer: Sequence[str], clip: Sequence[int]) -> dict[str, float | None]:
-    """bag [n, F]: the overlap (Jaccard) of the codes that two items of different clips have, mean over all such pairs; None: no pair."""
+def agreement(
+    bag: Tensor, gloss: Sequence[str], signer: Sequence[str], *, clip: Sequence[int]
+) -> dict[str, float | None]:
+    """bag [n, F]: the overlap (Jaccard) of the codes that two items of different clips have, mean over all such pairs;
+    None: no pair."""
     has = (bag > 0).double()
     both, count = has @ has.T, has.sum(1)
     overlap = both / (count[:, None] + count - both).clamp(min=1)

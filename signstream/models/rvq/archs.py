@@ -1,6 +1,8 @@
 """The program's own architectures, by the names of `model.arch`. The registry finds them, as it finds a user's.
 
-    sequence(shapes, graphs, frames, window, model) -> Halves(encoder, decoder)      as every architecture is called
+    sequence(shapes, graphs, frames, window, model) -> Halves(encoder, decoder)
+
+So every architecture is called.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     P parts   N chunks   Q levels   K codes a level   Z width of a latent   d digits of a code
 
-    residual [P, N, Z] --into--> d numbers in (0, 1) --cut into L steps each--> digits, one code of K = L1 * .. * Ld --out--> [P, N, Z]
+    residual [P, N, Z] --into--> d numbers in (0, 1) --cut into steps--> digits: one of K codes, their steps' product
+    digits --out--> [P, N, Z]
 
-Each level quantises what the levels before left over. `into` and `out` are trained by the gradient, straight through the cut, so nothing can
-die and `update` has nothing to do. `initialise` sets them to each level's first principal axes.
+Each level quantises what the levels before left over. `into` and `out` are trained by the gradient, straight through
+the cut, so nothing can die and `update` has nothing to do. `initialise` sets them to each level's first principal axes.
 """
 
 from __future__ import annotations
@@ -27,20 +28,26 @@ def digits_of(codes: int) -> tuple[int, ...]:
     bits = codes.bit_length() - 1
     if codes != 1 << bits:
         raise UserError(f"model.rvq.codebook_size is {codes}: kind fsq needs a power of two, for example {1 << bits}")
-    return (4,) * (bits // 2) if bits % 2 == 0 else (8,) + (4,) * ((bits - 3) // 2) if bits > 1 else (2,)
+    if bits == 1:
+        return (2,)
+    return (4,) * (bits // 2) if bits % 2 == 0 else (8,) + (4,) * ((bits - 3) // 2)
 
 
 class FiniteScalarQuantizer(nn.Module):
     no_decay = ("into", "out")
 
+    levels: Tensor  # [P] how many levels each part has
+    steps: Tensor  # [d] of each digit
+    radix: Tensor  # [d] what a digit counts in the code
+    initialised: Tensor  # [] bool
+
     def __init__(self, levels: Sequence[int], codebook_size: int, dim: int) -> None:
         super().__init__()
         digits, parts, deepest = digits_of(codebook_size), len(levels), max(levels)
-        self.register_buffer("levels", torch.tensor(list(levels)))  # [P]
-        self.register_buffer("steps", torch.tensor(digits, dtype=torch.float32), persistent=False)  # [d]
-        self.register_buffer(
-            "place", torch.tensor([math.prod(digits[:i]) for i in range(len(digits))]), persistent=False
-        )  # [d]
+        radix = [math.prod(digits[:i]) for i in range(len(digits))]
+        self.register_buffer("levels", torch.tensor(list(levels)))
+        self.register_buffer("steps", torch.tensor(digits, dtype=torch.float32), persistent=False)
+        self.register_buffer("radix", torch.tensor(radix), persistent=False)
         self.register_buffer("initialised", torch.zeros((), dtype=torch.bool))
         self.into = nn.Parameter(torch.zeros(parts, deepest, dim, len(digits)))
         self.out = nn.Parameter(torch.zeros(parts, deepest, len(digits), dim))
@@ -50,18 +57,20 @@ class FiniteScalarQuantizer(nn.Module):
         return self.into.shape[1]
 
     def forward(
-        self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, watched: Tensor | None = None
+        self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, *, watched: Tensor | None = None
     ) -> Quantized:
         """As ResidualQuantizer's; there are no statistics and there is no usage loss."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             limit = self.levels[:, None] if sent is None else torch.minimum(sent.T, self.levels[:, None])  # [P, 1 or N]
-            total, reached, codes = torch.zeros_like(latents), torch.zeros_like(latents), []
+            total = torch.zeros_like(latents)
+            reached = torch.zeros_like(latents)
             commit = latents.new_zeros(latents.shape[:2])
+            codes = []
             for level in range(self.depth):
-                share = self._share(latents - reached, level)  # [P, N, d]
+                share = self.share(latents - reached, level)  # [P, N, d]
                 digit = self._cut(share)
-                chosen = self._chosen((self._middle(digit) - share).detach() + share, level)
+                chosen = self._vector((self._middle(digit) - share).detach() + share, level)
                 reached = reached + chosen
                 commit = commit + (latents - reached).square().mean(-1) * (level < self.levels)[:, None]
                 total = total + chosen * (level < limit)[..., None]
@@ -78,11 +87,16 @@ class FiniteScalarQuantizer(nn.Module):
         total = self.out.new_zeros(codes.shape[1], codes.shape[0], self.out.shape[-1])
         for level in range(codes.shape[-1]):
             code = codes[..., level].T  # [P, N]
-            digit = code.clamp(min=0)[..., None] // self.place % self.steps.long()
-            total = total + self._chosen(self._middle(digit), level) * (code >= 0)[..., None]
+            vector = self._vector(self._middle(self.digits(code.clamp(min=0))), level)
+            total = total + vector * (code >= 0)[..., None]
         return total
 
-    def _share(self, residual: Tensor, level: int) -> Tensor:
+    def digits(self, code: Tensor) -> Tensor:
+        """[..] -> [.., d]"""
+        return code[..., None] // self.radix % self.steps.long()
+
+    def share(self, residual: Tensor, level: int) -> Tensor:
+        """[P, N, Z] -> [P, N, d], in (0, 1)."""
         return torch.sigmoid(SPREAD * torch.bmm(residual, self.into[:, level]))
 
     def _cut(self, share: Tensor) -> Tensor:
@@ -92,32 +106,46 @@ class FiniteScalarQuantizer(nn.Module):
         """A step's middle in (0, 1)."""
         return (digit + 0.5) / self.steps
 
-    def _chosen(self, share: Tensor, level: int) -> Tensor:
-        """[P, n, d] -> [P, n, Z]; term by term, since a product as thin as this takes another way for every n, and other bits."""
+    def _vector(self, share: Tensor, level: int) -> Tensor:
+        """[P, n, d] -> [P, n, Z]; term by term, since a product as thin as this takes another way for every n, and
+        other bits."""
         terms = zip((2 * share - 1).unbind(-1), self.out[:, level].unbind(1))
-        return sum(place[..., None] * axis[:, None] for place, axis in terms)
+        total = share.new_zeros(())
+        for digit, axis in terms:
+            total = total + digit[..., None] * axis[:, None]
+        return total
 
     def _code(self, digit: Tensor) -> Tensor:
-        return (digit.long() * self.place).sum(-1)
+        return (digit.long() * self.radix).sum(-1)
 
     def update(
-        self, statistics: None, all_reduce: Callable[[Tensor], None] | None = None, rank: int = 0, world: int = 1
+        self,
+        statistics: None,
+        all_reduce: Callable[[Tensor], None] | None = None,
+        *,
+        rank: int = 0,
+        world: int = 1,
     ) -> int:
         return 0
 
     @torch.no_grad()
-    def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, iterations: int = 0) -> None:
-        residual, count = latents.float(), self.into.shape[-1]
+    def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, *, iterations: int = 0) -> None:
+        """As ResidualQuantizer's; there are no means, so batches and iterations are of no account."""
+        residual = latents.float()
         for level in range(self.depth):
             for part in range(len(residual)):
                 rows = residual[part][valid[part]]
-                if len(rows) < 2:
-                    continue
-                axes = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][:count].T  # [Z, up to d]
-                axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-                size = (rows @ axes).square().mean(0).sqrt().clamp(min=1e-6)
-                self.into[part, level, :, : axes.shape[1]] = axes / size
-                share = self._middle(self._cut(torch.sigmoid(SPREAD * rows @ self.into[part, level])))
-                self.out[part, level] = torch.linalg.lstsq(2 * share - 1, rows, driver="gelsd").solution
-            residual = residual - self._chosen(self._middle(self._cut(self._share(residual, level))), level)
+                if len(rows) > 1:
+                    self._fit(rows, part, level)
+            residual = residual - self._vector(self._middle(self._cut(self.share(residual, level))), level)
         self.initialised.fill_(True)
+
+    def _fit(self, rows: Tensor, part: int, level: int) -> None:
+        """rows [n, Z] of one part, at one level."""
+        most = self.into.shape[-1]
+        axes = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][:most].T  # [Z, up to d]
+        axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+        size = (rows @ axes).square().mean(0).sqrt().clamp(min=1e-6)
+        self.into[part, level, :, : axes.shape[1]] = axes / size
+        share = self._middle(self._cut(torch.sigmoid(SPREAD * rows @ self.into[part, level])))
+        self.out[part, level] = torch.linalg.lstsq(2 * share - 1, rows, driver="gelsd").solution

@@ -1,34 +1,32 @@
 """Encoder, quantiser and decoder as one model.
 
-    views: P tensors [N, L, J, 3], signing-space x and y (anything where missing) and the score that may be seen (0: missing)
+    views: P tensors [N, L, J, 3], x and y in signing space (anything where missing), the score to be seen (0: missing)
     forward(views) -> Output: views [N, L, J, 2] again, latents [P, N, Z], what the quantiser said
     tokenise(views) -> codes [N, P, Q]        detokenise(codes) -> views
 
-N chunks are whole windows of W, which encoder and decoder see together.
-`fit` comes before training: the mean pose of each projection, and a PCA as the linear way past the trunk, so that the untrained network
-already is as good as that PCA. All weights are initialised in `init_weights`.
+N chunks are whole windows of W, which encoder and decoder see together. `fit` comes before training: the mean pose of
+each projection, and a PCA as the linear way past the trunk, so that the untrained network already is as good as that
+PCA. All weights are initialised in `init_weights`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signstream import registry
 from signstream.config import Model
-from signstream.models.rvq.decoder import Decoder
-from signstream.models.rvq.encoder import Encoder, PartShape
+from signstream.models.rvq.archs import Halves, Request
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
-from signstream.models.stgcn import GraphDecoder, GraphEncoder
+from signstream.models.rvq.same_bits import at_least_rows, blocks, whole_windows
+from signstream.models.rvq.sizes import PartShape, joints_of
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
-BLOCK = 640  # tokens that a CPU takes at a time, about: what lies between the layers then stays in its cache
-ROWS = 4  # from so many on a matrix product gives a row the same bits whatever stands beside it
 
 
 @dataclass(frozen=True)
@@ -38,24 +36,28 @@ class Output:
     quantised: Quantized | None  # None where the model ran without its quantiser
 
 
+class Reading(NamedTuple):
+    """What chunks are to the model."""
+
+    latents: Tensor  # [P, N, Z]
+    codes: Tensor  # [N, P, Q]
+
+
 def build_halves(
-    shapes: Sequence[PartShape], graphs: Sequence[Tensor], frames: int, window: int, config: Model
-) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder of the config's architecture; graphs P x [S, J, J] as models/stgcn.py has them."""
-    if config.arch not in registry.BUILT_IN["arch"]:
-        return registry.find("arch", config.arch)(shapes, graphs, frames, window, config)
-    inner = config.encoder_layer, config.encoder_latent_dim, config.latent_dim, config.type_embed_dim
-    if config.arch == "stgcn":
-        sizes = (shapes, graphs, frames, window, *inner, config.checkpointing)
-        return GraphEncoder(*sizes), GraphDecoder(*sizes)
-    sizes = (shapes, frames, window, config.arch, *inner, config.pool)
-    return Encoder(*sizes), Decoder(*sizes)
+    shapes: Sequence[PartShape], graphs: Sequence[Tensor], config: Model, *, frames: int, window: int
+) -> Halves:
+    """Encoder and decoder of the config's architecture, the program's own or a user's."""
+    encoder, decoder = registry.find("arch", config.arch)(*Request(shapes, graphs, frames, window, config))
+    return Halves(encoder, decoder)
 
 
-def recorded() -> bool:
-    """Whether a graph for any number of chunks is being made: traced, exported or compiled."""
-    compiling = torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._dynamo.is_compiling
-    return torch.jit.is_tracing() or compiling()
+def build_quantizer(levels: Sequence[int], config: Model, seed: int) -> ResidualQuantizer | FiniteScalarQuantizer:
+    rvq = config.rvq
+    if rvq.kind == "fsq":
+        return FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim)
+    return ResidualQuantizer(
+        levels, rvq.codebook_size, config.latent_dim, decay=rvq.ema_decay, revive_below=rvq.revive_below, seed=seed
+    )
 
 
 class RVQModel(nn.Module):
@@ -63,121 +65,97 @@ class RVQModel(nn.Module):
         self,
         shapes: Sequence[PartShape],
         levels: Sequence[int],
-        frames: int,
         config: Model,
-        seed: int = 0,
+        *,
+        frames: int,
         window: int = 1,
         graphs: Sequence[Tensor] = (),
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.shapes, self.frames, self.window = tuple(shapes), frames, window
-        self.encoder, self.decoder = build_halves(shapes, graphs, frames, window, config)
-        rvq = config.rvq
-        self.quantizer = (
-            FiniteScalarQuantizer(levels, rvq.codebook_size, config.latent_dim)
-            if rvq.kind == "fsq"
-            else ResidualQuantizer(
-                levels,
-                rvq.codebook_size,
-                config.latent_dim,
-                rvq.ema_decay,
-                rvq.revive_below,
-                rotation=rvq.rotation,
-                seed=seed,
-            )
-        )
-        joints = {shape.projection: shape.joints for shape in shapes}
-        for i in sorted(joints):
-            self.register_buffer(f"mean_{i}", torch.zeros(joints[i], 2))
+        self.shapes = tuple(shapes)
+        self.frames = frames
+        self.window = window
+        self.encoder, self.decoder = build_halves(shapes, graphs, config, frames=frames, window=window)
+        self.tokens = getattr(self.encoder, "tokens", 1)  # rows at least that a chunk gives each product in there
+        self.quantizer = build_quantizer(levels, config, seed)
+        for projection, joints in enumerate(joints_of(shapes)):
+            self.register_buffer(f"mean_{projection}", torch.zeros(joints, 2))
         self.init_weights(seed)
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Every weight of the network, in one place; what leads back onto a residual stream or past it begins small."""
+        """Every weight of the network, in one place. A module says what of it is special: `embeddings` names parameters
+        that are vectors to add, `small` layers that lead back onto a residual stream, or past it, and begin at a
+        tenth."""
         generator = torch.Generator().manual_seed(seed)
-        for name, weight in (
-            *self.encoder.named_parameters(prefix="encoder"),
-            *self.decoder.named_parameters(prefix="decoder"),
-        ):
-            last = name.rsplit(".", 2)[-2]
-            if weight.ndim < 2:
-                nn.init.constant_(weight, 1.0 if last.startswith("norm") and name.endswith("weight") else 0.0)
-            elif "narrow" in name or "frame" in name or "query" in name:
-                weight.normal_(std=0.02, generator=generator)
-            else:
-                small = 0.1 if last in ("out", "down", "pool") or ".outputs." in name else 1.0
-                weight.normal_(std=small * weight.shape[1] ** -0.5, generator=generator)
+        for half in (self.encoder, self.decoder):
+            small = {id(weight) for layer in _named(half, "small") for weight in layer.parameters()}
+            embeddings = {id(weight) for weight in _named(half, "embeddings")}
+            for name, weight in half.named_parameters():
+                if weight.ndim < 2:  # a bias, or what a norm scales by
+                    nn.init.constant_(weight, 1.0 if name.rpartition(".")[2] == "weight" else 0.0)
+                elif id(weight) in embeddings:
+                    weight.normal_(std=0.02, generator=generator)
+                else:
+                    share = 0.1 if id(weight) in small else 1.0
+                    weight.normal_(std=share * weight.shape[1] ** -0.5, generator=generator)
 
     def forward(
         self,
         views: Sequence[Tensor],
         valid: Tensor | None = None,
         sent: Tensor | None = None,
-        quantise: bool = True,
+        *,
         watched: Tensor | None = None,
+        quantise: bool = True,
     ) -> Output:
-        """valid [P, N], sent [N, P] and watched [N] as the quantiser takes them; `quantise` False: the network alone."""
-        latents = self.encode(views)
-        quantised = self.quantizer(latents, valid, sent, watched) if quantise else None
-        told = quantised.quantized if quantise else latents
+        """valid [P, N], sent [N, P] and watched [N] as the quantiser takes them; `quantise` False: the network
+        alone."""
+        latents = self.encode(views)  # [P, N, Z]
+        quantised = self.quantizer(latents, valid, sent, watched=watched) if quantise else None
+        decoder_input = latents if quantised is None else quantised.quantized
         if self.window > 1 and valid is not None:
-            told = (
-                told * valid[..., None]
-            )  # of a part that is not there nothing is sent, so its neighbours in the window must do without
-        return Output(self.decode(told), latents, quantised)
+            # of a part that is not visible nothing is sent, so its neighbours in the window must do without
+            decoder_input = decoder_input * valid[..., None]
+        return Output(self.decode(decoder_input), latents, quantised)
 
-    def encode(self, views: Sequence[Tensor], least: int = 0) -> Tensor:
-        """-> [P, N, Z]"""
-        blocks = [
-            self.encoder([self._centred(view[block], shape) for view, shape in zip(views, self.shapes)], least)
-            for block in self._blocks(views[0], 0)
-        ]
-        return torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]
+    def encode(self, views: Sequence[Tensor]) -> Tensor:
+        """P x [N, L, J, 3] -> [P, N, Z]"""
+        latents = []
+        for block in blocks(views[0], 0, self.window, self.tokens):
+            latents.append(self.encoder([self._centred(v[block], s) for v, s in zip(views, self.shapes)]))
+        return torch.cat(latents, 1) if len(latents) > 1 else latents[0]
 
-    def decode(self, latents: Tensor, least: int = 0) -> list[Tensor]:
+    def decode(self, latents: Tensor) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2]"""
-        blocks = [self.decoder(latents[:, block], least) for block in self._blocks(latents, 1)]
-        views = [torch.cat(parts) for parts in zip(*blocks)] if len(blocks) > 1 else blocks[0]
+        decoded = [self.decoder(latents[:, block]) for block in blocks(latents, 1, self.window, self.tokens)]
+        views = [torch.cat(pieces) for pieces in zip(*decoded)] if len(decoded) > 1 else decoded[0]
         return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
 
-    def _blocks(self, rows: Tensor, axis: int) -> list[slice]:
-        """Whole windows, about BLOCK tokens each; all at once on a GPU and where the graph is recorded."""
-        if rows.is_cuda or recorded():
-            return [slice(None)]
-        windows = rows.shape[axis] // self.window
-        count = max(windows * self.window * self.encoder.tokens // BLOCK, 1)
-        return [
-            slice(i * windows // count * self.window, (i + 1) * windows // count * self.window) for i in range(count)
-        ]
-
     @torch.no_grad()
-    def read(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], bit for bit the same in any company."""
+    def read(self, views: Sequence[Tensor]) -> Reading:
+        """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], of a model in evaluation bit for bit the same in
+        any company."""
         count = len(views[0])
-        latents = self.encode([self._padded(view, 0) for view in views], ROWS)
-        return latents[:, :count], self.quantizer.encode(F.pad(latents, (0, 0, 0, max(ROWS - latents.shape[1], 0))))[
-            :count
-        ]
+        latents = self.encode([whole_windows(view, self.window, self.tokens) for view in views])
+        codes = self.quantizer.encode(at_least_rows(latents, 1))
+        return Reading(latents[:, :count], codes[:count])
 
     def tokenise(self, views: Sequence[Tensor]) -> Tensor:
-        return self.read(views)[1]
+        return self.read(views).codes
 
     @torch.no_grad()
     def detokenise(self, codes: Tensor) -> list[Tensor]:
         """[N, P, Q] -> P x [N, L, J, 2], likewise; the last window may be a part of one."""
-        padded = self._padded(codes, -1)
-        few = F.pad(padded, (0, 0, 0, 0, 0, max(ROWS - len(padded), 0)), value=-1)
-        return [view[: len(codes)] for view in self.decode(self.quantizer.decode_codes(few)[:, : len(padded)], ROWS)]
-
-    def _padded(self, rows: Tensor, value: int) -> Tensor:
-        """Whole windows, and of them as many as make ROWS tokens."""
-        windows = max(-(-len(rows) // self.window), -(-ROWS // (self.window * self.encoder.tokens)))
-        short = windows * self.window - len(rows)
-        return torch.cat((rows, rows.new_full((short, *rows.shape[1:]), value))) if short else rows
+        padded = whole_windows(codes, self.window, self.tokens, fill=-1)
+        latents = self.quantizer.decode_codes(at_least_rows(padded, 0, fill=-1))[:, : len(padded)]
+        return [view[: len(codes)] for view in self.decode(latents)]
 
     @torch.no_grad()
     def decode_prefixes(self, codes: Tensor) -> list[Tensor]:
-        """codes [N, P, Q], whole windows -> P x [Q, N, L, J, 2], decoded from the first 1 .. Q codes of each part, all in one pass."""
+        """codes [N, P, Q], whole windows -> P x [Q, N, L, J, 2], decoded from the first 1 .. Q codes of each part, all
+        in one pass."""
         depth, count = codes.shape[-1], len(codes)
         level = torch.arange(depth, device=codes.device)
         kept = torch.where(level <= level[:, None, None, None], codes, -1)  # [Q, N, P, Q]
@@ -215,7 +193,7 @@ class RVQModel(nn.Module):
             self._set_linear(projection, rows[:: max(len(rows) // PCA_ROWS, 1)])
 
     def _set_linear(self, projection: int, rows: Tensor) -> None:
-        into, back = self.encoder.linear[projection], self.decoder.linear[projection]
+        into, back = (_past(half, projection) for half in (self.encoder, self.decoder))
         for layer in (into, back):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -223,14 +201,29 @@ class RVQModel(nn.Module):
         count = min(latent, *rows.shape)
         if count == 0:
             return
-        with torch.random.fork_rng():  # torch draws the first guess from the global generator
-            torch.manual_seed(projection)
-            axes = torch.svd_lowrank(rows, q=min(2 * count, *rows.shape), niter=4)[2][:, :count]
-        axes = (
-            axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
-        )  # an axis has no sign of its own; a CPU's library picks one
-        size = (rows @ axes).square().sum(1).mean().sqrt().clamp(
-            min=1e-6
-        ) / latent**0.5  # latents of about one, their proportions kept
+        axes = _principal_axes(rows, count, seed=projection)
+        scale = (rows @ axes).square().sum(1).mean().sqrt().clamp(min=1e-6)
+        size = scale / latent**0.5  # latents of about one, their proportions kept
         into.weight[:count] = axes.T / size
         back.weight[:, :count] = axes * size
+
+
+def _past(half: nn.Module, projection: int) -> nn.Linear:
+    """A projection's linear way past the trunk, which every architecture has."""
+    layer = half.get_submodule(f"linear.{projection}")
+    assert isinstance(layer, nn.Linear), f"linear.{projection} of {type(half).__name__} is a {type(layer).__name__}"
+    return layer
+
+
+def _named(half: nn.Module, kind: str) -> list[Any]:
+    """What the modules of an encoder or decoder name in an attribute `kind: tuple[str, ...]`."""
+    return [getattr(module, name) for module in half.modules() for name in getattr(module, kind, ())]
+
+
+def _principal_axes(rows: Tensor, count: int, seed: int) -> Tensor:
+    """rows [n, F] -> [F, count]. An axis has no sign of its own and a CPU's library picks one: the largest number is
+    positive."""
+    with torch.random.fork_rng():  # torch draws the first guess from the global generator
+        torch.manual_seed(seed)
+        axes = torch.svd_lowrank(rows, q=min(2 * count, *rows.shape), niter=4)[2][:, :count]
+    return axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()

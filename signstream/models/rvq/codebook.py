@@ -1,0 +1,116 @@
+"""What one does with a codebook: find the nearest code, look it up, count what falls to each, make one by k-means. Pure
+functions.
+
+    P parts   N vectors   Q levels   K codes   Z width of a vector
+
+    descend(vectors, books)    level by level: each code is taken off before the next one is looked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+CACHED_ROWS = 512  # vectors whose products with a codebook are looked through while they are still in cache
+
+
+class Book(Protocol):
+    """A level's codes."""
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """[.., N, Z] -> [.., N] int64"""
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """[.., N] -> [.., N, Z]"""
+
+
+class Choice(NamedTuple):
+    """What a level makes of what the levels before it left over."""
+
+    residual: Tensor  # [.., N, Z] what was left over
+    code: Tensor  # [.., N] the one nearest to it
+    vector: Tensor  # [.., N, Z] what that stands for
+
+
+class Tally(NamedTuple):
+    counts: Tensor  # [P, Q, K] how much weight falls to each code
+    sums: Tensor  # [P, Q, K, Z] and the weighted sum of its vectors
+
+
+class Clusters(NamedTuple):
+    centres: Tensor  # [P, K, Z]
+    counts: Tensor  # [P, K] vectors nearest to each
+
+
+class LevelBook(NamedTuple):
+    """One level of the codebooks of all parts."""
+
+    codebook: Tensor  # [P, Q, K, Z]
+    level: int
+
+    def nearest(self, vectors: Tensor) -> Tensor:
+        return nearest(vectors, self.codebook[:, self.level])
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """[P, N] -> [P, N, Z], by rows of the whole, so that no level is copied."""
+        parts, depth, size, dim = self.codebook.shape
+        first = (torch.arange(parts, device=index.device) * depth + self.level) * size  # [P] the level's first row
+        row = (index + first[:, None]).flatten()
+        return self.codebook.view(-1, dim).index_select(0, row).view(*index.shape, dim)
+
+
+def descend(vectors: Tensor, books: Iterable[Book]) -> list[Choice]:
+    """vectors [.., N, Z] through a book a level."""
+    residual, choices = vectors, []
+    for book in books:
+        code = book.nearest(residual)
+        choices.append(Choice(residual, code, book.look_up(code)))
+        residual = residual - choices[-1].vector
+    return choices
+
+
+def nearest(vectors: Tensor, centres: Tensor) -> Tensor:
+    """[P, N, Z] and [P, K, Z] -> [P, N]: one product a block of rows, looked through while it is in cache."""
+    half = centres.square().sum(-1)[:, None] / -2  # nearest = largest product, less half the centre's square
+    rows = max(vectors.shape[1], 1) if vectors.is_cuda else CACHED_ROWS
+    found = [torch.baddbmm(half, block, centres.transpose(1, 2)).argmax(-1) for block in vectors.split(rows, 1)]
+    return torch.cat(found, 1) if found else vectors.new_zeros(vectors.shape[:2], dtype=torch.int64)
+
+
+def tally(vectors: Tensor, weight: Tensor, index: Tensor, size: int) -> Tally:
+    """vectors [P, Q, N, Z], their weight and the index of their code [P, Q, N], of `size` codes."""
+    parts, depth, _, dim = vectors.shape
+    first = torch.arange(parts * depth, device=index.device).view(parts, depth, 1) * size
+    row = (index + first).flatten()
+    counts = vectors.new_zeros(parts * depth * size).index_add_(0, row, weight.flatten())
+    sums = vectors.new_zeros(parts * depth * size, dim)
+    sums.index_add_(0, row, (vectors * weight[..., None]).flatten(0, 2))
+    return Tally(counts.view(parts, depth, size), sums.view(parts, depth, size, dim))
+
+
+def kmeans(vectors: Tensor, valid: Tensor, size: int, *, iterations: int, generator: torch.Generator) -> Clusters:
+    """vectors [P, N, Z], valid [P, N]: all parts at once. A centre that is nobody's nearest moves to a vector."""
+    parts, count, dim = vectors.shape
+    device = vectors.device
+    number = valid.sum(1, keepdim=True).clamp(min=1)  # [P, 1]
+    shuffled = torch.rand(parts, count, generator=generator).to(device)
+    order = shuffled.masked_fill(~valid, -1.0).argsort(1, descending=True)  # [P, N] valid ones first
+
+    def vectors_at(rank: Tensor) -> Tensor:
+        """[P, K] places in that order -> [P, K, Z]"""
+        return vectors.gather(1, order.gather(1, rank)[..., None].expand(-1, -1, dim))
+
+    def assigned(centres: Tensor) -> Tally:
+        index = nearest(vectors, centres)
+        return tally(vectors[:, None], valid[:, None].float(), index[:, None], size)
+
+    centres = vectors_at(torch.arange(size, device=device) % number)
+    for _ in range(iterations):
+        counts, sums = assigned(centres)
+        spare = vectors_at((torch.rand(parts, size, generator=generator).to(device) * number).long())
+        means = sums[:, 0] / counts[:, 0].clamp(min=1)[..., None]
+        centres = torch.where(counts[:, 0, :, None] > 0, means, spare)
+    return Clusters(centres, assigned(centres).counts[:, 0])
