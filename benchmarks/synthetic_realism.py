@@ -1,26 +1,32 @@
-"""How like real signing is the synthetic signer? Measures both with the same code in one run and prints them side by side.
+"""How like real signing is the synthetic signer? Measures both with the same code in one run, printed side by side.
 
-    python -m benchmarks.synthetic_realism --real ../shared/data/realsign
-    python -m benchmarks.synthetic_realism --real ../shared/data/realsign --synthetic data/synthetic --no-reference
+    python -m benchmarks.synthetic_realism --real DIR
+    python -m benchmarks.synthetic_realism --real DIR --synthetic data/synthetic
 
-Reads two data sets in CSL-Daily's layout; without --synthetic it makes one in a temporary folder. A second table compares with the real
-clips of one kind alone, since the real set is a mixture. "explain" marks a ratio outside of a factor of two; docs/synthetic.md does.
+Reads two data sets in CSL-Daily's layout; without --synthetic it makes one in a temporary folder. A second table
+compares with the real clips of one kind alone, since the real set is a mixture. "explain" marks a ratio outside of a
+factor of two; docs/synthetic.md does.
 
-Lengths are in shoulder widths of the clip (its median), times in seconds by each clip's own fps; clips that name no fps count for lengths and
-gaps, not for speeds. A joint below score 0.3 is missing. Each part's motion is relative to its centre joint, the wrists' to the nose. The
-reference error is that of PCA and residual k-means, fitted on a set's train split and scored on its test split by the two programs in --bench.
+Lengths are in shoulder widths of the clip (its median), times in seconds by each clip's own fps; clips that name no fps
+count for lengths and gaps, not for speeds. A joint below score 0.3 is missing. Each part's motion is relative to its
+centre joint, the wrists' to the nose.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from signstream import cli
 from signstream.data.synthetic.dataset import make_dataset
+from signstream.errors import UserError
 from signstream.skeleton import (
     COCO_WHOLEBODY,
     FACE,
@@ -36,7 +42,7 @@ from signstream.skeleton import (
 
 VISIBLE = 0.3
 BODY_TOP = 11  # nose to wrists: hips and legs stand still or are out of the picture
-STILL = 1e-3  # shoulder widths a second: below it a ratio of two speeds says nothing
+NO_MOTION = 1e-3  # shoulder widths a second: below it a ratio of two speeds says nothing
 PARTS = {
     "body": (range(BODY_TOP), NOSE),
     "face": (range(FACE, LEFT_HAND), NOSE_TIP),
@@ -47,21 +53,24 @@ PARTS = {
 }
 
 
-def read_clips(root: Path, split: str, kind: str | None) -> list[tuple[np.ndarray, float | None]]:
-    """[(poses [T, 133, 3], fps or None)] of one split; `kind` keeps the clips annotated with it."""
+class Measured(NamedTuple):
+    """One clip as its files hold it."""
+
+    pose: np.ndarray  # [T, 133, 3]
+    fps: float | None
+
+
+def read_clips(root: Path, split: str, kind: str | None) -> list[Measured]:
+    """The clips of one split; `kind` keeps those annotated with it."""
     if not (root / "split_files.json").is_file():
-        raise ValueError(f"{root} has no split_files.json: a data set in CSL-Daily's layout is needed")
+        raise UserError(f"{root} has no split_files.json: a data set in CSL-Daily's layout is needed")
     notes = json.loads((root / "annotations.json").read_text(encoding="utf-8"))
-    names = [
-        n
-        for n in json.loads((root / "split_files.json").read_text(encoding="utf-8"))[split]
-        if kind is None or notes[n].get("kind") == kind
-    ]
+    listed = json.loads((root / "split_files.json").read_text(encoding="utf-8"))[split]
+    names = [name for name in listed if kind is None or notes[name].get("kind") == kind]
     if not names:
-        raise ValueError(f"{root}: split {split!r} has no clip of kind {kind!r}")
-    return [
-        (np.load(root / "frames_512x512" / f"{n}.npy", allow_pickle=False)[:, 1:], notes[n].get("fps")) for n in names
-    ]
+        raise UserError(f"{root}: split {split!r} has no clip of kind {kind!r}")
+    paths = {name: root / "frames_512x512" / f"{name}.npy" for name in names}
+    return [Measured(np.load(path, allow_pickle=False)[:, 1:], notes[name].get("fps")) for name, path in paths.items()]
 
 
 def shoulder_width(pose: np.ndarray) -> float:
@@ -77,19 +86,24 @@ def gaps_of(missing: np.ndarray) -> np.ndarray:
     return edges[1::2] - edges[::2]
 
 
-def motion_of(pose: np.ndarray, unit: float, fps: float, joints, centre: int) -> tuple[np.ndarray, np.ndarray]:
-    """Speeds [*] and accelerations [*] of `joints` relative to `centre`, where visible in two (three) frames running."""
-    joints = list(joints)
-    seen = (pose[:, joints, 2] > VISIBLE) & (pose[:, centre, 2] > VISIBLE)[:, None]
-    seen &= (np.asarray(joints) != centre)[None]
-    place = (pose[:, joints, :2] - pose[:, centre, None, :2]).astype(np.float64) / unit
-    speed = np.linalg.norm(np.diff(place, axis=0), axis=-1)[seen[1:] & seen[:-1]] * fps
-    bend = np.linalg.norm(np.diff(place, 2, axis=0), axis=-1)[seen[2:] & seen[1:-1] & seen[:-2]] * fps**2
-    return speed, bend
+class Motion(NamedTuple):
+    speed: np.ndarray  # [any]
+    acceleration: np.ndarray  # [any]
+
+
+def motion_of(pose: np.ndarray, unit: float, fps: float, *, joints: Sequence[int], centre: int) -> Motion:
+    """Of `joints` relative to `centre`, where visible in two (three) frames running."""
+    columns = list(joints)
+    seen = (pose[:, columns, 2] > VISIBLE) & (pose[:, centre, 2] > VISIBLE)[:, None]
+    seen &= (np.asarray(columns) != centre)[None]
+    points = (pose[:, columns, :2] - pose[:, centre, None, :2]).astype(np.float64) / unit
+    speed = np.linalg.norm(np.diff(points, axis=0), axis=-1)[seen[1:] & seen[:-1]] * fps
+    bend = np.linalg.norm(np.diff(points, 2, axis=0), axis=-1)[seen[2:] & seen[1:-1] & seen[:-2]] * fps**2
+    return Motion(speed, bend)
 
 
 def lengths_of(pose: np.ndarray, unit: float) -> dict[str, np.ndarray]:
-    """Lengths over the shoulder width, one a frame: eye, palm (wrist to middle knuckle), whole hand (wrist to the middle finger's tip)."""
+    """Over the shoulder width, one a frame: eye, palm (wrist to middle knuckle), hand (wrist to middle finger's tip)."""
 
     def apart(a: int, b: int) -> np.ndarray:
         seen = (pose[:, [a, b], 2] > VISIBLE).all(1)
@@ -101,68 +115,43 @@ def lengths_of(pose: np.ndarray, unit: float) -> dict[str, np.ndarray]:
     return {"eye width": eyes, "palm length": palm, "wrist to middle tip": tips}
 
 
-def measure(clips: list) -> dict[str, float]:
+def measure(clips: Sequence[Measured]) -> dict[str, float]:
     """All statistics of one set: name -> value."""
-    pool: dict[str, list] = {}
-    hand_frames = {"left hand": [], "right hand": []}
+    pool: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     for pose, fps in clips:
         unit = shoulder_width(pose)
         if np.isnan(unit):
             continue
         for name, (joints, centre) in PARTS.items():
             if fps:
-                speed, bend = motion_of(pose, unit, fps, joints, centre)
-                pool.setdefault(f"{name}: speed", []).append(speed)
-                pool.setdefault(f"{name}: acceleration", []).append(bend)
+                motion = motion_of(pose, unit, fps, joints=joints, centre=centre)
+                pool[f"{name}: speed"].append(motion.speed)
+                pool[f"{name}: acceleration"].append(motion.acceleration)
         for name, values in lengths_of(pose, unit).items():
-            pool.setdefault(name, []).append(values)
+            pool[name].append(values)
         for name, start in (("left hand", LEFT_HAND), ("right hand", RIGHT_HAND)):
             gone = (pose[:, start : start + 21, 2] <= VISIBLE).all(1)
-            hand_frames[name].append(gone)
-            pool.setdefault(f"{name}: gap, seconds", []).append(gaps_of(gone) / (fps or 25.0))
+            pool[f"{name}: share missing"].append(gone)
+            pool[f"{name}: gap, seconds"].append(gaps_of(gone) / (fps or 25.0))
         for name, joints in (("body", range(BODY_TOP)), ("face", range(FACE, LEFT_HAND))):
-            pool.setdefault(f"{name}: share missing", []).append((pose[:, list(joints), 2] <= VISIBLE).ravel())
-        pool.setdefault("frames in a clip", []).append([len(pose)])
-    out = {}
-    for name, values in pool.items():
-        values = np.concatenate(values)
-        if name.endswith("missing"):
-            out[name] = float(values.mean())
-            continue
-        for q in (10, 50, 90) if "speed" in name or "acceleration" in name or "gap" in name else (50,):
-            out[f"{name} p{q}"] = float(np.percentile(values, q)) if len(values) else float("nan")
-    for name, gone in hand_frames.items():
-        out[f"{name}: share missing"] = float(np.concatenate(gone).mean())
-    return out
+            pool[f"{name}: share missing"].append((pose[:, list(joints), 2] <= VISIBLE).ravel())
+        pool["frames in a clip"].append(np.array([len(pose)]))
+    return {key: number for name, values in pool.items() for key, number in summary(name, np.concatenate(values))}
 
 
-def reference_error(root: Path, bench: Path, split: str) -> dict[str, float]:
-    """PCA and residual k-means from `root`'s train split to `split`: part -> error in shoulder widths."""
-    with tempfile.TemporaryDirectory() as out:
-        fit = [sys.executable, str(bench / "baseline_pca_rvq.py"), "--data", str(root), "--split", split, "--out", out]
-        score = [
-            sys.executable,
-            str(bench / "score_reconstruction.py"),
-            "--reference",
-            str(root),
-            "--split",
-            split,
-            "--reconstructed",
-            out,
-        ]
-        subprocess.run(fit, check=True)
-        report = json.loads(subprocess.run(score, check=True, capture_output=True, text=True).stdout)
-    parts = {f"reference error: {p}": report[p]["local"] for p in ("body", "face", "left_hand", "right_hand")}
-    return {
-        **parts,
-        "reference error: hands_local": report["hands_local"],
-        "reference error: mean_local": report["mean_local"],
-    }
+def summary(name: str, values: np.ndarray) -> Iterator[tuple[str, float]]:
+    """A statistic's mean or percentiles, under the names that are printed."""
+    if name.endswith("missing"):
+        yield name, float(values.mean())
+        return
+    spread = any(word in name for word in ("speed", "acceleration", "gap"))
+    for q in (10, 50, 90) if spread else (50,):
+        yield f"{name} p{q}", float(np.percentile(values, q)) if len(values) else float("nan")
 
 
 def verdict(synthetic: float, real: float) -> tuple[str, str]:
     """The ratio as text, and whether the two lie within a factor of two."""
-    if max(abs(synthetic), abs(real)) < STILL:
+    if max(abs(synthetic), abs(real)) < NO_MOTION:
         return "-", "ok"
     ratio = synthetic / real if real else float("inf")
     return f"{ratio:.2f}", "ok" if 0.5 <= ratio <= 2 else "explain"
@@ -181,22 +170,16 @@ def compare(args: argparse.Namespace) -> None:
         made = args.synthetic or Path(scratch) / "made"
         if not args.synthetic:
             make_dataset(made, clips=args.clips, seed=args.seed)
-        synthetic, real = measure(read_clips(made, args.split, None)), measure(read_clips(args.real, args.split, None))
-        if not args.no_reference:
-            synthetic.update(reference_error(made, args.bench, "test"))
-            real.update(reference_error(args.real, args.bench, "test"))
-    print_table(synthetic, real, "real")
+        synthetic = measure(read_clips(made, args.split, None))
+    print_table(synthetic, measure(read_clips(args.real, args.split, None)), "real")
     if args.kind != "none":
         print_table(synthetic, measure(read_clips(args.real, args.split, args.kind)), args.kind[:10])
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--real", type=Path, default=Path("../shared/data/realsign"))
+    parser = cli.parser(__doc__, __spec__)
+    parser.add_argument("--real", type=Path, required=True, metavar="DIR")
     parser.add_argument("--synthetic", type=Path, help="a synthetic data set (default: make one in a temporary folder)")
-    parser.add_argument(
-        "--bench", type=Path, default=Path("../shared/bench"), help="folder with the reference and its scorer"
-    )
     parser.add_argument(
         "--kind",
         default="continuous",
@@ -210,14 +193,8 @@ def main(argv: list[str] | None = None) -> None:
         help="clips to make: 340 give about as many frames to train on as the real set",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-reference", action="store_true", help="leave out the reference error (minutes)")
-    args = parser.parse_args(argv)
-    try:
-        compare(args)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    compare(parser.parse_args(argv))
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -364,6 +364,6 @@ def test_nothing_here_needs_torch():
 
 
 def test_the_realism_benchmark_finds_a_set_like_itself(root, capsys):
-    realism.main(["--real", str(root), "--synthetic", str(root), "--kind", "none", "--no-reference"])
+    realism.main(["--real", str(root), "--synthetic", str(root), "--kind", "none"])
     rows = [line.split() for line in capsys.readouterr().out.strip().splitlines()[1:]]
     assert len(rows) > 30 and all(row[-1] == "ok" and row[-2] in ("1.00", "-") for row in rows)
