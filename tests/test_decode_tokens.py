@@ -1,4 +1,5 @@
-"""Poses from a token file alone: what Tokenizer.decode gives, and with a reference the same in its clip's pixels and at its frame rate."""
+"""Poses from a token file alone: what Tokenizer.decode gives, and with a reference the same in its clip's pixels and
+at its frame rate."""
 
 import json
 from dataclasses import replace
@@ -12,39 +13,39 @@ from signstream.data.datasets import Clip, open_data
 from signstream.data.frontend import prepare
 from signstream.inference import decode_tokens, export_tokens
 from signstream.tokens.format import TokenSequence, read_jsonl, write_line
-from test_export import Made, made
+from test_export import Tiny, make_tiny
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Made:
-    return made(tmp_path_factory.mktemp("made"))
+def tiny(tmp_path_factory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")
-def tokens(place, tmp_path_factory) -> Path:
+def tokens(tiny, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tokens") / "tokens.jsonl"
-    assert export_tokens.main(["--checkpoint", str(place.checkpoint), "--out", str(out)]) == 0
+    assert export_tokens.main(["--checkpoint", str(tiny.checkpoint), "--out", str(out)]) == 0
     return out
 
 
-def decode(place: Made, tokens: Path, out: Path, *options: str) -> dict[str, np.ndarray]:
-    decode_tokens.main(["--checkpoint", str(place.checkpoint), "--tokens", str(tokens), "--out", str(out), *options])
+def decode(tiny: Tiny, tokens: Path, out: Path, *options: str) -> dict[str, np.ndarray]:
+    decode_tokens.main(["--checkpoint", str(tiny.checkpoint), "--tokens", str(tokens), "--out", str(out), *options])
     return {path.stem: np.load(path, allow_pickle=False) for path in sorted(out.glob("*.npy"))}
 
 
-def clips(place: Made) -> dict[str, Clip]:
-    source = open_data(place.tokenizer.config.data)
+def clips(tiny: Tiny) -> dict[str, Clip]:
+    source = open_data(tiny.tokenizer.config.data)
     return {name: source.load("val", name) for name in source.splits()["val"]}
 
 
-def test_the_tokens_alone_give_poses_from_the_nose(place, tokens, tmp_path):
+def test_the_tokens_alone_give_poses_from_the_nose(tiny, tokens, tmp_path):
     (tmp_path / "other.txt").write_text("mine")
-    found = decode(place, tokens, tmp_path)
-    assert sorted(found) == sorted(clips(place))
+    found = decode(tiny, tokens, tmp_path)
+    assert sorted(found) == sorted(clips(tiny))
     for sequence in read_jsonl(tokens):
         poses = found[sequence.name]
         assert poses.dtype == np.float32 and poses.shape == (sequence.num_frames, 133, 3)
-        assert np.array_equal(poses, place.tokenizer.decode(sequence).numpy())
+        assert np.array_equal(poses, tiny.tokenizer.decode(sequence).numpy())
     assert (tmp_path / "other.txt").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == len(found) + 1
 
@@ -55,11 +56,12 @@ def error(poses: np.ndarray, clip: Clip) -> float:
     return float(np.linalg.norm(poses[..., :2] - clip.poses[..., :2], axis=-1)[seen].mean())
 
 
-def test_with_a_reference_they_stand_where_its_clip_does(place, tokens, tmp_path):
-    """As near to the clip as what the model makes of it in its true place, frame by frame; and its unit length is the first frame's."""
-    found, own = decode(place, tokens, tmp_path, "--reference", str(place.root), "--split", "val"), place.tokenizer
+def test_with_a_reference_they_stand_where_its_clip_does(tiny, tokens, tmp_path):
+    """As near to the clip as what the model makes of it in its true tiny, frame by frame; and its unit length is the
+    first frame's."""
+    found, own = decode(tiny, tokens, tmp_path, "--reference", str(tiny.root), "--split", "val"), tiny.tokenizer
     for sequence in read_jsonl(tokens):
-        clip = clips(place)[sequence.name]
+        clip = clips(tiny)[sequence.name]
         true = prepare(torch.tensor(clip.poses), own.skeleton, own.config.data, fps=clip.fps).place
         best = own.decode(sequence, true).numpy()
         assert found[clip.name].shape == clip.poses.shape
@@ -68,17 +70,18 @@ def test_with_a_reference_they_stand_where_its_clip_does(place, tokens, tmp_path
         assert np.array_equal(found[clip.name], own.decode(sequence, true).numpy())
 
 
-def test_a_reference_has_its_own_frame_rate_and_layout(place, tmp_path):
-    """Every second frame of some clips, at half of the rate, in another layout: as many frames come back, where the clip's are."""
-    own, folder, lines = place.tokenizer, tmp_path / "npz" / "processed" / "test", []
+def test_a_reference_has_its_own_frame_rate_and_layout(tiny, tmp_path):
+    """Every second frame of some clips, at half of the rate, in another layout: as many frames come back, where the
+    clip's are."""
+    own, folder, lines = tiny.tokenizer, tmp_path / "npz" / "processed" / "test", []
     folder.mkdir(parents=True)
-    slow = {name: replace(clip, poses=clip.poses[::2], fps=15.0) for name, clip in list(clips(place).items())[:3]}
+    slow = {name: replace(clip, poses=clip.poses[::2], fps=15.0) for name, clip in list(clips(tiny).items())[:3]}
     for name, clip in slow.items():
         np.savez(folder / f"{name}.npz", poses=clip.poses, fps=clip.fps)
         lines.append(write_line(own.encode(clip.poses, clip.fps, name)))
     (tmp_path / "tokens.jsonl").write_text("".join(lines))
     found = decode(
-        place, tmp_path / "tokens.jsonl", tmp_path / "out", "--reference", str(tmp_path / "npz"), "data.layout=npz"
+        tiny, tmp_path / "tokens.jsonl", tmp_path / "out", "--reference", str(tmp_path / "npz"), "data.layout=npz"
     )
     for name, clip in slow.items():
         sequence = own.encode(clip.poses, clip.fps, name)
@@ -87,14 +90,14 @@ def test_a_reference_has_its_own_frame_rate_and_layout(place, tmp_path):
         assert error(found[name], clip) < 1.1 * error(own.decode(sequence, true).numpy()[::2], clip) + 0.1
 
 
-def test_a_file_with_some_of_the_parts_is_decoded(place, tmp_path):
+def test_a_file_with_some_of_the_parts_is_decoded(tiny, tmp_path):
     out = tmp_path / "hands.jsonl"
     export_tokens.main(
-        ["--checkpoint", str(place.checkpoint), "--out", str(out), "--layout", "part", "--body-parts", "LH", "B"]
+        ["--checkpoint", str(tiny.checkpoint), "--out", str(out), "--layout", "part", "--body-parts", "LH", "B"]
     )
     found, (face, hand) = (
-        decode(place, out, tmp_path / "poses"),
-        (place.tokenizer.skeleton.part(name).joints for name in ("face", "left_hand")),
+        decode(tiny, out, tmp_path / "poses"),
+        (tiny.tokenizer.skeleton.part(name).joints for name in ("face", "left_hand")),
     )
     for sequence in read_jsonl(out):
         told, sent = (
@@ -115,7 +118,7 @@ def spoiled(line: bytes, **values: object) -> str:
     return json.dumps(data) + "\n"
 
 
-def test_wrong_tokens_are_one_line_and_nothing_is_written(place, tokens, tmp_path):
+def test_wrong_tokens_are_one_line_and_nothing_is_written(tiny, tokens, tmp_path):
     lines, out = tokens.read_bytes().splitlines(), tmp_path / "out"
     good, name = lines[0].decode() + "\n", json.loads(lines[0])["video_name"]
     for text, message in (
@@ -131,11 +134,11 @@ def test_wrong_tokens_are_one_line_and_nothing_is_written(place, tokens, tmp_pat
     ):
         (tmp_path / "tokens.jsonl").write_text(text)
         with pytest.raises(ValueError, match=message):
-            decode(place, tmp_path / "tokens.jsonl", out)
+            decode(tiny, tmp_path / "tokens.jsonl", out)
         assert not out.exists()
 
 
-def test_a_reference_that_does_not_fit_is_refused(place, tokens, tmp_path):
+def test_a_reference_that_does_not_fit_is_refused(tiny, tokens, tmp_path):
     sequence = next(read_jsonl(tokens))
     file = tmp_path / "tokens.jsonl"
     for text, options, message in (
@@ -147,7 +150,7 @@ def test_a_reference_that_does_not_fit_is_refused(place, tokens, tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(ValueError, match=message):
-            decode(place, file, tmp_path / "out", "--reference", str(place.root), *options)
+            decode(tiny, file, tmp_path / "out", "--reference", str(tiny.root), *options)
 
 
 def shorter(sequence: TokenSequence) -> TokenSequence:

@@ -1,4 +1,5 @@
-"""The report of a tiny trained tokenizer: what is in it, that batches and ranks do not matter, and that it stands where little can be measured."""
+"""The report of a tiny trained tokenizer: what is in it, that batches and ranks do not matter, and that it stands
+where little can be measured."""
 
 import json
 import re
@@ -14,20 +15,26 @@ import pytest
 import torch
 
 from clips import moving_clip
-from helpers import ARCHS, assert_same, begin_loop, run_steps, signer_root, tiny_options, write_csl
+from data_sets import signer_root, write_csl
+from helpers import ARCHS, assert_same, begin_loop, run_steps, tiny_options
+from processes import on_ranks
 from signstream.config import Data, load_config
-from signstream.inference import evaluate as program
-from signstream.inference import export_tokens
-from signstream.inference.evaluate import evaluate, find_report, main, training
-from signstream.inference.report import measure
-from signstream.inference.report.verdict import DEFINITIONS
+from signstream.data.cache import open_cache
+from signstream.inference import batches
+from signstream.inference.evaluate import main
+from signstream.inference.report.as_filed import at_filed_rate
+from signstream.inference.report.build import evaluate, training
+from signstream.inference.report.definitions import DEFINITIONS
+from signstream.inference.report.files import find_report
+from signstream.inference.report.items import Item, chunks_within, items_of
+from signstream.inference.report.measure import Subject
+from signstream.inference.report.sections import SECTIONS
 from signstream.inference.tokenizer import Tokenizer
-from signstream.io.pose_cache import CachedClip, PoseCache
-from signstream.space import assemble, to_pixels
-from signstream.tasks.rvq.validation import validate
+from signstream.io.pose_cache import CachedClip
+from signstream.space import assemble, in_pixels
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
-from test_ranks import on_ranks
+from signstream.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SCORER = ROOT.parent / "shared" / "bench" / "score_reconstruction.py"
@@ -39,8 +46,8 @@ def trained(folder, root, *options):
     options = tiny_options(root, "train.epochs=40", *options)
     loop = begin_loop(options)
     run_steps(loop, 30)
-    loop.budget = validate(loop, False).budget
-    checkpoint.save({**loop.state(), "generators": []}, folder / "best.pt")
+    loop.validate(health=False)
+    checkpoint.save({**loop.state_dict(), "generators": []}, folder / "best.pt")
     return options, folder / "best.pt"
 
 
@@ -58,7 +65,8 @@ def evaluated(run, ranks=None, split="val", change=lambda tokenizer: None, optio
     torch.set_num_threads(1)
     config, tokenizer = load_config(None, [*run[0], *options]), Tokenizer(checkpoint.load(run[1]))
     change(tokenizer)
-    return evaluate(tokenizer, config, PoseCache.open(config.data, workers=1, quiet=True), split, ranks or Ranks())
+    cache = open_cache(config.data, workers=1, quiet=True)
+    return evaluate(Subject(tokenizer, config, cache), split, ranks or Ranks())
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +137,11 @@ def test_every_number_is_defined_and_the_docs_say_the_same(report):
     part = {f"{name}/*": report[name]["face"] for name in ("recon", "smooth")} | {"codes/*": report["codes"]["face"][0]}
     for section, row in (part | {name: report[name] for name in ("rate", "efficiency")}).items():
         assert {key for key in DEFINITIONS if key.startswith(f"{section}/")} == {f"{section}/{key}" for key in row}
-    assert set(program.SECTIONS) <= {key.split("/")[0] for key in DEFINITIONS}
+    assert set(SECTIONS) <= {key.split("/")[0] for key in DEFINITIONS}
 
 
 def test_batches_do_not_matter_and_nothing_is_changed(run, report, monkeypatch):
-    monkeypatch.setattr(export_tokens, "BATCH_FRAMES", 1)
+    monkeypatch.setattr(batches, "BATCH_FRAMES", 1)
     kept = []
     assert_same_report(evaluated(run, change=kept.append), report)
     assert_same(dict(kept[0].model.state_dict()), dict(checkpoint.load(run[1])["model"]))
@@ -177,14 +185,14 @@ def test_meaning_is_measured_where_signers_share_glosses(report):
 
 def reconstructed(tokenizer, cache, clip):
     """[T, 133, 3] pixels from all levels, in the original's place."""
-    reading = measure.read(tokenizer, [cache.frames(clip)], [clip])
+    reading = tokenizer.read([cache.frames(clip)], [clip])
     views = tokenizer.joined(tokenizer.model.detokenise(reading.codes), reading.codes[..., 0] >= 0)
     poses = assemble(
         {name: reading.batch.split(view)[clip] for name, view in views.items()},
         tokenizer.skeleton,
         tokenizer.views.space,
     )
-    return torch.cat((to_pixels(poses[..., :2], torch.from_numpy(cache.frames(clip)[:, 0].copy())), poses[..., 2:]), -1)
+    return in_pixels(poses, torch.from_numpy(cache.frames(clip)[:, 0].copy()))
 
 
 @pytest.mark.parametrize("options", [AS_FILED, ("data.smooth=2", "data.max_gap=4")], ids=["as filed", "smoothed"])
@@ -195,7 +203,7 @@ def test_raw_is_what_the_bench_computes(root, run, report, tmp_path, options):
         run = trained(tmp_path, root, *options)
         report = evaluated(run)
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
-    cache = PoseCache.open(config.data, workers=1, quiet=True)
+    cache = open_cache(config.data, workers=1, quiet=True)
     for clip in cache.split("val"):
         np.save(tmp_path / f"{cache.clips[clip].name}.npy", reconstructed(tokenizer, cache, clip).numpy())
     command = [
@@ -221,10 +229,10 @@ def test_raw_is_what_the_bench_computes(root, run, report, tmp_path, options):
 def test_a_clip_comes_back_at_its_files_frame_rate():
     clip = CachedClip("a", "val", 0, 30, 25, 25.0, True, None, "", "", "", ())
     poses = torch.arange(30.0)[:, None, None].expand(30, 1, 3) + 1
-    ours = measure.in_file(poses, clip, Data(fps=30))
+    ours = at_filed_rate(poses, clip, Data(fps=30))
     assert len(ours) == 25 and ours[:, 0, 0].tolist() == pytest.approx([1 + 1.2 * i for i in range(25)])
-    assert torch.equal(measure.in_file(poses, replace(clip, num_frames=30, fps=29.97), Data(fps=30)), poses)
-    assert len(measure.in_file(poses[:10], replace(clip, num_frames=30, fps=30.0), Data(fps=30, max_frames=10))) == 10
+    assert torch.equal(at_filed_rate(poses, replace(clip, num_frames=30, fps=29.97), Data(fps=30)), poses)
+    assert len(at_filed_rate(poses[:10], replace(clip, num_frames=30, fps=30.0), Data(fps=30, max_frames=10))) == 10
 
 
 def test_segments_become_the_chunks_whose_middle_they_hold():
@@ -232,17 +240,17 @@ def test_segments_become_the_chunks_whose_middle_they_hold():
         "a", "val", 0, 60, 50, 25.0, True, None, "", "A B", "", ()
     )  # 50 frames of a file are 60, 6 chunks of 8 1/3 frames of the file
     data = Data(fps=30, chunk_len=10)
-    assert measure.chunks_of(0, 50, clip, data) == (0, 6)
-    assert measure.chunks_of(4, 13, clip, data) == (0, 2)  # middles at 4.2 and 12.5
-    assert measure.chunks_of(5, 9, clip, data) == (0, 1)  # no middle: the chunk that has frame 7
-    first, last = measure.chunks_of(45, 50, replace(clip, length=20), data)  # cut by max_frames
+    assert chunks_within(0, 50, clip, data=data) == (0, 6)
+    assert chunks_within(4, 13, clip, data=data) == (0, 2)  # middles at 4.2 and 12.5
+    assert chunks_within(5, 9, clip, data=data) == (0, 1)  # no middle: the chunk that has frame 7
+    first, last = chunks_within(45, 50, replace(clip, length=20), data=data)  # cut by max_frames
     assert first == last
     made = {"": ("A",), "x": ("A", "B")}
     for name, words in made.items():
         clips = [replace(clip, gloss=" ".join(words), name=name)]
         cache = type("Cache", (), {"clips": clips})
-        whole, segments = measure.items_of(cache, [0], data)
-        assert whole == [measure.Item(0, 0, 6, words)] and segments == whole[: len(words) == 1]
+        whole, segments = items_of(cache, [0], data)
+        assert whole == [Item(0, 0, 6, words)] and segments == whole[: len(words) == 1]
 
 
 # -- little to measure
@@ -255,7 +263,7 @@ def test_a_split_without_a_usable_clip_has_a_report_and_one_that_is_not_there_is
         {"val": ["bad", "gone"], "train": ["good"]},
     )
     found = evaluated(run, options=[f"data.root={root}", f"data.cache={tmp_path}"])
-    assert found["run"]["clips"] == 0 and all(found[section] is None for section in program.SECTIONS)
+    assert found["run"]["clips"] == 0 and all(found[section] is None for section in SECTIONS)
     assert (
         len(found["verdict"]) == 1
         and "'val' has no clip" in found["verdict"][0]["text"]
@@ -345,7 +353,7 @@ def test_curves_of_training_are_thinned_and_keep_their_end(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(run, tmp_path_factory):
-    made = checkpoint.RunFolder.create(tmp_path_factory.mktemp("runs"), "some")
+    made = RunFolder.create(tmp_path_factory.mktemp("runs"), "some")
     shutil.copy(run[1], made.best)
     made.metrics.write_text(
         json.dumps({"step": 30, "epoch": 15, "split": "train", "loss": 0.5}) + "\n", encoding="utf-8"
@@ -416,7 +424,7 @@ def test_with_windows_the_numbers_are_those_of_the_chunks_that_a_clip_has(root, 
     run = trained(tmp_path, root, *ARCHS["stgcn"])
     found = evaluated(run)
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
-    cache = PoseCache.open(config.data, workers=1, quiet=True)
+    cache = open_cache(config.data, workers=1, quiet=True)
     val = cache.split("val")
     assert found["run"]["chunks"] == sum(-(-cache.clips[i].length // 4) for i in val) and any(
         -(-cache.clips[i].length // 4) % 2 for i in val

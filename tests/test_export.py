@@ -1,4 +1,5 @@
-"""Export: the same bytes over any number of ranks, in any batches, interrupted or not; what is written reads back; what fails is named."""
+"""Export: the same bytes over any number of ranks, in any batches, interrupted or not; what is written reads back;
+what fails is named."""
 
 import json
 import os
@@ -15,67 +16,70 @@ import pytest
 import torch
 
 import signstream
-from helpers import begin_loop, run_steps, signer_root, tiny_options
-from signstream.inference import export_tokens
+from data_sets import signer_root
+from helpers import begin_loop, run_steps, tiny_options
+from processes import PROCESSES, on_ranks
+from signstream.inference import batches, export_tokens
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
-from signstream.tasks.rvq.validation import validate
 from signstream.tokens.format import read_jsonl
 from signstream.tokens.vocabulary import Vocabulary
 from signstream.training import checkpoint
-from test_ranks import PROCESSES, on_ranks
+from signstream.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 
 
-class Made(NamedTuple):
+class Tiny(NamedTuple):
     root: Path
     checkpoint: Path
     tokenizer: Tokenizer
     cache: PoseCache
 
 
-def made(folder: Path) -> Made:
+def make_tiny(folder: Path) -> Tiny:
     """A data root and a tiny trained checkpoint, in a run's folder."""
     root = signer_root(folder, 24, {"train": (0, 14), "val": (14, 24)})
     loop = begin_loop(tiny_options(root, "train.epochs=40", "model.arch=mlp"))
     run_steps(loop, 30)
-    loop.budget = validate(loop, False).budget
-    run = checkpoint.RunFolder.create(folder / "runs", "default")
-    checkpoint.save({**loop.state(), "generators": []}, run.best)
-    return Made(root, run.best, signstream.load(run.best, device="cpu"), loop.cache)
+    loop.validate(health=False)
+    run = RunFolder.create(folder / "runs", "default")
+    checkpoint.save({**loop.state_dict(), "generators": []}, run.best)
+    return Tiny(root, run.best, signstream.load(run.best, device="cpu"), loop.task.setup.cache)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Made:
-    return made(tmp_path_factory.mktemp("made"))
+def tiny(tmp_path_factory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("made"))
 
 
-def export(place: Made, out: Path, *options: str) -> int:
-    return export_tokens.main(["--checkpoint", str(place.checkpoint), "--out", str(out), *options])
+def export(tiny: Tiny, out: Path, *options: str) -> int:
+    return export_tokens.main(["--checkpoint", str(tiny.checkpoint), "--out", str(out), *options])
 
 
-def val(place: Made) -> list[int]:
-    return place.cache.split("val")
+def val(tiny: Tiny) -> list[int]:
+    return tiny.cache.split("val")
 
 
 @pytest.fixture(scope="module")
-def straight(place, tmp_path_factory) -> bytes:
+def straight(tiny, tmp_path_factory) -> bytes:
     """The bytes of one process that nothing interrupted."""
     out = tmp_path_factory.mktemp("straight") / "tokens.jsonl"
-    assert export(place, out) == 0
+    assert export(tiny, out) == 0
     return out.read_bytes()
 
 
 def on_rank(arguments: list[str], die_at: dict[int, int], rank: int) -> int:
-    """The program as one rank of several; `die_at` {rank: the encoded batch at which it is killed}. A batch is a clip or two."""
-    export_tokens.BATCH_FRAMES = 300
-    real, batches = Tokenizer.encode_prepared, []
+    """The program as one rank of several; `die_at` {rank: the encoded batch at which it is killed}. A batch is a clip
+    or two."""
+    batches.BATCH_FRAMES = 300
+    real = Tokenizer.encode_prepared
+    encoded = []
 
     def encode_prepared(self, clips, names):
         if names != ["clip"]:
-            batches.append(names)
-            if len(batches) == die_at.get(rank):
+            encoded.append(names)
+            if len(encoded) == die_at.get(rank):
                 os.kill(os.getpid(), signal.SIGKILL)
         return real(self, clips, names)
 
@@ -97,36 +101,36 @@ def parts_of(out: Path) -> dict[str, int]:
     return {path.name: path.read_bytes().count(b"\n") - 1 for path in sorted(out.parent.glob(".*.part"))}
 
 
-def test_the_tokens_are_the_tokenizers_in_the_splits_order(place, straight, tmp_path):
+def test_the_tokens_are_the_tokenizers_in_the_splits_order(tiny, straight, tmp_path):
     out = tmp_path / "tokens.jsonl"
     out.write_bytes(straight)
     found = list(read_jsonl(out))
-    assert [tokens.name for tokens in found] == [place.cache.clips[i].name for i in val(place)]
-    for tokens, i in zip(found, val(place)):
-        (alone,) = place.tokenizer.encode_prepared([place.cache.frames(i)], [tokens.name])
+    assert [tokens.name for tokens in found] == [tiny.cache.clips[i].name for i in val(tiny)]
+    for tokens, i in zip(found, val(tiny)):
+        (alone,) = tiny.tokenizer.encode_prepared([tiny.cache.frames(i)], [tokens.name])
         assert torch.equal(tokens.codes, alone.codes) and tokens.check == alone.check
 
 
 @pytest.mark.parametrize("frames", [1, 500])
-def test_batches_do_not_matter(place, straight, tmp_path, monkeypatch, frames):
-    monkeypatch.setattr(export_tokens, "BATCH_FRAMES", frames)
+def test_batches_do_not_matter(tiny, straight, tmp_path, monkeypatch, frames):
+    monkeypatch.setattr(batches, "BATCH_FRAMES", frames)
     out = tmp_path / "tokens.jsonl"
-    assert export(place, out) == 0
+    assert export(tiny, out) == 0
     assert out.read_bytes() == straight
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.jsonl"]
 
 
-def test_two_ranks_give_the_same_bytes(place, straight, tmp_path):
+def test_two_ranks_give_the_same_bytes(tiny, straight, tmp_path):
     out = tmp_path / "tokens.jsonl"
-    work = partial(on_rank, ["--checkpoint", str(place.checkpoint), "--out", str(out)], {})
+    work = partial(on_rank, ["--checkpoint", str(tiny.checkpoint), "--out", str(out)], {})
     assert on_ranks(2, work, tmp_path / "ranks", join=False) == [0, 0]
     assert out.read_bytes() == straight and not parts_of(out)
 
 
-def test_killed_and_resumed_with_other_ranks_it_gives_the_same_bytes(place, straight, tmp_path):
+def test_killed_and_resumed_with_other_ranks_it_gives_the_same_bytes(tiny, straight, tmp_path):
     out = tmp_path / "tokens.jsonl"
     out.write_text("an older export, which stays until this one is whole")
-    arguments = ["--checkpoint", str(place.checkpoint), "--out", str(out)]
+    arguments = ["--checkpoint", str(tiny.checkpoint), "--out", str(out)]
     killed(arguments, 3)
     first = parts_of(out)
     assert list(first) == [".tokens.jsonl.rank0.part"] and 2 <= first[".tokens.jsonl.rank0.part"] <= 6
@@ -143,56 +147,56 @@ def test_killed_and_resumed_with_other_ranks_it_gives_the_same_bytes(place, stra
     assert not parts_of(out)
 
 
-def test_an_export_of_two_ranks_is_finished_by_one(place, straight, tmp_path):
+def test_an_export_of_two_ranks_is_finished_by_one(tiny, straight, tmp_path):
     """Its part files, as two ranks leave them, with a row of each missing."""
     out = tmp_path / "tokens.jsonl"
-    arguments = ["--checkpoint", str(place.checkpoint), "--out", str(out)]
+    arguments = ["--checkpoint", str(tiny.checkpoint), "--out", str(out)]
     killed(arguments, 4)
     part, other = (tmp_path / f".tokens.jsonl.rank{rank}.part" for rank in (0, 5))
     header, *rows = part.read_bytes().splitlines(keepends=True)
     part.write_bytes(header + b"".join(rows[0::2]))
     other.write_bytes(header + b"".join(reversed(rows[3::2])))
-    assert export(place, out) == 0
+    assert export(tiny, out) == 0
     assert out.read_bytes() == straight and not parts_of(out)
 
 
-def test_part_files_of_another_export_are_not_taken(place, straight, tmp_path):
+def test_part_files_of_another_export_are_not_taken(tiny, straight, tmp_path):
     out = tmp_path / "tokens.jsonl"
-    killed(["--checkpoint", str(place.checkpoint), "--out", str(out), "export.codes_per_chunk=9"], 3)
+    killed(["--checkpoint", str(tiny.checkpoint), "--out", str(out), "export.codes_per_chunk=9"], 3)
     assert parts_of(out)
-    assert export(place, out) == 0
+    assert export(tiny, out) == 0
     assert out.read_bytes() == straight and not parts_of(out)
 
 
 @pytest.mark.parametrize("layout", ["chunk", "part"])
 @pytest.mark.parametrize("form", ["jsonl", "json"])
-def test_formats_and_layouts_hold_the_same_codes(place, straight, tmp_path, form, layout):
+def test_formats_and_layouts_hold_the_same_codes(tiny, straight, tmp_path, form, layout):
     (tmp_path / "straight").write_bytes(straight)
-    assert export(place, tmp_path / "out", "--format", form, "--layout", layout) == 0
+    assert export(tiny, tmp_path / "out", "--format", form, "--layout", layout) == 0
     for ours, theirs in zip(read_jsonl(tmp_path / "out"), read_jsonl(tmp_path / "straight"), strict=True):
         assert torch.equal(ours.codes, theirs.codes) and ours.check == theirs.check
 
 
-def test_options_decide_what_is_written(place, straight, tmp_path, capsys):
+def test_options_decide_what_is_written(tiny, straight, tmp_path, capsys):
     out = tmp_path / "tokens.jsonl"
     assert (
-        export(place, out, "export.codes_per_chunk=full", "--num-samples", "3", "--no-rle", "--body-parts", "LH", "F")
+        export(tiny, out, "export.codes_per_chunk=full", "--num-samples", "3", "--no-rle", "--body-parts", "LH", "F")
         == 0
     )
     assert "3 clips of val" in capsys.readouterr().out
-    found, whole = list(read_jsonl(out)), place.tokenizer
+    found, whole = list(read_jsonl(out)), tiny.tokenizer
     whole.codes_per_chunk, whole.hold = "full", 0.0
-    for tokens, i in zip(found, val(place)[:3], strict=True):
-        (alone,) = whole.encode_prepared([place.cache.frames(i)], [tokens.name])
+    for tokens, i in zip(found, val(tiny)[:3], strict=True):
+        (alone,) = whole.encode_prepared([tiny.cache.frames(i)], [tokens.name])
         assert tokens.parts == ("F", "LH") and torch.equal(tokens.codes, alone.codes[:, [0, 1]])
     assert "NC" not in out.read_text()
-    assert export(place, out, "export.enable_rle=false") == 0 and "NC" not in out.read_text()
-    assert export(place, out, "export.enable_rle=false", "--rle") == 0 and out.read_bytes() == straight
+    assert export(tiny, out, "export.enable_rle=false") == 0 and "NC" not in out.read_text()
+    assert export(tiny, out, "export.enable_rle=false", "--rle") == 0 and out.read_bytes() == straight
 
 
-def test_the_summary_counts_what_is_in_the_file(place, straight, tmp_path, capsys):
+def test_the_summary_counts_what_is_in_the_file(tiny, straight, tmp_path, capsys):
     out = tmp_path / "tokens.jsonl"
-    export(place, out)
+    export(tiny, out)
     lines = [json.loads(line) for line in straight.splitlines()]
     entries = [entry for line in lines for row in line["tokens"] for tag, entry in row.items() if tag != "t"]
     symbols = sum(1 if entry[:1] == ["NC"] else len(entry) for entry in entries)
@@ -206,8 +210,8 @@ def test_the_summary_counts_what_is_in_the_file(place, straight, tmp_path, capsy
     assert f"{symbols * np.log2(33) / seconds:.0f} bits/s; 0 clips failed" in told
 
 
-def test_what_fails_is_named_and_the_rest_is_there(place, straight, tmp_path, monkeypatch, capsys):
-    names = [place.cache.clips[i].name for i in val(place)]
+def test_what_fails_is_named_and_the_rest_is_there(tiny, straight, tmp_path, monkeypatch, capsys):
+    names = [tiny.cache.clips[i].name for i in val(tiny)]
     real = Tokenizer.encode_prepared
 
     def encode_prepared(self, clips, asked):
@@ -217,27 +221,27 @@ def test_what_fails_is_named_and_the_rest_is_there(place, straight, tmp_path, mo
 
     monkeypatch.setattr(Tokenizer, "encode_prepared", encode_prepared)
     out = tmp_path / "tokens.jsonl"
-    assert export(place, out) == 1
+    assert export(tiny, out) == 1
     told = capsys.readouterr()
     assert told.err.splitlines()[-1] == f"failed: {names[2]}: it cannot be encoded"
     assert "1 clips failed" in told.out
     assert out.read_bytes() == b"".join(line for i, line in enumerate(straight.splitlines(keepends=True)) if i != 2)
 
 
-def test_a_clip_that_the_cache_left_out_has_failed(place, tmp_path, capsys):
+def test_a_clip_that_the_cache_left_out_has_failed(tiny, tmp_path, capsys):
     root = tmp_path / "data"
     root.mkdir()
-    for file in place.root.iterdir():
+    for file in tiny.root.iterdir():
         (root / file.name).symlink_to(file)
-    splits = json.loads((place.root / "split_files.json").read_text())
+    splits = json.loads((tiny.root / "split_files.json").read_text())
     (tmp_path / "splits.json").write_text(json.dumps({**splits, "val": [*splits["val"][:3], "gone", splits["val"][0]]}))
     options = (f"data.root={root}", f"data.split_file={tmp_path / 'splits.json'}")
-    assert export(place, tmp_path / "out", *options) == 1
+    assert export(tiny, tmp_path / "out", *options) == 1
     assert [line for line in capsys.readouterr().err.splitlines() if "failed" in line] == [
         "failed: gone: no annotation (the cache left it out)"
     ]
     assert [tokens.name for tokens in read_jsonl(tmp_path / "out")] == splits["val"][:3]
-    assert export(place, tmp_path / "out", *options, "--num-samples", "3") == 0
+    assert export(tiny, tmp_path / "out", *options, "--num-samples", "3") == 0
 
 
 def decoded(line: dict, vocabulary: Vocabulary) -> tuple[torch.Tensor, list[int]]:
@@ -247,7 +251,7 @@ def decoded(line: dict, vocabulary: Vocabulary) -> tuple[torch.Tensor, list[int]
     return vocabulary.decode(line["input_ids"][:end]), line["input_ids"][end + 1 :]
 
 
-def test_ids_for_a_language_model_decode_back(place, tmp_path, monkeypatch):
+def test_ids_for_a_language_model_decode_back(tiny, tmp_path, monkeypatch):
     class Letters:
         """Stands for a tokenizer of transformers, which is not among the dependencies."""
 
@@ -263,25 +267,25 @@ def test_ids_for_a_language_model_decode_back(place, tmp_path, monkeypatch):
         "transformers",
         SimpleNamespace(AutoTokenizer=SimpleNamespace(from_pretrained=lambda path: Letters())),
     )
-    own = place.tokenizer
+    own = tiny.tokenizer
     for out, options, offset, parts in (
         (tmp_path / "a.jsonl", ("--tokenizer", "letters"), 500, slice(None)),
         (tmp_path / "b.jsonl", ("--text-vocab-size", "700", "--body-parts", "F", "B"), 700, [0, 3]),
     ):
-        assert export(place, out, "--to-llm", *options) == 0
+        assert export(tiny, out, "--to-llm", *options) == 0
         tags, levels = (np.array(values)[parts].tolist() for values in (own.parts, own.levels))
         vocabulary = Vocabulary(tuple(tags), tuple(levels), 32, offset)
         assert json.loads(out.with_suffix(".added_tokens.json").read_text()) == vocabulary.added_tokens()
         lines = [json.loads(line) for line in out.with_suffix(".llm.jsonl").read_text(encoding="utf-8").splitlines()]
-        for line, tokens, i in zip(lines, read_jsonl(out), val(place), strict=True):
+        for line, tokens, i in zip(lines, read_jsonl(out), val(tiny), strict=True):
             codes, text_ids = decoded(line, vocabulary)
-            text = place.cache.clips[i].text
+            text = tiny.cache.clips[i].text
             assert torch.equal(codes, tokens.codes) and line["video_name"] == tokens.name and text
             assert line.get("text") == (text if offset == 700 else None)
             assert text_ids == ([] if offset == 700 else [ord(letter) % 500 for letter in text])
 
 
-def test_a_line_says_what_is_wrong(place, tmp_path, monkeypatch):
+def test_a_line_says_what_is_wrong(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)  # as where it is not installed
     out, foreign = tmp_path / "out.jsonl", tmp_path / "config.yaml"
     foreign.write_text("data: {fps: 25}\n")
@@ -295,27 +299,27 @@ def test_a_line_says_what_is_wrong(place, tmp_path, monkeypatch):
         (("--tokenizer", "x"), r"needs the package transformers .*--text-vocab-size"),
     ):
         with pytest.raises(ValueError, match=message):
-            export(place, out, *options)
+            export(tiny, out, *options)
         assert list(tmp_path.iterdir()) == [foreign]
     with pytest.raises(ValueError, match=r"there is no checkpoint .*runs/default: name one"):
         export_tokens.main(["--out", str(out), f"save_path={tmp_path}/runs"])
     with pytest.raises(ValueError, match=r"is a folder"):
-        export(place, tmp_path)
+        export(tiny, tmp_path)
 
 
-def test_without_a_budget_it_says_so_before_the_first_clip(place, tmp_path):
-    state = checkpoint.load(place.checkpoint)
-    checkpoint.save({**state, "budget": None}, tmp_path / "best.pt")
+def test_without_a_budget_it_says_so_before_the_first_clip(tiny, tmp_path):
+    state = checkpoint.load(tiny.checkpoint)
+    checkpoint.save({**state, "task": {**state["task"], "budget": None}}, tmp_path / "best.pt")
     with pytest.raises(ValueError, match=r"no budget.*export.codes_per_chunk=full"):
         export_tokens.main(["--checkpoint", str(tmp_path), "--out", str(tmp_path / "out")])
 
 
-def test_the_script_takes_the_newest_best_checkpoint(place, tmp_path):
+def test_the_script_takes_the_newest_best_checkpoint(tiny, tmp_path):
     for name in ("signstream", "scripts", "requirements.txt", "export_tokens.sh"):
         (tmp_path / name).symlink_to(ROOT / name)
     for run in ("b/2024-05-01_00-00-00", "a/2025-01-01_00-00-00"):
         (tmp_path / "checkpoints" / run).mkdir(parents=True)
-        (tmp_path / "checkpoints" / run / "best.pt").symlink_to(place.checkpoint)
+        (tmp_path / "checkpoints" / run / "best.pt").symlink_to(tiny.checkpoint)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         ["bash", "export_tokens.sh", "--layout", "part"],

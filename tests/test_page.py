@@ -11,8 +11,9 @@ import threading
 import pytest
 
 from page_data import make_player, make_report
-from signstream.inference.evaluate import SECTIONS
-from signstream.inference.report.page import error_figure, render, render_compare
+from signstream.inference.report.joint_map import joint_map
+from signstream.inference.report.page import render, render_compare
+from signstream.inference.report.sections import SECTIONS
 from signstream.pictures.figure import COLOURS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -69,7 +70,8 @@ def digest(script: str) -> str:
 
 
 def browse(page: str, folder, script: str = "", width: int = 1200) -> dict:
-    """What a script finds in the page in a real browser, in real time: a virtual clock outruns the frames in which things are laid out.
+    """What a script finds in the page in a real browser, in real time: a virtual clock outruns the frames in which
+    things are laid out.
 
     The page's policy must let the test's two scripts in: by their hashes, as its own."""
     act = TOOLS.replace("ACT", script)
@@ -144,8 +146,8 @@ def test_parts_have_the_colours_that_pictures_have():
         assert f"--{part}: {COLOURS[part].lower()};" in style.split("@media")[0]
 
 
-def test_the_error_figure_has_a_place_of_its_own_for_every_joint():
-    figure = error_figure()
+def test_the_joint_map_has_a_place_of_its_own_for_every_joint():
+    figure = joint_map()
     assert len(figure["xy"]) == 133 and len({tuple(xy) for xy in figure["xy"]}) == 133
     assert all(-7.3 < x < 7.3 and -1.7 < y < 10.3 for x, y in figure["xy"])
 

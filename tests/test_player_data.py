@@ -11,7 +11,6 @@ from helpers import begin_loop, run_steps, tiny_options
 from signstream.inference.report.player_data import make_player, packed, shares
 from signstream.inference.tokenizer import Tokenizer
 from signstream.space import to_pixels
-from signstream.tasks.rvq.validation import validate
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def loop(tmp_path_factory):
     root = signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 14), "val": (14, 22)})
     loop = begin_loop(tiny_options(root, "train.epochs=40"))
     run_steps(loop, 20)
-    loop.budget = validate(loop, False).budget
+    loop.validate(health=False)
     return loop
 
 
@@ -28,8 +27,8 @@ def units(text, joints):
 
 
 def test_the_player_shows_what_the_codes_decode_to(loop):
-    tokenizer, cache, clips = Tokenizer(loop.state()), loop.cache, loop.cache.split("val")
-    player = make_player(tokenizer, cache, clips, 3)
+    tokenizer, cache, clips = Tokenizer(loop.state_dict()), loop.task.setup.cache, loop.task.setup.cache.split("val")
+    player = make_player(tokenizer, cache, clips, count=3)
     json.dumps(player, allow_nan=False)
     assert [clip["name"] for clip in player["clips"]] == [cache.clips[clips[i]].name for i in (0, 2, 5)] and player[
         "joints"
@@ -53,8 +52,8 @@ def test_the_player_shows_what_the_codes_decode_to(loop):
 
 
 def test_its_codes_their_latents_and_its_dictionary_go_together(loop):
-    tokenizer, cache, clips = Tokenizer(loop.state()), loop.cache, loop.cache.split("val")
-    player = make_player(tokenizer, cache, clips, 3)
+    tokenizer, cache, clips = Tokenizer(loop.state_dict()), loop.task.setup.cache, loop.task.setup.cache.split("val")
+    player = make_player(tokenizer, cache, clips, count=3)
     for part in tokenizer.skeleton.parts:
         rows = [row for clip in player["clips"] for row in clip["codes"][part.tag]]
         assert {str(row[0]) for row in rows if row[0] >= 0} == set(player["dictionary"][part.tag])
@@ -67,7 +66,8 @@ def test_its_codes_their_latents_and_its_dictionary_go_together(loop):
             assert len(codes) == len(held) == len(clip["latents"][part.tag]) == -(-clip["frames"] // 10)
             assert held == [t > 0 and codes[t] == codes[t - 1] and codes[t][0] >= 0 for t in range(len(codes))]
     assert (
-        make_player(tokenizer, cache, [], 3) is None and len(make_player(tokenizer, cache, clips[:2], 5)["clips"]) == 2
+        make_player(tokenizer, cache, [], count=3) is None
+        and len(make_player(tokenizer, cache, clips[:2], count=5)["clips"]) == 2
     )
 
 
@@ -76,7 +76,7 @@ def test_clips_without_hands(loop, tmp_path):
     for poses in clips.values():
         poses[:, 91:] = 0
     cache = cache_of(write_csl(tmp_path / "data", clips, {"val": list(clips)}))
-    player = make_player(Tokenizer(loop.state()), cache, cache.split("val"), 10)
+    player = make_player(Tokenizer(loop.state_dict()), cache, cache.split("val"), count=10)
     json.dumps(player, allow_nan=False)
     assert player["dictionary"]["LH"] == player["dictionary"]["RH"] == {} and len(player["dictionary"]["F"]) > 1
     assert [clip["frames"] for clip in player["clips"]] == [25, 1] and player["clips"][0]["codes"]["LH"] == [

@@ -1,4 +1,5 @@
-"""The live program: the rows of the file's tokens as soon as they are known, from a file or line by line, in memory that does not grow."""
+"""The live program: the rows of the file's tokens as soon as they are known, from a file or line by line, in memory
+that does not grow."""
 
 import io
 import json
@@ -13,35 +14,34 @@ import pytest
 import torch
 
 from signstream.data.datasets import Clip, open_data
-from signstream.inference import stream
+from signstream.inference import chunk_lines, stream
 from signstream.inference.tokenizer import Tokenizer
 from signstream.tokens.rle import expand
-from test_export import ROOT, Made, made
+from test_export import ROOT, Tiny, make_tiny
 
-OWN = ("ms", "behind_frames")  # what a row says beside its tokens
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Made:
-    return made(tmp_path_factory.mktemp("made"))
+BESIDE = ("ms", "behind_frames")  # what a row says beside its tokens
 
 
 @pytest.fixture(scope="module")
-def clip(place) -> Clip:
-    return open_data(place.tokenizer.config.data).load("val", place.cache.clips[place.cache.split("val")[0]].name)
+def tiny(tmp_path_factory) -> Tiny:
+    return make_tiny(tmp_path_factory.mktemp("made"))
 
 
-def run(place: Made, capsys, *options: str) -> tuple[dict, list[dict]]:
+@pytest.fixture(scope="module")
+def clip(tiny) -> Clip:
+    return open_data(tiny.tokenizer.config.data).load("val", tiny.cache.clips[tiny.cache.split("val")[0]].name)
+
+
+def run(tiny: Tiny, capsys, *options: str) -> tuple[dict, list[dict]]:
     """Its header and its rows."""
-    stream.main(["--checkpoint", str(place.checkpoint), *options])
+    stream.main(["--checkpoint", str(tiny.checkpoint), *options])
     header, *rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return header, rows
 
 
-def codes_of(rows: list[dict], place: Made) -> torch.Tensor:
-    return expand(
-        [{key: value for key, value in row.items() if key not in OWN} for row in rows], place.tokenizer.parts, 3, 32
-    )
+def codes_of(rows: list[dict], tiny: Tiny) -> torch.Tensor:
+    tokens = [{key: value for key, value in row.items() if key not in BESIDE} for row in rows]
+    return expand(tokens, tiny.tokenizer.parts, 3, codebook_size=32)
 
 
 def type_in(monkeypatch, lines: list[str]) -> None:
@@ -62,11 +62,11 @@ def as_lines(poses: np.ndarray) -> list[str]:
         (("export.enable_rle=false",), 6.0, 0.0),
     ],
 )
-def test_the_rows_are_the_tokens_of_the_file(place, clip, tmp_path, monkeypatch, capsys, options, rate, hold):
-    own = place.tokenizer
+def test_the_rows_are_the_tokens_of_the_file(tiny, clip, tmp_path, monkeypatch, capsys, options, rate, hold):
+    own = tiny.tokenizer
     own.codes_per_chunk, own.hold = rate, hold
     np.save(tmp_path / "clip.npy", clip.poses)
-    header, rows = run(place, capsys, "--input", str(tmp_path / "clip.npy"), *options)
+    header, rows = run(tiny, capsys, "--input", str(tmp_path / "clip.npy"), *options)
     assert header == {
         "fps": 30.0,
         "chunk_len": 10,
@@ -74,41 +74,42 @@ def test_the_rows_are_the_tokens_of_the_file(place, clip, tmp_path, monkeypatch,
         "levels": dict.fromkeys(own.parts, 3),
         "codebook_size": 32,
     }
-    assert torch.equal(codes_of(rows, place), own.encode(clip.poses).codes)
+    assert torch.equal(codes_of(rows, tiny), own.encode(clip.poses).codes)
     assert any(row[tag][:1] == ["NC"] for row in rows for tag in own.parts) == (hold > 0)
     type_in(monkeypatch, as_lines(clip.poses))
-    typed = run(place, capsys, *options)
+    typed = run(tiny, capsys, *options)
     assert [{**row, "ms": 0} for row in typed[1]] == [{**row, "ms": 0} for row in rows]
 
 
-def test_a_chunk_comes_as_soon_as_it_is_known(place, clip, tmp_path, capsys):
-    """The lookahead is 6 frames; the end of the input waits for none. At half of the rate it is as long, in half as many frames."""
+def test_a_chunk_comes_as_soon_as_it_is_known(tiny, clip, tmp_path, capsys):
+    """The lookahead is 6 frames; the end of the input waits for none. At half of the rate it is as long, in half as
+    many frames."""
     np.save(tmp_path / "clip.npy", clip.poses[:47])
-    _, rows = run(place, capsys, "--input", str(tmp_path / "clip.npy"))
+    _, rows = run(tiny, capsys, "--input", str(tmp_path / "clip.npy"))
     assert [row["behind_frames"] for row in rows] == [6, 6, 6, 6, 0]
     assert all(0 < row["ms"] < 10_000 for row in rows)
-    _, rows = run(place, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "15")
+    _, rows = run(tiny, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "15")
     assert [row["behind_frames"] for row in rows] == [4] * 8 + [2, 0]
     plain, played = (
-        run(place, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "120", *more)[1]
+        run(tiny, capsys, "--input", str(tmp_path / "clip.npy"), "--fps", "120", *more)[1]
         for more in ((), ("--realtime",))
     )
-    assert torch.equal(codes_of(played, place), codes_of(plain, place))
+    assert torch.equal(codes_of(played, tiny), codes_of(plain, tiny))
 
 
 @pytest.mark.parametrize(
     "form",
     [lambda p: np.concatenate((np.full((len(p), 1, 3), 512), p), 1), np.asfortranarray, lambda p: p.astype(">f8")],
 )
-def test_files_of_other_forms_are_the_same(place, clip, tmp_path, capsys, form):
+def test_files_of_other_forms_are_the_same(tiny, clip, tmp_path, capsys, form):
     poses = clip.poses[:25].astype(np.float32)
     np.save(tmp_path / "plain.npy", poses)
     np.save(tmp_path / "clip.npy", form(poses))
-    found = [run(place, capsys, "--input", str(tmp_path / f"{name}.npy"))[1] for name in ("plain", "clip")]
-    assert torch.equal(*(codes_of(rows, place) for rows in found))
+    found = [run(tiny, capsys, "--input", str(tmp_path / f"{name}.npy"))[1] for name in ("plain", "clip")]
+    assert torch.equal(*(codes_of(rows, tiny) for rows in found))
 
 
-def test_memory_does_not_grow_over_3000_frames(place, clip, monkeypatch, capsys):
+def test_memory_does_not_grow_over_3000_frames(tiny, clip, monkeypatch, capsys):
     sizes, real = [], Tokenizer.stream
 
     def noted(self, fps=None):
@@ -135,7 +136,7 @@ def test_memory_does_not_grow_over_3000_frames(place, clip, monkeypatch, capsys)
     monkeypatch.setattr(Tokenizer, "stream", noted)
     poses = np.resize(clip.poses, (3000, 133, 3))
     type_in(monkeypatch, as_lines(poses))
-    _, rows = run(place, capsys)
+    _, rows = run(tiny, capsys)
     assert [row["t"] for row in rows] == list(range(300))
     early, late = np.array(sizes[:600]).max(0), np.array(sizes[600:]).max(0)
     assert len(sizes) == 3001 and (late <= early).all() and late.max() <= 300
@@ -157,25 +158,25 @@ def test_memory_does_not_grow_over_3000_frames(place, clip, monkeypatch, capsys)
         ("\xff", "Expecting"),
     ],
 )
-def test_a_malformed_frame_is_an_error_that_names_its_line(place, clip, monkeypatch, capsys, line, fault):
+def test_a_malformed_frame_is_an_error_that_names_its_line(tiny, clip, monkeypatch, capsys, line, fault):
     type_in(monkeypatch, [*as_lines(clip.poses[:17]), line, *as_lines(clip.poses[:3])])
     with pytest.raises(ValueError, match=rf"standard input, line 18: .*({fault}).*; a frame is 133 lists of 3 numbers"):
-        stream.main(["--checkpoint", str(place.checkpoint)])
+        stream.main(["--checkpoint", str(tiny.checkpoint)])
     assert len(capsys.readouterr().out.splitlines()) == 2, "the header and the chunk before it"
 
 
-def test_what_is_no_number_is_a_missing_joint(place, clip, monkeypatch, capsys):
+def test_what_is_no_number_is_a_missing_joint(tiny, clip, monkeypatch, capsys):
     poses = clip.poses[:30].astype(float)
     poses[:, 100] = 0
     type_in(monkeypatch, as_lines(poses))
-    _, plain = run(place, capsys)
+    _, plain = run(tiny, capsys)
     for missing in (np.nan, 1e300):
         poses[:, 100] = missing
         type_in(monkeypatch, as_lines(poses))
-        assert torch.equal(codes_of(run(place, capsys)[1], place), codes_of(plain, place))
+        assert torch.equal(codes_of(run(tiny, capsys)[1], tiny), codes_of(plain, tiny))
 
 
-def test_a_wrong_file_or_option_is_one_line(place, tmp_path):
+def test_a_wrong_file_or_option_is_one_line(tiny, tmp_path):
     class Evil:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path}/evil",)
@@ -195,7 +196,7 @@ def test_a_wrong_file_or_option_is_one_line(place, tmp_path):
         (("data.max_gap=0",), r"data.max_gap is 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            stream.main(["--checkpoint", str(place.checkpoint), *options])
+            stream.main(["--checkpoint", str(tiny.checkpoint), *options])
     assert not (tmp_path / "evil").exists()
 
 
@@ -204,18 +205,18 @@ def test_realtime_plays_at_the_files_pace():
     clock = SimpleNamespace(
         now=0.0, perf_counter=lambda: clock.now, sleep=lambda s: setattr(clock, "now", clock.now + s)
     )
-    real, stream.time = stream.time, clock
+    real, chunk_lines.time = chunk_lines.time, clock
     try:
-        at = [clock.now for _ in stream.at_own_pace(iter(range(90)), 30)]
+        at = [clock.now for _ in chunk_lines.at_own_pace(iter(range(90)), 30)]
     finally:
-        stream.time = real
+        chunk_lines.time = real
     assert at == pytest.approx([i / 30 for i in range(90)])
 
 
-def test_ctrl_c_writes_the_last_chunks_and_ends_quietly(place, clip):
+def test_ctrl_c_writes_the_last_chunks_and_ends_quietly(tiny, clip):
     """26 frames: the second chunk is known with the last of them, so nothing is left to read."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "signstream.inference.stream", "--checkpoint", str(place.checkpoint)],
+        [sys.executable, "-m", "signstream.inference.stream", "--checkpoint", str(tiny.checkpoint)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -228,6 +229,6 @@ def test_ctrl_c_writes_the_last_chunks_and_ends_quietly(place, clip):
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
-    place.tokenizer.codes_per_chunk, place.tokenizer.hold = 6.0, 0.02
+    tiny.tokenizer.codes_per_chunk, tiny.tokenizer.hold = 6.0, 0.02
     rows = [json.loads(line) for line in [*lines[1:], *rest.splitlines()]]
-    assert torch.equal(codes_of(rows, place), place.tokenizer.encode(clip.poses[:26]).codes)
+    assert torch.equal(codes_of(rows, tiny), tiny.tokenizer.encode(clip.poses[:26]).codes)

@@ -6,15 +6,16 @@ import torch
 
 import signstream
 from clips import moving_clip
-from helpers import ARCHS, begin_loop, run_steps, signer_root, tiny_options
+from data_sets import signer_root
+from helpers import ARCHS, begin_loop, run_steps, tiny_options
 from signstream.config import load_config
-from signstream.data.collate import make_chunks, pack
 from signstream.data.datasets import open_data
 from signstream.data.frontend import prepare
-from signstream.inference.tokenizer import Tokenizer, distance
-from signstream.tasks.rvq.validation import validate
+from signstream.inference.holding import distance
+from signstream.inference.tokenizer import Tokenizer
 from signstream.tokens.format import TokenSequence
 from signstream.training import checkpoint
+from signstream.training.run_folder import RunFolder
 
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "realsign"
 
@@ -22,7 +23,7 @@ REAL = Path(__file__).parents[1].parent / "shared" / "data" / "realsign"
 def trained(root, *options):
     loop = begin_loop(tiny_options(root, "train.epochs=40", *options))
     run_steps(loop, 30)
-    loop.budget = validate(loop, False).budget
+    loop.validate(health=False)
     return loop
 
 
@@ -38,7 +39,7 @@ def loop(root, request):
 
 @pytest.fixture(scope="module")
 def tokenizer(loop):
-    return Tokenizer(loop.state())
+    return Tokenizer(loop.state_dict())
 
 
 def clips(loop):
@@ -91,7 +92,7 @@ def test_a_stream_of_real_clips_gives_the_codes_of_the_file(tokenizer):
 
 def test_a_clip_has_the_same_codes_in_any_company(loop, tokenizer):
     with_options(tokenizer, 6, 0.02)
-    cache = loop.cache
+    cache = loop.task.setup.cache
     val = cache.split("val")
     frames, names = [cache.frames(i) for i in val], [cache.clips[i].name for i in val]
     alone = [tokenizer.encode_prepared([f], [n])[0] for f, n in zip(frames, names)]
@@ -135,10 +136,10 @@ def test_a_part_that_is_not_visible_says_nothing_and_is_not_drawn(tokenizer):
     assert (tokenizer.decode_codes(tokens.codes)[..., 2] == 1).all()
 
 
-def chunks_of(tokenizer, poses):
-    ready = prepare(torch.from_numpy(poses), tokenizer.skeleton, tokenizer.config.data, 30)
-    clip = torch.cat((ready.place[:, None], ready.frames), 1).numpy()
-    return tokenizer.views.of(make_chunks(pack([clip], [0]), tokenizer.skeleton, tokenizer.config.data))[1]
+def targets_of(tokenizer, poses):
+    ready = prepare(torch.from_numpy(poses), tokenizer.skeleton, tokenizer.config.data, fps=30)
+    batch = tokenizer.chunks_of([ready.rows().numpy()], [0])
+    return tokenizer.views.of(batch)[1]
 
 
 def test_a_still_clip_is_held_and_no_movement_is_lost(tokenizer):
@@ -159,7 +160,7 @@ def test_a_still_clip_is_held_and_no_movement_is_lost(tokenizer):
     free = tokenizer.encode(moving, 30).codes
     assert not torch.equal(held, free)
     ours, own = (
-        torch.stack([distance(v, t) for v, t in zip(tokenizer.model.detokenise(c), chunks_of(tokenizer, moving))])
+        torch.stack([distance(v, t) for v, t in zip(tokenizer.model.detokenise(c), targets_of(tokenizer, moving))])
         for c in (held, free)
     )
     assert (ours <= own + 0.01 * tokenizer.config.data.normalize.bbox_range + 1e-6).all()
@@ -168,7 +169,8 @@ def test_a_still_clip_is_held_and_no_movement_is_lost(tokenizer):
 
 
 def test_a_part_that_rests_is_held_in_spite_of_the_detector(tokenizer):
-    """The left hand rests while all else moves; joints jitter by half a pixel. Where it rests, more than 30 % of its chunks are held."""
+    """The left hand rests while all else moves; joints jitter by half a pixel. Where it rests, more than 30 % of its
+    chunks are held."""
     with_options(tokenizer, 6, 0.01)
     poses, hand = moving_clip(300, 5), tokenizer.skeleton.part("left_hand").joints
     poses[:, hand, :2] = poses[:1, hand, :2] - poses[:1, 91:92, :2] + poses[:, 91:92, :2]
@@ -200,8 +202,8 @@ def test_tokens_of_another_tokenizer_are_refused(loop, tokenizer):
 
 
 def test_it_loads_from_a_checkpoint_a_run_or_an_experiment(loop, tokenizer, tmp_path):
-    run = checkpoint.RunFolder.create(tmp_path, "some")
-    checkpoint.save({**loop.state(), "generators": []}, run.last)
+    run = RunFolder.create(tmp_path, "some")
+    checkpoint.save({**loop.state_dict(), "generators": []}, run.last)
     for path in (run.last, run.path, tmp_path / "some", str(run.path)):
         again = signstream.load(path, device="cpu")
         assert again.digest == tokenizer.digest
@@ -212,7 +214,7 @@ def test_it_loads_from_a_checkpoint_a_run_or_an_experiment(loop, tokenizer, tmp_
 
 def test_a_run_that_has_no_codes_yet_is_refused(root):
     with pytest.raises(ValueError, match=r"step 0, before the codebooks begin"):
-        Tokenizer(begin_loop(tiny_options(root)).state())
+        Tokenizer(begin_loop(tiny_options(root)).state_dict())
 
 
 def test_wrong_poses_are_refused(tokenizer):

@@ -6,7 +6,7 @@ import pytest
 
 from signstream.config import Config
 from signstream.inference.report import verdict as module
-from signstream.inference.report.verdict import LIMITS, can_show, verdict
+from signstream.inference.report.verdict import FLOORS, LIMITS, can_show, verdict
 
 
 @pytest.fixture
@@ -112,7 +112,9 @@ def test_a_codebook_is_judged_by_what_so_few_chunks_can_show(healthy):
 
 def test_advice_names_keys_that_there_are():
     keys = set(
-        re.findall(r"\b((?:data|model|train|export)(?:\.[a-z_]+)+)", Path(module.__file__).read_text(encoding="utf-8"))
+        re.findall(
+            r"\b((?:data|model|loss|train|export)(?:\.[a-z_]+)+)", Path(module.__file__).read_text(encoding="utf-8")
+        )
     )
     assert len(keys) > 8
     for key in keys:
@@ -120,5 +122,5 @@ def test_advice_names_keys_that_there_are():
         for name in key.split("."):
             assert name in {field.name for field in dataclasses.fields(place)}, key
             place = getattr(place, name)
-    for limit in LIMITS:
+    for limit in (*LIMITS, *FLOORS):
         assert f'"{limit}"' in Path(module.__file__).read_text(encoding="utf-8").split("GRADES =")[1], limit

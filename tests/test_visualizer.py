@@ -1,4 +1,5 @@
-"""The animation has every frame, in real time, and says what the tokens say; what cannot be written is refused; training and the script make one."""
+"""The animation has every frame, in real time, and says what the tokens say; what cannot be written is refused;
+training and the script make one."""
 
 import os
 import subprocess
@@ -12,18 +13,21 @@ from PIL import Image
 
 from clips import moving_clip
 from helpers import begin_loop, tiny_options
-from signstream.inference import visualizer
-from signstream.inference.visualizer import TokenPanel, animate, compare, main, pictures, save
+from signstream.inference.sample import scene_of
+from signstream.inference.visualizer import main
+from signstream.pictures import animation
+from signstream.pictures.animation import Scene, TokenPanel, animate, pictures, save
+from signstream.pictures.figure import new_figure
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND
 from signstream.space import to_pixels
 from signstream.tasks.rvq.pictures import reconstruction_animation, reconstruction_sheet
-from signstream.tasks.rvq.validation import validate
+from signstream.tasks.rvq.validation import Picture
 from signstream.tokens.format import TokenSequence
-from signstream.training.checkpoint import RunFolder
 from signstream.training.distributed import Ranks
-from signstream.training.train_rvq import Run
-from signstream.training.utils_tb import open_journal
-from test_export import made
+from signstream.training.run import Run
+from signstream.training.run_folder import RunFolder
+from signstream.training.utils_tb import Journal
+from test_export import make_tiny
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 25
@@ -36,8 +40,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("made"))
+def tiny(tmp_path_factory):
+    return make_tiny(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,10 @@ def clip() -> tuple[np.ndarray, np.ndarray]:
     """A clip, and one like it."""
     original = moving_clip(FRAMES, seed=1)
     return original, original + np.float32((4, -3, 0))
+
+
+def scene(clip: tuple[np.ndarray, np.ndarray], name: str = "", tokens: TokenSequence | None = None) -> Scene:
+    return Scene(*clip, COCO_WHOLEBODY, 30.0, name, tokens)
 
 
 def said(levels: int = 2) -> TokenSequence:
@@ -67,7 +75,7 @@ def shown(path: Path) -> tuple[list[np.ndarray], list[int]]:
 
 def test_a_gif_has_every_frame_in_real_time_and_moves(clip, tmp_path):
     path = tmp_path / "clip.gif"
-    animate(*clip, COCO_WHOLEBODY, path, 30.0, "clip", said())
+    animate(scene(clip, "clip", said()), path)
     frames, durations = shown(path)
     assert (
         len(frames) == FRAMES
@@ -92,15 +100,13 @@ def test_a_fast_clip_leaves_frames_out_and_keeps_its_time(tmp_path):
 
 
 def test_the_panel_says_what_each_part_says_and_marks_what_holds(clip):
-    from signstream.pictures.figure import new_figure
-
-    panel, colours, lines = TokenPanel(new_figure(6, 3), said(), 1.0, 5.8, 1.0), [], []
+    panel, colours, lines = TokenPanel(new_figure(6, 3), said(), top=1.0, width=5.8, seconds=1.0), [], []
     for t in (0, 12, FRAMES - 1):
         panel.set(t)
         lines.append([text.get_text() for text in panel.texts])
         colours.append([text.get_color() for text in panel.texts[1:]])
         assert panel.mark.get_xdata()[0] == pytest.approx(t / 30)
-    quiet = visualizer.QUIET
+    quiet = animation.QUIET
     assert lines == [
         ["<T0>", "<F:c7><F:c8>", "<B:d1><B:d2>"],
         ["<T1>", "<F:c7><F:c8> held", "<B:d3><B:d4>"],
@@ -110,14 +116,11 @@ def test_the_panel_says_what_each_part_says_and_marks_what_holds(clip):
 
 
 def test_the_most_that_three_levels_say_fits_and_more_is_cut():
-    from signstream.pictures.figure import new_figure
-
     for levels, cut in ((3, False), (8, True)):
         codes = torch.full((2, 1, levels), 1023)
         figure = new_figure(6, 3)
-        panel = TokenPanel(
-            figure, TokenSequence("clip", 30.0, 10, 20, codes, ("RH",), (levels,), 1024, "a"), 1.0, 5.8, 1.0
-        )
+        tokens = TokenSequence("clip", 30.0, 10, 20, codes, ("RH",), (levels,), 1024, "a")
+        panel = TokenPanel(figure, tokens, top=1.0, width=5.8, seconds=1.0)
         for t in (0, 10):
             panel.set(t)
             text = panel.texts[1]
@@ -129,26 +132,26 @@ def test_what_the_original_does_not_show_is_not_compared(clip):
     def half(frame: np.ndarray, right: bool) -> np.ndarray:
         return frame[60:-10, frame.shape[1] // 2 :] if right else frame[60:-10, : frame.shape[1] // 2]
 
-    original, again = clip[0].copy(), clip[1]
+    original = clip[0].copy()
     original[:, LEFT_HAND:, 2] = 0
-    no_hands, blue, red = next(pictures(original, again, COCO_WHOLEBODY, 30.0)), (0, 0x72, 0xB2), (0xD5, 0x5E, 0)
-    whole = next(pictures(*clip, COCO_WHOLEBODY, 30.0))
+    no_hands, blue, red = next(pictures(scene((original, clip[1])))), (0, 0x72, 0xB2), (0xD5, 0x5E, 0)
+    whole = next(pictures(scene(clip)))
     for colour in (blue, red):
         assert all((half(whole, right) == colour).all(-1).any() for right in (False, True))
         assert not (no_hands == colour).all(-1).any()
     nothing = np.zeros_like(original)
-    assert len(list(pictures(nothing, again, COCO_WHOLEBODY, 30.0, "a", said()))) == FRAMES
+    assert len(list(pictures(scene((nothing, clip[1]), "a", said())))) == FRAMES
 
 
 def test_any_name_is_drawn_without_a_warning(clip, tmp_path, recwarn):
-    animate(*(poses[:2] for poses in clip), COCO_WHOLEBODY, tmp_path / "a.gif", 30.0, ODD_NAME)
+    animate(scene(clip, ODD_NAME).first(2), tmp_path / "a.gif")
     (first,) = {frame.shape for frame in shown(tmp_path / "a.gif")[0]}
-    reconstruction_sheet(ODD_NAME, *map(torch.from_numpy, clip), COCO_WHOLEBODY).canvas.draw()
+    reconstruction_sheet(Picture(ODD_NAME, *map(torch.from_numpy, clip)), COCO_WHOLEBODY).canvas.draw()
     assert first[2] == 3 and [str(warning.message) for warning in recwarn] == []
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(visualizer.shutil, "which", lambda name: None)
+    monkeypatch.setattr(animation.shutil, "which", lambda name: None)
     (tmp_path / "folder.gif").mkdir()
     for name, message in (
         ("a.txt", r"a.txt: the name of a .gif or an .mp4"),
@@ -161,7 +164,7 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, mon
     with pytest.raises(ValueError, match="--frames is 0"):
         main(["--checkpoint", "none", "--out", str(tmp_path / "a.gif"), "--frames", "0"])
     with pytest.raises(ValueError, match="a clip: the clip has no frame"):
-        animate(np.zeros((0, 133, 3)), np.zeros((0, 133, 3)), COCO_WHOLEBODY, tmp_path / "a.gif", 30.0, "a clip")
+        animate(scene((np.zeros((0, 133, 3)), np.zeros((0, 133, 3))), "a clip"), tmp_path / "a.gif")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.gif"]
 
 
@@ -201,20 +204,20 @@ def test_when_ffmpeg_fails_the_line_has_its_reason_and_nothing_is_left(tmp_path,
     }
 
 
-def test_the_clip_is_compared_with_what_its_written_tokens_decode_to(place):
-    index = place.cache.split("val")[2]
-    found = compare(place.tokenizer, place.cache, index)
-    prepared = place.cache.frames(index)
-    assert found.tokens.name == place.cache.clips[index].name and len(found.original) == len(found.again) == len(
-        prepared
-    )
-    again = place.tokenizer.decode(found.tokens)
+def test_the_clip_is_compared_with_what_its_written_tokens_decode_to(tiny):
+    index = tiny.cache.split("val")[2]
+    found = scene_of(tiny.tokenizer, tiny.cache, index, fps=30.0)
+    prepared = tiny.cache.frames(index)
+    assert found.tokens.name == tiny.cache.clips[index].name and len(found.original) == len(
+        found.reconstruction
+    ) == len(prepared)
+    again = tiny.tokenizer.decode(found.tokens)
     back = to_pixels(again[..., :2], torch.from_numpy(prepared[:, 0].copy()))
-    assert np.allclose(found.again[..., :2], back, atol=1e-3)
+    assert np.allclose(found.reconstruction[..., :2], back, atol=1e-3)
     seen = prepared[:, 1:, 2] > 0
     assert np.array_equal(found.original[..., 2] > 0, seen)
-    near = np.linalg.norm(found.original[..., :2] - found.again[..., :2], axis=-1)[seen]
-    assert np.median(near) < 0.2 * np.ptp(found.original[..., 0][seen]), "one beside the other, in the same place"
+    near = np.linalg.norm(found.original[..., :2] - found.reconstruction[..., :2], axis=-1)[seen]
+    assert np.median(near) < 0.2 * np.ptp(found.original[..., 0][seen]), "one beside the other, in the same tiny"
 
 
 def test_training_shows_the_first_frames_small_and_tensorboard_gets_the_same_bytes(tmp_path):
@@ -223,10 +226,10 @@ def test_training_shows_the_first_frames_small_and_tensorboard_gets_the_same_byt
     poses = torch.from_numpy(moving_clip(100, seed=2))
     path, folder = tmp_path / "a.gif", RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    reconstruction_animation("clip", poses, poses + 1, COCO_WHOLEBODY, 30.0, path)
+    reconstruction_animation(Picture("clip", poses, poses + 1), COCO_WHOLEBODY, fps=30.0, path=path)
     frames, durations = shown(path)
     assert len(frames) == 90 and sum(durations) == 3000 and path.stat().st_size < 1.5e6
-    journal = open_journal(folder)
+    journal = Journal(folder)
     journal.animation(7, "reconstruction_animation", path.read_bytes())
     journal.close()
     (image,) = EventAccumulator(str(folder.tensorboard)).Reload().Images("reconstruction_animation")
@@ -237,30 +240,29 @@ def test_training_shows_the_first_frames_small_and_tensorboard_gets_the_same_byt
     )
 
 
-def test_training_draws_a_clip_at_health_time(place, tmp_path):
+def test_training_draws_a_clip_at_health_time(tiny, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    loop, folder = begin_loop(tiny_options(place.root)), RunFolder(tmp_path)
-    loop.step = 12
-    journal = open_journal(folder)
-    run = Run(loop, folder, journal, Ranks())
-    run._picture(validate(loop, health=True).picture)
+    loop, folder = begin_loop(tiny_options(tiny.root)), RunFolder(tmp_path)
+    loop.steps = 12
+    run = Run(loop, folder, [Journal(folder)], Ranks())
+    run.tell_validation(1, loop.validate(health=True))
     run.close()
-    assert {path.name for path in folder.samples.iterdir()} == {
+    assert {path.name for path in folder.samples.iterdir()} >= {
         "reconstruction_0000012.png",
         "reconstruction_0000012.gif",
     }
     frames, _ = shown(folder.samples / "reconstruction_0000012.gif")
-    assert len(frames) == min(90, place.cache.clips[place.cache.split("val")[0]].length)
+    assert len(frames) == min(90, tiny.cache.clips[tiny.cache.split("val")[0]].length)
     board = EventAccumulator(str(folder.tensorboard)).Reload()
     assert set(board.Tags()["images"]) == {"reconstruction", "reconstruction_animation"}
     (image,) = board.Images("reconstruction_animation")
     assert image.encoded_image_string == (folder.samples / "reconstruction_0000012.gif").read_bytes()
 
 
-def test_the_program_shows_the_clip_that_is_named(place, tmp_path, capsys):
-    name = place.cache.clips[place.cache.split("val")[1]].name
-    command = ["--checkpoint", str(place.checkpoint), "--out", str(tmp_path / "new" / "a.gif"), "--frames", "7"]
+def test_the_program_shows_the_clip_that_is_named(tiny, tmp_path, capsys):
+    name = tiny.cache.clips[tiny.cache.split("val")[1]].name
+    command = ["--checkpoint", str(tiny.checkpoint), "--out", str(tmp_path / "new" / "a.gif"), "--frames", "7"]
     main([*command, "--sample", name, "export.codes_per_chunk=full"])
     told = capsys.readouterr().out
     assert (
@@ -271,7 +273,7 @@ def test_the_program_shows_the_clip_that_is_named(place, tmp_path, capsys):
         main([*command, "--sample", name[:-1]])
 
 
-def test_the_script_takes_the_newest_best_checkpoint(place, tmp_path):
+def test_the_script_takes_the_newest_best_checkpoint(tiny, tmp_path):
     for name in ("signstream", "scripts", "requirements.txt", "decode_sample.sh"):
         (tmp_path / name).symlink_to(ROOT / name)
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
@@ -292,12 +294,12 @@ def test_the_script_takes_the_newest_best_checkpoint(place, tmp_path):
     )
     for folder in ("b/2024-05-01_00-00-00", "a/2025-01-01_00-00-00"):
         (tmp_path / "checkpoints" / folder).mkdir(parents=True)
-        (tmp_path / "checkpoints" / folder / "best.pt").symlink_to(place.checkpoint)
+        (tmp_path / "checkpoints" / folder / "best.pt").symlink_to(tiny.checkpoint)
     done = run("--frames", "3")
     assert done.returncode == 0, done.stderr
     assert "decode_sample: checkpoints/a/2025-01-01_00-00-00/best.pt" in done.stderr
     assert len(shown(tmp_path / "exports" / "sample.gif")[0]) == 3
-    name = place.cache.clips[place.cache.split("train")[1]].name
+    name = tiny.cache.clips[tiny.cache.split("train")[1]].name
     done = run("--frames", "2", CHECKPOINT_PATH="checkpoints/b", SAMPLE_ID=name, SPLIT="train")
     assert done.returncode == 0 and f"exports/{name}.gif: {name}, 2 frames" in done.stdout, done.stderr
     assert len(shown(tmp_path / "exports" / f"{name}.gif")[0]) == 2

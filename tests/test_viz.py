@@ -1,4 +1,5 @@
-"""Every plot shows something and cuts nothing off, from a report with gaps too; what was not measured is named; tokens are found by name."""
+"""Every plot shows something and cuts nothing off, from a report with gaps too; what was not measured is named;
+tokens are found by name."""
 
 import json
 import math
@@ -14,8 +15,12 @@ from matplotlib.collections import PatchCollection
 from PIL import Image
 
 from page_data import make_report
-from signstream.inference.viz import PLOTS, drawn, find_tokens, held_chunks, ink, main, missing, token_timeline
-from signstream.pictures.figure import figure_pixels
+from signstream.inference.report.plot_files import find_tokens
+from signstream.inference.report.plots import PLOTS, drawn, missing
+from signstream.inference.viz import main
+from signstream.pictures.figure import figure_pixels, ink
+from signstream.pictures.ribbons import token_timeline
+from signstream.tokens.codes import held_chunks
 from signstream.tokens.format import TokenSequence, write_line
 
 
@@ -112,11 +117,11 @@ def test_what_was_not_measured_is_left_out_and_named(report, capsys):
 
 
 def test_held_chunks_say_again_what_was_said():
-    held = held_chunks(sequence())
+    held = held_chunks(sequence().codes)
     assert held.tolist() == [[n == 3, n == 3] for n in range(6)]
     silent = sequence(held=None)
     silent.codes[4:, 1] = -1
-    assert not held_chunks(silent).any(), "what says nothing holds nothing"
+    assert not held_chunks(silent.codes).any(), "what says nothing holds nothing"
 
 
 def test_a_held_chunk_is_thin_and_what_was_not_sent_is_empty():
