@@ -1,11 +1,11 @@
-"""Ranks: one process, torchrun and variables set by hand; and train_multi.sh, with a Python that only says what it was asked.
+"""Ranks: one process, torchrun and variables set by hand; and train_multi.sh, with a Python that only prints its
+arguments.
 
 Started by a launcher, this file is the program of one rank (`main`).
 """
 
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +14,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from helpers import free_port
 from signstream.training.distributed import Ranks, auto_threads, physical_cores, pick_device, start
 
 ROOT = Path(__file__).parents[1]
+PYTHONPATH = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
 
 
@@ -62,12 +64,6 @@ def main() -> None:
     print(f"rank {ranks.rank} of {ranks.world} done")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def test_one_process_needs_no_group(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
@@ -83,7 +79,7 @@ def test_one_process_needs_no_group(monkeypatch):
 def test_two_ranks_under_torchrun_understand_each_other():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+        command, env={**os.environ, "PYTHONPATH": PYTHONPATH}, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert all(f"rank {r} of 2 done" in done.stdout for r in range(2))
@@ -92,7 +88,7 @@ def test_two_ranks_under_torchrun_understand_each_other():
 def test_four_ranks_started_by_hand_understand_each_other():
     common = {
         **os.environ,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": PYTHONPATH,
         "WORLD_SIZE": "4",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
@@ -204,7 +200,7 @@ def launch(fake_python: Path, gpus: int, *arguments: str, **variables: str) -> s
 
 
 @pytest.mark.parametrize(
-    ("gpus", "variables", "procs", "said"),
+    ("gpus", "variables", "procs", "warning"),
     [
         (4, {}, 4, ""),
         (4, {"NUM_GPUS": "2"}, 2, ""),
@@ -214,10 +210,10 @@ def launch(fake_python: Path, gpus: int, *arguments: str, **variables: str) -> s
         (4, {"NUM_PROCS": "3"}, 3, "3 processes on the CPU"),
     ],
 )
-def test_train_multi_starts_a_process_a_gpu(fake_python, gpus, variables, procs, said):
+def test_train_multi_starts_a_process_a_gpu(fake_python, gpus, variables, procs, warning):
     done = launch(fake_python, gpus, "--config", "a b.yaml", **variables)
     assert done.returncode == 0, done.stderr
-    assert said in done.stderr
+    assert warning in done.stderr
     words = shlex.split(done.stdout.replace("a b.yaml", "'a b.yaml'"))
     assert f"--nproc_per_node={procs}" in words and "--standalone" in words
     assert words[-4:] == ["-m", "signstream.training.train_rvq", "--config", "a b.yaml"]

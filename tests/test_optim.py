@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from signstream.config import Train
-from signstream.training.optim import accumulation, build_optimizer, largest_batch, learning_rate, peak_rate
+from signstream.training.optim import accumulation, build_optimizer, groups_of, largest_batch, learning_rate, peak_rate
 
 TRAIN = Train(lr=1e-3, wd=0.1, warmup_steps=10, min_lr=0.05, clips_per_step=64)
 
@@ -28,12 +28,11 @@ class Small(nn.Module):
 
 def decayed(model: nn.Module) -> set[str]:
     name_of = {id(p): name for name, p in model.named_parameters()}
-    groups = build_optimizer(model, TRAIN).param_groups
+    groups = build_optimizer(groups_of(model), TRAIN).param_groups
     assert {g["weight_decay"] for g in groups} <= {0.0, TRAIN.wd}
     names = [name_of[id(p)] for g in groups for p in g["params"]]
-    assert sorted(names) == sorted(name for name, p in model.named_parameters() if p.requires_grad), (
-        "each trained parameter once"
-    )
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert sorted(names) == sorted(trained), "each trained parameter once"
     return {name_of[id(p)] for g in groups if g["weight_decay"] for p in g["params"]}
 
 
@@ -52,11 +51,11 @@ def test_a_name_that_is_no_parameter_is_our_mistake():
     model = Small()
     model.no_decay = ("parts",)
     with pytest.raises(AssertionError, match="parts"):
-        build_optimizer(model, TRAIN)
+        groups_of(model)
 
 
 def test_more_processes_learn_at_a_rate_that_grows_as_their_root():
-    assert build_optimizer(Small(), TRAIN, world=4).param_groups[0]["lr"] == pytest.approx(2e-3)
+    assert build_optimizer(groups_of(Small()), TRAIN, world=4).param_groups[0]["lr"] == pytest.approx(2e-3)
     assert peak_rate(Train(lr=1e-3, scale_with_world=False), 4) == 1e-3
 
 
@@ -96,8 +95,8 @@ def test_the_largest_batch_leaves_a_tenth_free(limit):
         if size > limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    found = largest_batch(run, upper=64)
-    assert found == max(n for n in range(1, 65) if n + n // 10 <= limit)
+    largest = largest_batch(run, upper=64)
+    assert largest == max(n for n in range(1, 65) if n + n // 10 <= limit)
     assert len(tried) <= 14
 
 

@@ -33,7 +33,6 @@ TIMEOUT = timedelta(minutes=30)  # a rank may build the pose cache on a disk of 
 class Ranks:
     rank: int = 0
     world: int = 1
-    local_rank: int = 0
     device: torch.device = torch.device("cpu")
     threads: int = 1  # CPU threads of this process
 
@@ -60,14 +59,15 @@ class Ranks:
         rows = tensor.movedim(dim, 0).contiguous()
         counts = torch.zeros(self.world, dtype=torch.int64)
         counts[self.rank] = len(rows)
-        counts = self.sum_(counts).tolist()
+        sizes: list[int] = self.sum_(counts).tolist()
         size = rows.element_size() * rows.shape[1:].numel()
-        mine = torch.zeros(max(counts) * size, dtype=torch.uint8, device=rows.device)  # bytes: gloo knows few dtypes
-        mine[: len(rows) * size] = rows.flatten().view(torch.uint8)
-        parts = [torch.empty_like(mine) for _ in counts]
-        if len(mine):
-            dist.all_gather(parts, mine)
-        pieces = [part[: n * size].view(rows.dtype).view(n, *rows.shape[1:]) for part, n in zip(parts, counts)]
+        # bytes, since gloo knows few dtypes; all ranks send as many
+        sent = torch.zeros(max(counts) * size, dtype=torch.uint8, device=rows.device)
+        sent[: len(rows) * size] = rows.flatten().view(torch.uint8)
+        received = [torch.empty_like(sent) for _ in counts]
+        if len(sent):
+            dist.all_gather(received, sent)
+        pieces = [data[: n * size].view(rows.dtype).view(n, *rows.shape[1:]) for data, n in zip(received, counts)]
         return torch.cat(pieces).movedim(0, dim)
 
     def any(self, flag: bool) -> bool:
@@ -86,23 +86,23 @@ class Ranks:
         """Every rank's small picklable value, in rank order, on every rank."""
         if self.world == 1:
             return [value]
-        box = [None] * self.world
+        box: list[Any] = [None] * self.world
         dist.all_gather_object(box, value)
         return box
 
     def from_main(self, work: Callable[[], Any]) -> Any:
-        """What rank 0's work gives, on every rank; its ValueError or OSError is every rank's too, so none waits for
-        it."""
-        found, fault = None, None
+        """What rank 0's work gives, on every rank. What it has to say to the user, or the system refuses, every rank
+        says, so that none waits for it."""
+        result, fault = None, None
         if self.is_main:
             try:
-                found = work()
-            except (ValueError, OSError) as error:
+                result = work()
+            except (UserError, OSError) as error:
                 fault = str(error)
-        found, fault = self.broadcast((found, fault))
+        result, fault = self.broadcast((result, fault))
         if fault is not None:
             raise UserError(fault)
-        return found
+        return result
 
     def barrier(self) -> None:
         self.sum_(torch.zeros(1))
@@ -112,7 +112,7 @@ class Ranks:
 def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iterator[Ranks]:
     """Joins the ranks that the launcher's variables name (none: one process) and leaves them at the end, whatever
     happens."""
-    ranks = _place(os.environ, device, threads)
+    ranks = _this_rank(os.environ, device, threads)
     before = torch.get_num_threads()
     torch.set_num_threads(ranks.threads)
     try:
@@ -124,18 +124,19 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
         yield ranks
     finally:
         if ranks.world > 1 and dist.is_initialized():
-            time.sleep(
-                0.1
-            )  # until gloo's threads let go of the last tensors: in torch 2.1 they need Python's lock for it, which destroying holds
+            # until gloo's threads let go of the last tensors: in torch 2.1 they need Python's lock for it, which
+            # destroying holds
+            time.sleep(0.1)
             dist.destroy_process_group()
         torch.set_num_threads(before)
 
 
-def _place(environment: Mapping[str, str], device: str, threads: int | Literal["auto"]) -> Ranks:
+def _this_rank(environment: Mapping[str, str], device: str, threads: int | Literal["auto"]) -> Ranks:
     world = _number(environment, "WORLD_SIZE", 1)
     if world > 1 and "RANK" not in environment:
         raise UserError(
-            f"WORLD_SIZE is {world}, but RANK is not set: start the program with torchrun, train_multi.sh or accelerate launch"
+            f"WORLD_SIZE is {world}, but RANK is not set: start the program with torchrun, train_multi.sh or "
+            "accelerate launch"
         )
     rank = _number(environment, "RANK", 0) if world > 1 else 0
     local_rank = _number(environment, "LOCAL_RANK", rank) if world > 1 else 0
@@ -144,7 +145,7 @@ def _place(environment: Mapping[str, str], device: str, threads: int | Literal["
     local_world = _number(environment, "LOCAL_WORLD_SIZE", world) if world > 1 else 1
     gpus_needed = max(local_rank + 1, local_world if "LOCAL_WORLD_SIZE" in environment else 0)
     count = auto_threads(environment, local_world) if threads == "auto" else threads
-    return Ranks(rank, world, local_rank, pick_device(device, local_rank, gpus_needed), count)
+    return Ranks(rank, world, pick_device(device, local_rank, gpus_needed), count)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -164,13 +165,14 @@ def pick_device(device: str, local_rank: int, local_world: int) -> torch.device:
     if gpus == 0:
         if device == "cuda":
             raise UserError(
-                "train.device is cuda, but torch sees no GPU: check nvidia-smi and torch.version.cuda, or set train.device=cpu"
+                "train.device is cuda, but torch sees no GPU: check nvidia-smi and torch.version.cuda, or set "
+                "train.device=cpu"
             )
         return torch.device("cpu")
     if gpus < local_world:
         raise UserError(
-            f"{local_world} processes on this machine, but torch sees {gpus} GPUs: start at most {gpus} (NUM_GPUS={gpus}), "
-            "or set train.device=cpu"
+            f"{local_world} processes on this machine, but torch sees {gpus} GPUs: start at most {gpus} "
+            f"(NUM_GPUS={gpus}), or set train.device=cpu"
         )
     return torch.device("cuda", local_rank)
 

@@ -1,7 +1,8 @@
 """The optimiser, the learning rate, and how many clips a step and a micro batch hold.
 
 world: processes; a step's clips are clips_per_step (times world with scale_with_world), in micro batches whose
-gradients add up"""
+gradients add up
+"""
 
 from __future__ import annotations
 
@@ -54,15 +55,15 @@ def undecayed(model: nn.Module) -> set[int]:
     """The ids of the parameters without weight decay: norms and biases (anything of fewer than two dimensions),
     embeddings, and those that their module names in an attribute `no_decay: tuple[str, ...]`. A shared parameter is in
     if any of its places says so."""
-    found = set()
+    ids = set()
     for module in model.modules():
-        own = dict(module.named_parameters(recurse=False))
+        parameters = dict(module.named_parameters(recurse=False))
         named = set(getattr(module, "no_decay", ()))
-        assert named <= set(own), (
-            f"{type(module).__name__}.no_decay names {sorted(named - set(own))}, its parameters are {sorted(own)}"
-        )
-        found |= {id(p) for name, p in own.items() if p.ndim < 2 or name in named or isinstance(module, nn.Embedding)}
-    return found
+        unknown = sorted(named - set(parameters))
+        assert not unknown, f"{type(module).__name__}.no_decay names {unknown}, its parameters are {sorted(parameters)}"
+        whole = isinstance(module, nn.Embedding)
+        ids |= {id(p) for name, p in parameters.items() if whole or p.ndim < 2 or name in named}
+    return ids
 
 
 def peak_rate(train: Train, world: int = 1) -> float:
@@ -72,7 +73,8 @@ def peak_rate(train: Train, world: int = 1) -> float:
 def learning_rate(step: int, total: int, train: Train, world: int = 1) -> float:
     """The rate of step 0 .. total - 1: a line up to the peak, then a cosine down to `min_lr` of it at the last step.
     In a run shorter than twice `warmup_steps` the rise takes half of it."""
-    peak, warmup = peak_rate(train, world), min(train.warmup_steps, total // 2)
+    peak = peak_rate(train, world)
+    warmup = min(train.warmup_steps, total // 2)
     if step < warmup:
         return peak * (step + 1) / warmup
     done = min((step - warmup) / max(total - 1 - warmup, 1), 1.0)

@@ -1,7 +1,7 @@
 """Seeds, and the state of every generator that a run draws from, as a checkpoint can hold it.
 
-seed_everything(train.seed, rank)           # ranks draw different numbers; build the model after seed_everything(train.seed, 0)
-state = generator_states()                  # tensors and plain values only: torch.load(weights_only=True) reads it
+seed_everything(train.seed, rank)       # ranks draw different numbers; a task seeds its model itself
+state = generator_states()              # tensors and plain values only: torch.load(weights_only=True) reads it
 restore_generators(state)
 """
 
@@ -23,16 +23,17 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 
 
 def generator_states() -> dict[str, Any]:
-    _, keys, position, has_gauss, gauss = np.random.get_state()
+    state = np.random.get_state(legacy=False)
+    twister = state["state"]
     version, numbers, next_gauss = random.getstate()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": {
-            "keys": torch.from_numpy(keys.astype(np.int64)),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "gauss": float(gauss),
+            "keys": torch.from_numpy(twister["key"].astype(np.int64)),
+            "position": int(twister["pos"]),
+            "has_gauss": int(state["has_gauss"]),
+            "gauss": float(state["gauss"]),
         },
         "python": {"version": version, "numbers": torch.tensor(numbers), "gauss": next_gauss},
     }
@@ -44,9 +45,8 @@ def restore_generators(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     for device, cuda_state in zip(range(torch.cuda.device_count()), state["cuda"]):
         torch.cuda.set_rng_state(cuda_state, device)
-    keys = state["numpy"]
-    np.random.set_state(
-        ("MT19937", keys["keys"].numpy().astype(np.uint32), keys["position"], keys["has_gauss"], keys["gauss"])
-    )
+    saved = state["numpy"]
+    keys = saved["keys"].numpy().astype(np.uint32)
+    np.random.set_state(("MT19937", keys, saved["position"], saved["has_gauss"], saved["gauss"]))
     python = state["python"]
     random.setstate((python["version"], tuple(python["numbers"].tolist()), python["gauss"]))
