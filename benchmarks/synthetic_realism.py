@@ -103,7 +103,7 @@ def motion_of(pose: np.ndarray, unit: float, fps: float, *, joints: Sequence[int
 
 
 def lengths_of(pose: np.ndarray, unit: float) -> dict[str, np.ndarray]:
-    """Over the shoulder width, one a frame: eye, palm (wrist to middle knuckle), hand (wrist to middle finger's tip)."""
+    """In shoulder widths, one a frame: eye, palm (wrist to middle knuckle), hand (wrist to middle finger's tip)."""
 
     def apart(a: int, b: int) -> np.ndarray:
         seen = (pose[:, [a, b], 2] > VISIBLE).all(1)

@@ -31,7 +31,8 @@ def note(poses: np.ndarray, **more: object) -> dict:
 
 
 def write_csl(root: Path, clips: dict[str, np.ndarray], splits: dict | None = None, notes: dict | None = None) -> Path:
-    """A CSL-Daily root of `clips`, all in train unless `splits` says otherwise; `notes` adds or replaces annotations."""
+    """A CSL-Daily root of `clips`, all in train unless `splits` says otherwise; `notes` adds
+    or replaces annotations."""
     (root / "frames_512x512").mkdir(parents=True, exist_ok=True)
     for name, poses in clips.items():
         np.save(root / "frames_512x512" / f"{name}.npy", poses)
@@ -107,7 +108,8 @@ FORMS = {
 
 
 def signer_root(folder: Path, clips: int = 24, splits: dict | None = None) -> Path:
-    """A data root of the synthetic signer; `splits` {split: (first, last)} says which clips are in a split instead of its own."""
+    """A data root of the synthetic signer; `splits` {split: (first, last)} says which clips are in a
+    split instead of its own."""
     root = make_dataset(folder / "data", clips, seed=1, signers=3, glosses=30)
     if splits is not None:
         names = sorted(path.stem for path in (root / "frames_512x512").glob("*.npy"))

@@ -144,8 +144,8 @@ def test_a_frame_count_that_differs_may_be_allowed(tmp_path):
 def test_two_annotations_of_one_name_must_agree(tmp_path, good_content):
     root = write_csl(tmp_path / "data", {**GOOD, "bad": GOOD["a"]})
     text = (root / "annotations.json").read_text(encoding="utf-8").rstrip("}") + "}"
-    again = ', "a": ' + json.dumps(note(GOOD["a"])) + ', "bad": {"num_frames": 12, "gloss": "ANOTHER"}}'
-    (root / "annotations.json").write_text(text + again, encoding="utf-8")
+    second = ', "a": ' + json.dumps(note(GOOD["a"])) + ', "bad": {"num_frames": 12, "gloss": "ANOTHER"}}'
+    (root / "annotations.json").write_text(text + second, encoding="utf-8")
     check_one_left_out(root, "duplicate name: two annotations that differ", good_content)
 
 

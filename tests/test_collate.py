@@ -85,8 +85,8 @@ def test_frames_past_the_end_weigh_nothing():
 
 def test_the_seed_alone_decides_the_augmentation():
     many = list(range(16))
-    one, again, other = chunks(many, seed=5), chunks(many, seed=5), chunks(many, seed=6)
-    assert all(torch.equal(getattr(one, f), getattr(again, f)) for f in FIELDS)
+    one, repeated, other = chunks(many, seed=5), chunks(many, seed=5), chunks(many, seed=6)
+    assert all(torch.equal(getattr(one, f), getattr(repeated, f)) for f in FIELDS)
     assert one.xy.shape != other.xy.shape or not torch.equal(one.xy, other.xy)
 
 

@@ -1,4 +1,5 @@
-"""Converting between layouts: nothing is lost that the target can hold, left stays left, and what is left out is named and counted."""
+"""Converting between layouts: nothing is lost that the target can hold, left stays left, and what is
+left out is named and counted."""
 
 import json
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from data_sets import GOOD, data_config, note, whole_clip, with_size, write_csl, write_npz
+from holistic_points import HAND_LANDMARKS, HOLISTIC_COMPONENTS, MESH_MIDDLE, MESH_PAIRS
 from signstream.cli import run
 from signstream.data import conversion, convert
 from signstream.data.conversion import open_source, read_notes
@@ -16,56 +18,6 @@ from signstream.data.datasets import Clip, annotate, load_checked
 from signstream.data.holistic import COCO, COCO_COMPONENTS, FACE_MESH, HOLISTIC, describe
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
-POSE_LANDMARKS = (
-    "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER "
-    "RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST LEFT_PINKY RIGHT_PINKY LEFT_INDEX RIGHT_INDEX LEFT_THUMB RIGHT_THUMB LEFT_HIP "
-    "RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
-)
-HAND_LANDMARKS = (
-    "WRIST THUMB_CMC THUMB_MCP THUMB_IP THUMB_TIP INDEX_FINGER_MCP INDEX_FINGER_PIP INDEX_FINGER_DIP INDEX_FINGER_TIP MIDDLE_FINGER_MCP "
-    "MIDDLE_FINGER_PIP MIDDLE_FINGER_DIP MIDDLE_FINGER_TIP RING_FINGER_MCP RING_FINGER_PIP RING_FINGER_DIP RING_FINGER_TIP PINKY_MCP PINKY_PIP "
-    "PINKY_DIP PINKY_TIP"
-)
-HOLISTIC_COMPONENTS = {
-    "POSE_LANDMARKS": POSE_LANDMARKS.split(),
-    "FACE_LANDMARKS": [str(i) for i in range(468)],
-    "LEFT_HAND_LANDMARKS": HAND_LANDMARKS.split(),
-    "RIGHT_HAND_LANDMARKS": HAND_LANDMARKS.split(),
-    "POSE_WORLD_LANDMARKS": POSE_LANDMARKS.split(),
-}
-# Vertices of the face mesh that mirror each other, the signer's right first, and those on the middle line, which mirror themselves
-MESH_PAIRS = (
-    (127, 356),
-    (234, 454),
-    (93, 323),
-    (132, 361),
-    (58, 288),
-    (136, 365),
-    (150, 379),
-    (176, 400),
-    (70, 300),
-    (63, 293),
-    (105, 334),
-    (66, 296),
-    (107, 336),
-    (98, 327),
-    (97, 326),
-    (33, 263),
-    (160, 387),
-    (158, 385),
-    (133, 362),
-    (153, 380),
-    (144, 373),
-    (61, 291),
-    (40, 270),
-    (37, 267),
-    (84, 314),
-    (91, 321),
-    (78, 308),
-    (82, 312),
-    (87, 317),
-)
-MESH_MIDDLE = (152, 168, 197, 5, 1, 2, 0, 17, 13, 14)
 NOTES = {
     "a": note(GOOD["a"], fps=23.976, segments=[[0, 4, "HELLO"], [4, 12, "YOU"]]),
     "b": note(GOOD["b"], fps=30, text="half \ud800", signer=None),
@@ -87,10 +39,10 @@ def clips_of(root: Path, layout: str, **options: object) -> dict[tuple[str, str]
     }
 
 
-def assert_same_clips(found: dict, expected: dict) -> None:
-    assert found.keys() == expected.keys()
+def assert_same_clips(read: dict, expected: dict) -> None:
+    assert read.keys() == expected.keys()
     for key, clip in expected.items():
-        other = found[key]
+        other = read[key]
         assert np.array_equal(other.poses, clip.poses, equal_nan=True) and other.poses.dtype == np.float32, key
         for field in ("name", "fps", "size", "text", "gloss", "signer", "segments"):
             assert getattr(other, field) == getattr(clip, field), (key, field)
@@ -127,10 +79,11 @@ def write_pose_file(
 def holistic_file(
     path: Path, points: dict[str, list[str]] = HOLISTIC_COMPONENTS, frames: int = 4
 ) -> dict[tuple[str, str], int]:
-    """A file whose point number k stands at (10 + k, 2000 - k), with its confidence 0.9; where each point stands in it."""
+    """A file whose point number k stands at (10 + k, 2000 - k), with its confidence 0.9;
+    where each point stands in it."""
     flat = [(name, point) for name, names in points.items() for point in names]
-    place = np.stack([10 + np.arange(len(flat)), 2000 - np.arange(len(flat)), np.full(len(flat), 7)], -1)
-    write_pose_file(path, points, np.tile(place, (frames, 1, 1, 1)), np.full((frames, 1, len(flat)), 0.9))
+    numbers = np.stack([10 + np.arange(len(flat)), 2000 - np.arange(len(flat)), np.full(len(flat), 7)], -1)
+    write_pose_file(path, points, np.tile(numbers, (frames, 1, 1, 1)), np.full((frames, 1, len(flat)), 0.9))
     return {point: k for k, point in enumerate(flat)}
 
 
@@ -172,8 +125,8 @@ def test_a_pose_file_of_ours_is_one_that_the_library_knows(csl, tmp_path):
     assert np.array_equal(pose.body.data.data[:, 0], clip.poses[..., :2], equal_nan=True)
     assert np.array_equal(pose.body.confidence[:, 0], clip.poses[..., 2])
     assert [(component.name, point) for component in pose.header.components for point in component.points] == list(COCO)
-    theirs = pytest.importorskip("pose_format.utils.cocowholebody133_header").cocowholebody_components()
-    assert [(component.name, point) for component in theirs for point in component.points] == list(COCO)
+    library_components = pytest.importorskip("pose_format.utils.cocowholebody133_header").cocowholebody_components()
+    assert [(component.name, point) for component in library_components for point in component.points] == list(COCO)
     offsets = dict(zip(("BODY", "FACE", "LEFT_HAND", "RIGHT_HAND"), (0, FACE, LEFT_HAND, RIGHT_HAND)))
     limbs = {
         (a + offsets[component.name], b + offsets[component.name])
@@ -195,14 +148,15 @@ def test_a_mask_and_poses_without_scores_become_what_they_mean(tmp_path):
     mask = np.array([1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1])
     arrays = {"masked": {"poses": GOOD["a"], "mask": mask, "fps": np.array(25)}, "plain": {"poses": GOOD["b"][..., :2]}}
     assert go("npz", "csl_daily", write_npz(tmp_path / "npz", arrays), tmp_path / "out") == 0
-    found = clips_of(tmp_path / "out", "csl_daily")
-    assert np.array_equal(found["train", "masked"].poses, GOOD["a"] * (mask[:, None, None] == 1))
-    assert np.array_equal(found["train", "plain"].poses, GOOD["b"])
-    assert (found["train", "masked"].fps, found["train", "plain"].fps) == (25, None)
+    read = clips_of(tmp_path / "out", "csl_daily")
+    assert np.array_equal(read["train", "masked"].poses, GOOD["a"] * (mask[:, None, None] == 1))
+    assert np.array_equal(read["train", "plain"].poses, GOOD["b"])
+    assert (read["train", "masked"].fps, read["train", "plain"].fps) == (25, None)
 
 
 def test_left_maps_to_left():
-    """The mirror image of a joint's point is the point of the joint's mirror image, written down for the two skeletons apart."""
+    """The mirror image of a joint's point is the point of the joint's mirror image, written down for
+    the two skeletons apart."""
     mesh = {a: b for pair in MESH_PAIRS for a, b in (pair, pair[::-1])} | {vertex: vertex for vertex in MESH_MIDDLE}
 
     def mirror(point: tuple[str, str] | None) -> tuple[str, str] | None:
@@ -242,9 +196,9 @@ def test_a_holistic_file_maps_by_name(tmp_path, capsys):
         ("BODY", "left_small_toe"),
         ("BODY", "right_small_toe"),
     ]
-    told = capsys.readouterr().out
-    assert "2  converted: train 1, val 1; 8 frames" in told.replace(", test 0", "")
-    assert "2  without a point for BODY left_small_toe, right_small_toe: score 0" in told
+    printed = capsys.readouterr().out
+    assert "2  converted: train 1, val 1; 8 frames" in printed.replace(", test 0", "")
+    assert "2  without a point for BODY left_small_toe, right_small_toe: score 0" in printed
 
 
 def test_of_a_reduced_file_what_is_there_is_used_and_the_rest_is_told(tmp_path, capsys):
@@ -311,16 +265,16 @@ def test_what_cannot_be_read_is_named_and_counted_and_the_rest_goes_on(tmp_path,
         "folder": "not a file",
     }
     assert go("pose", "csl_daily", root, tmp_path / "out") == 1
-    told = capsys.readouterr()
-    found = dict(
+    printed = capsys.readouterr()
+    read = dict(
         line.removeprefix("left out: train/").split(": ", 1)
-        for line in told.err.splitlines()
+        for line in printed.err.splitlines()
         if line.startswith("left out: ")
     )
-    assert found.keys() == expected.keys()
+    assert read.keys() == expected.keys()
     for name, reason in expected.items():
-        assert found[name].startswith(reason), name
-    assert "1  converted: train 1" in told.out and "3  left out: not a whole .pose file\n" in told.out
+        assert read[name].startswith(reason), name
+    assert "1  converted: train 1" in printed.out and "3  left out: not a whole .pose file\n" in printed.out
     assert list(clips_of(tmp_path / "out", "csl_daily")) == [("train", "good")]
 
 
@@ -328,9 +282,9 @@ def test_the_checks_are_those_of_training(tmp_path, capsys):
     splits = {"train": ["a", "gone", "../up"], "val": ["b"]}
     root = write_csl(tmp_path / "csl", GOOD, splits, {"gone": note(GOOD["a"]), "b": note(GOOD["b"], num_frames=99)})
     assert go("csl_daily", "npz", root, tmp_path / "out") == 1
-    told = capsys.readouterr()
-    assert "left out: train/gone: missing file" in told.err and "left out: train/../up: unsafe name" in told.err
-    assert "1  converted: train 1, val 0; 12 frames" in told.out and "1  left out: num_frames" in told.out
+    printed = capsys.readouterr()
+    assert "left out: train/gone: missing file" in printed.err and "left out: train/../up: unsafe name" in printed.err
+    assert "1  converted: train 1, val 0; 12 frames" in printed.out and "1  left out: num_frames" in printed.out
     assert go("csl_daily", "npz", root, tmp_path / "believing", "data.check_num_frames=false", "--splits", "val") == 0
     assert list(clips_of(tmp_path / "believing", "npz")) == [("val", "b")]
 

@@ -54,10 +54,10 @@ def test_a_steps_frames_are_spread_evenly_over_ranks():
 
 
 def test_epochs_differ_and_the_seed_repeats_them():
-    one, again, other = ClipSampler(COSTS, 4, seed=1), ClipSampler(COSTS, 4, seed=1), ClipSampler(COSTS, 4, seed=2)
+    one, repeated, other = ClipSampler(COSTS, 4, seed=1), ClipSampler(COSTS, 4, seed=1), ClipSampler(COSTS, 4, seed=2)
     first, second = epoch(one), epoch(one)
     assert first != second
-    assert [epoch(again), epoch(again)] == [first, second]
+    assert [epoch(repeated), epoch(repeated)] == [first, second]
     assert epoch(other) != first
 
 
@@ -87,9 +87,9 @@ def test_with_another_number_of_ranks_the_rest_of_the_epoch_is_dealt_anew():
     assert sorted(done + rest) == list(range(len(COSTS)))
     assert len({len(s.batches()) for s in three}) == 1
     three[0].step = 2
-    state, again = three[0].state_dict(), ClipSampler(COSTS, 4, rank=0, world=3)
-    again.load_state_dict(state)
-    assert again.batches() == three[0].batches()
+    state, repeated = three[0].state_dict(), ClipSampler(COSTS, 4, rank=0, world=3)
+    repeated.load_state_dict(state)
+    assert repeated.batches() == three[0].batches()
 
 
 def test_a_position_of_other_data_is_refused():
@@ -126,7 +126,7 @@ def loader(workers=0, **options):
     return ClipLoader(CACHE, "train", replace(Data(), workers=workers), batch_size=4, seed=5, **options)
 
 
-def told(batch):
+def checked(batch):
     assert batch.frames[:, 0, 0].tolist() == [i for i in batch.index for _ in range(i + 1)]
     assert batch.lengths == tuple(i + 1 for i in batch.index)
     return batch.index, batch.seed
@@ -136,28 +136,28 @@ def told(batch):
 def test_workers_change_nothing_about_the_batches(workers):
     alone, helped = loader(train=True), loader(workers, train=True)
     for _ in range(2):
-        assert [told(b) for b in alone] == [told(b) for b in helped]
+        assert [checked(b) for b in alone] == [checked(b) for b in helped]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("stop", [1, 3, 6])
 def test_an_epoch_left_in_the_middle_goes_on_after_the_last_batch_used(workers, stop):
     straight = loader(train=True)
-    expected = [told(b) for _ in range(2) for b in straight]
+    expected = [checked(b) for _ in range(2) for b in straight]
     stopped, used = loader(workers, train=True), []
     for batch in stopped:  # workers have read ahead of what was used
-        used.append(told(batch))
+        used.append(checked(batch))
         if len(used) == stop:
             state = stopped.state_dict()
             break
     resumed = loader(workers, train=True)
     resumed.load_state_dict(state)
-    assert used + [told(b) for _ in range(2) for b in resumed][: 12 - stop] == expected
+    assert used + [checked(b) for _ in range(2) for b in resumed][: 12 - stop] == expected
 
 
 def test_an_evaluation_goes_through_the_same_clips_in_order_every_time():
     reader = loader()
-    first, second = ([told(b) for b in reader] for _ in range(2))
+    first, second = ([checked(b) for b in reader] for _ in range(2))
     assert first == second
     assert [i for index, _ in first for i in index] == list(range(23))
 

@@ -113,32 +113,33 @@ def test_another_skeleton_comes_with_its_own_parts_and_frame_rate(tmp_path):
     assert np.allclose(back[seen], poses[seen], atol=1e-3)
 
 
+BLOCKS = '''
+import numpy as np
+import signstream
+from signstream.data.datasets import Clip, PoseData
+
+@signstream.register("layout", "blocks")
+class Blocks(PoseData):
+    """One text file a clip: four joints' x, y, score in a line."""
+
+    def splits(self):
+        names = sorted(path.stem for path in self.root.glob("*.txt"))
+        return {"train": names[1:], "val": names[:1]}
+
+    def files(self, split, name):
+        return [self.root / f"{name}.txt"]
+
+    def load(self, split, name):
+        poses = np.loadtxt(self.root / f"{name}.txt").reshape(-1, 4, 3)
+        if name == "refused":
+            raise ValueError("half-written\\n  by the\\ud800 recorder")
+        size, segments = (np.int64(640), 480), [(np.int64(0), 2, name)]
+        return Clip(name, poses, fps=np.float32(25), size=size, signer=np.int64(4), segments=segments)
+'''
+
+
 def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
-    (tmp_path / "my_layout.py").write_text(
-        textwrap.dedent('''
-        import numpy as np
-        import signstream
-        from signstream.data.datasets import Clip, PoseData
-
-        @signstream.register("layout", "blocks")
-        class Blocks(PoseData):
-            """One text file a clip: four joints' x, y, score in a line."""
-
-            def splits(self):
-                names = sorted(path.stem for path in self.root.glob("*.txt"))
-                return {"train": names[1:], "val": names[:1]}
-
-            def files(self, split, name):
-                return [self.root / f"{name}.txt"]
-
-            def load(self, split, name):
-                poses = np.loadtxt(self.root / f"{name}.txt").reshape(-1, 4, 3)
-                if name == "refused":
-                    raise ValueError("half-written\\n  by the\\ud800 recorder")
-                return Clip(name, poses, fps=np.float32(25), size=(np.int64(640), 480), signer=np.int64(4), segments=[(np.int64(0), 2, name)])
-    '''),
-        encoding="utf-8",
-    )
+    (tmp_path / "my_layout.py").write_text(BLOCKS, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     registry.import_module("my_layout")
     root = tmp_path / "data"
@@ -159,9 +160,8 @@ def test_a_users_own_layout_works_through_the_cache(tmp_path, monkeypatch):
     assert set(reasons(cache)) == {"broken", "refused"}
     assert reasons(cache)["refused"].startswith("half-written by the")
     cache.write_skipped(tmp_path / "skipped.jsonl")
-    assert {
-        json.loads(line)["name"] for line in (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
-    } == {"broken", "refused"}
+    lines = (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["name"] for line in lines} == {"broken", "refused"}
 
 
 @pytest.mark.parametrize(
@@ -206,6 +206,6 @@ def test_whatever_a_users_reader_returns_the_other_clips_stay(tmp_path, monkeypa
 
 @pytest.mark.parametrize("layout", ["csl", "", "json:Decoder", "not_a_reader"])
 def test_a_layout_that_is_none_is_one_line(tmp_path, layout, monkeypatch):
-    monkeypatch.setitem(registry.LAYOUTS, "not_a_reader", dict)
+    monkeypatch.setitem(registry.TABLES["layout"], "not_a_reader", dict)
     with pytest.raises(ValueError, match=r"data\.layout is '"):
         open_data(data_config(tmp_path, layout=layout))

@@ -1,4 +1,5 @@
-"""Files that may hold anything: a sound clip or a reason, in little memory, and the good clips among them stay what they were."""
+"""Files that may hold anything: a sound clip or a reason, in little memory, and the good clips among
+them stay what they were."""
 
 import io
 import json
@@ -47,7 +48,8 @@ TOKENS = [
 
 
 def mutate(rng: np.random.Generator, content: bytes, head: int, tail: int = 0) -> bytes:
-    """`content` after one to three flips, cuts, insertions, overwritings or repetitions, mostly in the first `head` or last `tail` bytes."""
+    """`content` after one to three flips, cuts, insertions, overwritings or repetitions, mostly in the first
+    `head` or last `tail` bytes."""
     out = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         size = max(len(out), 1)
@@ -139,8 +141,9 @@ def load_or_reason(source, name: str) -> np.ndarray | str:
     return clip.poses
 
 
-def check_fuzzed(source, path: Path, contents: list[bytes], frames, least: int) -> None:
-    """Each content as the file at `path`: a sound clip or a reason, with `frames` (the cheap guess) never lying; between them the file as it was."""
+def check_fuzzed(source, path: Path, contents: list[bytes], *, frames, min_refused: int) -> None:
+    """Each content as the file at `path`: a sound clip or a reason, with `frames` (the cheap guess) never lying;
+    between them the file as it was."""
     whole, outcomes = path.read_bytes(), []
     before = load_or_reason(source, path.stem)
     for i, changed in enumerate(contents):
@@ -156,7 +159,7 @@ def check_fuzzed(source, path: Path, contents: list[bytes], frames, least: int) 
         if i % 50 == 0:
             path.write_bytes(whole)
             assert np.array_equal(load_or_reason(source, path.stem), before)
-    assert least < sum(outcomes) < len(outcomes) - 20, "both outcomes must be there for the fuzz to say something"
+    assert min_refused < sum(outcomes) < len(outcomes) - 20, "both outcomes must be there for the fuzz to say something"
 
 
 def test_fuzzed_npy_files_are_a_sound_clip_or_a_reason(tmp_path):
@@ -168,7 +171,7 @@ def test_fuzzed_npy_files_are_a_sound_clip_or_a_reason(tmp_path):
     ]
     contents = [mutate(rng, seeds[i % len(seeds)], 128) for i in range(520)] + [rng.bytes(300) for _ in range(20)]
     contents += [*HEADERS, b"\x93NUMPY\x02\x00\xf0\xff\xff\xff" + GOOD_FILE]
-    check_fuzzed(open_data(data_config(root)), path, contents, npy_frames, 200)
+    check_fuzzed(open_data(data_config(root)), path, contents, frames=npy_frames, min_refused=200)
 
 
 def zipped(members: dict[str, bytes], method: int) -> bytes:
@@ -199,7 +202,7 @@ def test_fuzzed_npz_files_are_a_sound_clip_or_a_reason(tmp_path):
         zipped({"poses": long}, method).replace(len(long).to_bytes(4, "little"), (1 << 29).to_bytes(4, "little"))
         for method in (0, 8)
     ]
-    check_fuzzed(open_data(data_config(root, layout="npz")), path, contents, npz_frames, 100)
+    check_fuzzed(open_data(data_config(root, layout="npz")), path, contents, frames=npz_frames, min_refused=100)
 
 
 def test_good_clips_stay_what_they_are_among_fuzzed_ones(tmp_path, good_content):
@@ -209,10 +212,10 @@ def test_good_clips_stay_what_they_are_among_fuzzed_ones(tmp_path, good_content)
     )
     for name in names:
         (root / "frames_512x512" / f"{name}.npy").write_bytes(mutate(rng, GOOD_FILE, 128))
-    found, left_out = content(cache_of(root)), reasons(cache_of(root))
-    assert {key: found[key] for key in good_content} == good_content
-    assert {name for _, name in found} | set(left_out) == {*names, *GOOD}
-    assert len(found) + len(left_out) == 62
+    kept, left_out = content(cache_of(root)), reasons(cache_of(root))
+    assert {key: kept[key] for key in good_content} == good_content
+    assert {name for _, name in kept} | set(left_out) == {*names, *GOOD}
+    assert len(kept) + len(left_out) == 62
     assert len(left_out) > 20
 
 

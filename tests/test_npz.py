@@ -1,4 +1,5 @@
-"""npz data end to end, by the programs a user calls: converted, trained on, evaluated, exported, decoded; and the same clip has the same tokens."""
+"""npz data end to end, by the programs a user calls: converted, trained on, evaluated, exported, decoded; and the
+same clip has the same tokens."""
 
 import json
 import signal
@@ -19,7 +20,7 @@ from signstream.training import train_rvq
 SPLITS = {"train": (0, 14), "val": (14, 20), "test": (20, 24)}
 
 
-class Place(NamedTuple):
+class Roots(NamedTuple):
     csl: Path
     npz: Path
     run: Path  # trained on npz
@@ -35,8 +36,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Place:
-    """The synthetic signer in CSL-Daily's layout and as npz, some of whose frame rates need their every digit, and a tiny run on the npz files."""
+def roots(tmp_path_factory) -> Roots:
+    """The synthetic signer in CSL-Daily's layout and as npz, some of whose frame rates need their every digit, and a
+    tiny run on the npz files."""
     folder = tmp_path_factory.mktemp("npz")
     csl, npz = signer_root(folder, 24, SPLITS), folder / "npz"
     notes = json.loads((csl / "annotations.json").read_text())
@@ -50,36 +52,36 @@ def place(tmp_path_factory) -> Place:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     (run,) = (folder / "runs" / "default").iterdir()
-    return Place(csl, npz, run, f"data.cache={folder / 'cache'}")
+    return Roots(csl, npz, run, f"data.cache={folder / 'cache'}")
 
 
-def tokens_of(place: Place, out: Path, root: Path, layout: str, split: str = "val") -> dict[str, list]:
+def tokens_of(roots: Roots, out: Path, root: Path, layout: str, split: str = "val") -> dict[str, list]:
     """{name: its line's tokens}, by the program."""
     arguments = [
         "--checkpoint",
-        str(place.run),
+        str(roots.run),
         "--split",
         split,
         "--out",
         str(out),
         f"data.root={root}",
         f"data.layout={layout}",
-        place.caches,
+        roots.caches,
     ]
     assert export_tokens.main(arguments) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     return {line["video_name"]: [line["num_frames"], line["tokens"]] for line in lines}
 
 
-def test_a_run_on_npz_validates_and_keeps_its_best(place):
-    lines = [json.loads(line) for line in (place.run / "metrics.jsonl").read_text().splitlines()]
-    assert lines and (place.run / "best.pt").is_file() and not (place.run / "skipped.jsonl").read_text()
+def test_a_run_on_npz_validates_and_keeps_its_best(roots):
+    lines = [json.loads(line) for line in (roots.run / "metrics.jsonl").read_text().splitlines()]
+    assert lines and (roots.run / "best.pt").is_file() and not (roots.run / "skipped.jsonl").read_text()
 
 
-def test_the_same_clip_in_both_layouts_has_the_same_tokens(place, tmp_path):
+def test_the_same_clip_in_both_layouts_has_the_same_tokens(roots, tmp_path):
     for split, (first, last) in SPLITS.items():
-        npz = tokens_of(place, tmp_path / f"{split}.npz.jsonl", place.npz, "npz", split)
-        csl = tokens_of(place, tmp_path / f"{split}.csl.jsonl", place.csl, "csl_daily", split)
+        npz = tokens_of(roots, tmp_path / f"{split}.npz.jsonl", roots.npz, "npz", split)
+        csl = tokens_of(roots, tmp_path / f"{split}.csl.jsonl", roots.csl, "csl_daily", split)
         assert npz == csl and len(npz) == last - first
     assert len({json.dumps(tokens) for tokens in npz.values()}) > 1
 
@@ -93,10 +95,10 @@ def test_a_frame_rate_keeps_its_digits(tmp_path, fps):
     assert np.array_equal(npz.frames(0), csl.frames(0))
 
 
-def test_a_pose_file_between_them_changes_no_token(place, tmp_path):
+def test_a_pose_file_between_them_changes_no_token(roots, tmp_path):
     pytest.importorskip("pose_format", reason="pose-format is not installed")
     for origin, target, root, out in (
-        ("npz", "pose", place.npz, "dot_pose"),
+        ("npz", "pose", roots.npz, "dot_pose"),
         ("pose", "npz", tmp_path / "dot_pose", "again"),
     ):
         assert (
@@ -105,19 +107,19 @@ def test_a_pose_file_between_them_changes_no_token(place, tmp_path):
             )
             == 0
         )
-    expected = tokens_of(place, tmp_path / "before.jsonl", place.npz, "npz")
-    assert tokens_of(place, tmp_path / "after.jsonl", tmp_path / "again", "npz") == expected
+    expected = tokens_of(roots, tmp_path / "before.jsonl", roots.npz, "npz")
+    assert tokens_of(roots, tmp_path / "after.jsonl", tmp_path / "again", "npz") == expected
 
 
-def test_frames_that_the_mask_leaves_out_are_missing(place, tmp_path):
+def test_frames_that_the_mask_leaves_out_are_missing(roots, tmp_path):
     """Whatever they hold, and just as if no joint had been seen in them."""
     folder = tmp_path / "masked" / "processed" / "val"
     folder.mkdir(parents=True)
     poses = np.load(
-        place.npz
+        roots.npz
         / "processed"
         / "val"
-        / f"{min(path.stem for path in (place.npz / 'processed' / 'val').iterdir())}.npz"
+        / f"{min(path.stem for path in (roots.npz / 'processed' / 'val').iterdir())}.npz"
     )["poses"]
     mask = np.ones(len(poses), bool)
     mask[20:45] = False
@@ -129,24 +131,24 @@ def test_frames_that_the_mask_leaves_out_are_missing(place, tmp_path):
     np.savez(folder / "unseen.npz", poses=poses * mask[:, None, None])
     np.savez(folder / "whole.npz", poses=poses, mask=np.ones(len(poses), bool))
     np.savez(folder / "no_mask.npz", poses=poses)
-    found = tokens_of(place, tmp_path / "tokens.jsonl", tmp_path / "masked", "npz")
-    assert found["masked"] == found["noise"] == found["unseen"]
-    assert found["whole"] == found["no_mask"] != found["masked"]
+    tokens = tokens_of(roots, tmp_path / "tokens.jsonl", tmp_path / "masked", "npz")
+    assert tokens["masked"] == tokens["noise"] == tokens["unseen"]
+    assert tokens["whole"] == tokens["no_mask"] != tokens["masked"]
 
 
-def test_evaluate_measures_npz_as_it_does_the_other_layout(place, tmp_path):
-    for layout, root in (("npz", place.npz), ("csl_daily", place.csl)):
+def test_evaluate_measures_npz_as_it_does_the_other_layout(roots, tmp_path):
+    for layout, root in (("npz", roots.npz), ("csl_daily", roots.csl)):
         evaluate.main(
             [
                 "--checkpoint",
-                str(place.run),
+                str(roots.run),
                 "--split",
                 "test",
                 "--out",
                 str(tmp_path / layout),
                 f"data.root={root}",
                 f"data.layout={layout}",
-                place.caches,
+                roots.caches,
             ]
         )
     npz, csl = (json.loads((tmp_path / layout / "report.json").read_text()) for layout in ("npz", "csl_daily"))
@@ -158,13 +160,13 @@ def test_evaluate_measures_npz_as_it_does_the_other_layout(place, tmp_path):
     )
 
 
-def test_decode_stands_the_poses_where_the_npz_clip_is(place, tmp_path):
-    tokens_of(place, tmp_path / "tokens.jsonl", place.npz, "npz")
-    for layout, root in (("npz", place.npz), ("csl_daily", place.csl)):
+def test_decode_stands_the_poses_where_the_npz_clip_is(roots, tmp_path):
+    tokens_of(roots, tmp_path / "tokens.jsonl", roots.npz, "npz")
+    for layout, root in (("npz", roots.npz), ("csl_daily", roots.csl)):
         decode_tokens.main(
             [
                 "--checkpoint",
-                str(place.run),
+                str(roots.run),
                 "--tokens",
                 str(tmp_path / "tokens.jsonl"),
                 "--out",
@@ -176,10 +178,10 @@ def test_decode_stands_the_poses_where_the_npz_clip_is(place, tmp_path):
                 f"data.layout={layout}",
             ]
         )
-    names = sorted(path.stem for path in (place.npz / "processed" / "val").iterdir())
+    names = sorted(path.stem for path in (roots.npz / "processed" / "val").iterdir())
     assert sorted(path.stem for path in (tmp_path / "npz").iterdir()) == names
     for name in names:
         poses = np.load(tmp_path / "npz" / f"{name}.npy", allow_pickle=False)
-        with np.load(place.npz / "processed" / "val" / f"{name}.npz", allow_pickle=False) as clip:
+        with np.load(roots.npz / "processed" / "val" / f"{name}.npz", allow_pickle=False) as clip:
             assert poses.shape == clip["poses"].shape
         assert np.array_equal(poses, np.load(tmp_path / "csl_daily" / f"{name}.npy", allow_pickle=False))

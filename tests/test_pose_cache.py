@@ -188,9 +188,9 @@ def test_a_damaged_cache_is_built_anew(root, damage):
     cache = cache_of(root)
     whole = content(cache)
     damage(cache)
-    again = cache_of(root)
-    assert content(again) == whole
-    assert files(again) == {"lock", "index.json", again.path.name}
+    rebuilt = cache_of(root)
+    assert content(rebuilt) == whole
+    assert files(rebuilt) == {"lock", "index.json", rebuilt.path.name}
 
 
 def read_index(cache: PoseCache) -> dict:

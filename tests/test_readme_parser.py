@@ -45,7 +45,8 @@ WORDINGS = {
     """,
     "words": """
         The video runs at 30 frames a second; poses are [t,134,3].
-        The full-body is 1 to 133: the body (1 to 17), the face (24 to 91), the Left-hand (92 to 112) and the Right-hand (113 to 133).
+        The full-body is 1 to 133: the body (1 to 17), the face (24 to 91), the Left-hand (92 to 112) \
+and the Right-hand (113 to 133).
         As centre joint of body 1, of face 32, of left hand 92 and of right hand 113 is used.
         The eye corners 60 to 63 and the eye corners 66 to 69 make the unit.
     """,
@@ -63,7 +64,8 @@ WORDINGS = {
         | left hand | 92-112 |
         | right hand | 113-133 |
 
-        [T, 134, 3], 30 fps; center of body 1, center of face 32, center of left hand 92, center of right hand 113; eye 60-63, eye 66-69
+        [T, 134, 3], 30 fps; center of body 1, center of face 32, center of left hand 92, \
+center of right hand 113; eye 60-63, eye 66-69
     """,
 }
 
@@ -104,14 +106,14 @@ CONTRADICTIONS = {
 }
 
 
-@pytest.mark.parametrize(("text", "options", "theirs", "ours"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_a_contradiction_is_one_line_with_both_values(tmp_path, text, options, theirs, ours):
+@pytest.mark.parametrize(("text", "options", "stated", "configured"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_contradiction_is_one_line_with_both_values(tmp_path, text, options, stated, configured):
     root = write_csl(tmp_path / "data", {"a": whole_clip()})
     cache_of(root, **options)
     (root / "CSL-Daily_README.md").write_text(f"# The data\n\n{text}\n", encoding="utf-8")
     with pytest.raises(ValueError) as error:
         cache_of(root, **options)
-    assert all(part in str(error.value) for part in (str(root / "CSL-Daily_README.md"), theirs, ours))
+    assert all(part in str(error.value) for part in (str(root / "CSL-Daily_README.md"), stated, configured))
     assert "\n" not in str(error.value)
 
 
@@ -178,45 +180,36 @@ def at_most(seconds: int):
         signal.signal(signal.SIGALRM, before)
 
 
+# fmt: off
+WORDS = (
+    "face", "body", "left hand", "right_hand", "eye corners", "centre", "[T,", "fps", "-", "–", "to", ",",
+    "\n", "\n- ", "**", "(", "[", "]", " ", "\t", "\u3000", ":", "|", "17", "0", "9" * 30, "1.5", "٣", "²",
+    "\0", "\ud800", "joints",
+)
+# fmt: on
+LONG = (
+    "face" + " " * 50_000,
+    "face\u3000\t" * 10_000,
+    "9" * 50_000 + " fps",
+    "face 1-" + "9" * 50_000,
+    "\n" * 50_000,
+    "[" * 50_000,
+    "eye" * 20_000,
+    "- " * 50_000,
+    "[t" + " " * 50_000,
+    "1." * 20_000,
+    "face:" + "(" * 50_000,
+    "eye " * 20_000,
+    "centre face " * 5_000,
+)
+
+
 def test_random_text_gives_facts_or_none_and_at_once(tmp_path):
     lines: list[str] = []
-    rng, data = np.random.default_rng(0), data_config(tmp_path / "data")
-    words = [
-        "face",
-        "body",
-        "left hand",
-        "right_hand",
-        "eye corners",
-        "centre",
-        "[T,",
-        "fps",
-        "-",
-        "–",
-        "to",
-        ",",
-        "\n",
-        "\n- ",
-        "**",
-        "(",
-        "[",
-        "]",
-        " ",
-        "\t",
-        "\u3000",
-        ":",
-        "|",
-        "17",
-        "0",
-        "9" * 30,
-        "1.5",
-        "٣",
-        "²",
-        "\0",
-        "\ud800",
-        "joints",
-    ]
+    rng = np.random.default_rng(0)
+    data = data_config(tmp_path / "data")
     for _ in range(3000):
-        text = "".join(words[i] for i in rng.integers(0, len(words), rng.integers(1, 40)))
+        text = "".join(WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(1, 40)))
         facts = parse_readme(text)
         if facts != ReadmeFacts():
             try:
@@ -225,21 +218,6 @@ def test_random_text_gives_facts_or_none_and_at_once(tmp_path):
                 lines.append(str(error))
     assert lines
     assert not any("\n" in line for line in lines)
-    long = [
-        "face" + " " * 50_000,
-        "face\u3000\t" * 10_000,
-        "9" * 50_000 + " fps",
-        "face 1-" + "9" * 50_000,
-        "\n" * 50_000,
-        "[" * 50_000,
-        "eye" * 20_000,
-        "- " * 50_000,
-        "[t" + " " * 50_000,
-        "1." * 20_000,
-        "face:" + "(" * 50_000,
-        "eye " * 20_000,
-        "centre face " * 5_000,
-    ]
-    for text in long:
+    for text in LONG:
         with at_most(10):
             parse_readme(text)

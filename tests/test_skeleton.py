@@ -12,8 +12,8 @@ def test_flip_is_an_involution_that_keeps_parts_and_bones_together():
     for part in COCO_WHOLEBODY.parts:
         image = COCO_WHOLEBODY.part(other.get(part.name, part.name))
         assert {flip[j] for j in range(part.start, part.stop)} == set(range(image.start, image.stop))
-        for mine, theirs in ((part.bones, image.bones), (part.links, image.links)):
-            assert {frozenset((flip[a], flip[b])) for a, b in mine} == {frozenset(bone) for bone in theirs}
+        for pairs, image_pairs in ((part.bones, image.bones), (part.links, image.links)):
+            assert {frozenset((flip[a], flip[b])) for a, b in pairs} == {frozenset(bone) for bone in image_pairs}
         assert flip[part.centre] == image.centre
 
 

@@ -1,4 +1,5 @@
-"""The synthetic signer: the same seed gives the same bytes, bodies stay bodies, splits are what they say, signs differ across signers."""
+"""The synthetic signer: the same seed gives the same bytes, bodies stay bodies, splits are what they say, signs
+differ across signers."""
 
 from __future__ import annotations
 
@@ -113,7 +114,8 @@ def test_readme_facts(root):
         "- Array shape: `frames_512x512/<name>.npy`, float32, [T, 134, 3]; row 0 = (video width, video height, -), "
         "rows 1..133 = COCO-WholeBody (x px, y px, score)\n",
         "- Frame rate: 30 fps\n",
-        '- Joints, counted from 1: body 1-17, feet 18-23, face 24-91, left hand 92-112, right hand 113-133. "Left" is the signer\'s own left.\n',
+        "- Joints, counted from 1: body 1-17, feet 18-23, face 24-91, left hand 92-112, right hand 113-133. "
+        '"Left" is the signer\'s own left.\n',
         "- Centre joints: body 1, face 32, left hand 92, right hand 113\n",
         "- Unit length: right eye corners 60-63, left eye corners 66-69\n",
         f"--clips {CLIPS} --seed 3",
@@ -139,11 +141,11 @@ def test_splits_hold_what_they_promise(notes, splits):
     assert not texts["train"] & (texts["val"] | texts["test"])
     assert signers["val"] | signers["test"] <= signers["train"]
     assert not signers["test_unseen_signer"] & (signers["train"] | signers["val"] | signers["test"])
-    said = {}
+    signers_of = {}
     for name in splits["train"]:
-        said.setdefault(notes[name]["gloss"], []).append(notes[name]["signer"])
-    assert max(map(len, said.values())) > 1, "some sentences are signed by several people"
-    assert all(len(set(signers)) == len(signers) for signers in said.values())
+        signers_of.setdefault(notes[name]["gloss"], []).append(notes[name]["signer"])
+    assert max(map(len, signers_of.values())) > 1, "some sentences are signed by several people"
+    assert all(len(set(signers)) == len(signers) for signers in signers_of.values())
 
 
 def test_signs_differ_in_what_can_be_seen(signs):
@@ -273,16 +275,17 @@ def test_faster_joints_score_lower(clips):
 
 
 def segment_features(poses: np.ndarray, start: int, end: int) -> np.ndarray:
-    """poses [T, 133, 3] -> both hands' shapes and places, and the mouth, at eight moments of a segment; in shoulder widths."""
+    """poses [T, 133, 3] -> both hands' shapes and places, and the mouth, at eight moments of a
+    segment; in shoulder widths."""
     at = np.linspace(start, end - 1, 8).round().astype(int)
     width = np.median(np.linalg.norm(poses[:, LEFT_SHOULDER, :2] - poses[:, RIGHT_SHOULDER, :2], axis=-1))
-    place, seen = poses[at, :, :2] / width, poses[at, :, 2:] > VISIBLE
-    mouth = place[:, 71:91] - place[:, 71:91].mean(1, keepdims=True)
+    points, seen = poses[at, :, :2] / width, poses[at, :, 2:] > VISIBLE
+    mouth = points[:, 71:91] - points[:, 71:91].mean(1, keepdims=True)
     features = [8 * mouth]
     for root, wrist in ((LEFT_HAND, LEFT_WRIST), (RIGHT_HAND, RIGHT_WRIST)):
         features += [
-            2 * (place[:, root : root + 21] - place[:, root : root + 1]) * seen[:, root : root + 21],
-            2 * (place[:, wrist] - place[:, NOSE]),
+            2 * (points[:, root : root + 21] - points[:, root : root + 1]) * seen[:, root : root + 21],
+            2 * (points[:, wrist] - points[:, NOSE]),
         ]
     return np.concatenate([f.ravel() for f in features])
 

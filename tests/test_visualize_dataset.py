@@ -27,7 +27,8 @@ OWN_PARTS = {"body": (1, 33), "left_hand": (34, 54), "right_hand": (55, 75)}
 
 
 def write_odd(root: Path) -> Path:
-    """Three clips to train on, of 12 frames: `gap` lacks the left hand in frames 3 to 5, `one_hand` the right one throughout. `other` is val's."""
+    """Three clips to train on, of 12 frames: `gap` lacks the left hand in frames 3 to 5, `one_hand` the right one
+    throughout. `other` is val's."""
     gap, one_hand, whole, other = (moving_clip(FRAMES, seed) for seed in range(4))
     gap[3:6, LEFT, 2], one_hand[:, RIGHT] = 0, np.nan
     notes = {
@@ -100,7 +101,8 @@ def test_statistics_is_a_picture(odd):
 
 
 def test_table_agrees_with_the_hand(odd):
-    # of 36 frames the left hand lacks 3, a gap of 3 frames for each of 21 joints; the right hand lacks 12, with no sighting to make a gap of them
+    # Of 36 frames the left hand lacks 3, a gap of 3 frames for each of 21 joints; the right hand lacks 12, with no
+    # sighting to make a gap of them
     assert row(odd.printed, "left_hand")[:3] == ["21", "8.3%", "8.3%"] and row(odd.printed, "left_hand")[4:7] == [
         "21",
         "3.0",
@@ -119,8 +121,8 @@ def test_table_agrees_with_the_hand(odd):
 def test_a_chosen_clip_and_a_seed(odd, tmp_path):
     printed = run(tmp_path / "a", odd.root, "--names", "one_hand", "--sample", "1", "--seed", "3")
     assert f"{SHEET} (1 clips)" in printed and f"{STATISTICS} (1 clips)" in printed
-    again = run(tmp_path / "b", odd.root, "--names", "one_hand", "--sample", "1", "--seed", "3")
-    assert again == printed.replace(str(tmp_path / "a"), str(tmp_path / "b"))
+    repeated = run(tmp_path / "b", odd.root, "--names", "one_hand", "--sample", "1", "--seed", "3")
+    assert repeated == printed.replace(str(tmp_path / "a"), str(tmp_path / "b"))
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in FILES)
 
 
@@ -176,7 +178,10 @@ def test_out_may_not_be_a_file(odd, tmp_path):
 
 
 def test_help_waits_for_no_heavy_module():
-    script = "import sys, signstream.data.visualize_dataset as v; assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules); v.main(['--help'])"
+    script = (
+        "import sys, signstream.data.visualize_dataset as v; "
+        "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules); v.main(['--help'])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0 and "--split" in done.stdout, done.stderr
 
@@ -240,8 +245,8 @@ def test_each_joint_belongs_to_its_smallest_part():
     assert [part.name for part in draw.separate_parts(COCO_WHOLEBODY)] == ["face", "left_hand", "right_hand", "body"]
     bones = draw.part_of_bone(COCO_WHOLEBODY)
     assert set(bones) == set(COCO_WHOLEBODY.bones) and bones[(91, 92)] == "left_hand" and bones[(9, 91)] == "full_body"
-    own = build(80, OWN_PARTS, {"body": 1, "left_hand": 34, "right_hand": 55}, unit_joints=[(6, 7)])
-    assert draw.part_of_joint(own)[75:] == (None,) * 5 and len(draw.separate_parts(own)) == 3
+    other = build(80, OWN_PARTS, {"body": 1, "left_hand": 34, "right_hand": 55}, unit_joints=[(6, 7)])
+    assert draw.part_of_joint(other)[75:] == (None,) * 5 and len(draw.separate_parts(other)) == 3
 
 
 def test_any_text_becomes_a_line_that_can_be_drawn():
