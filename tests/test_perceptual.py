@@ -1,4 +1,4 @@
-"""The loss on bones, velocities and accelerations: by hand, of missing joints, of batches, and that it steadies what is decoded."""
+"""The loss on bones, velocities and accelerations: by hand, of missing joints, of batches; and it steadies poses."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,7 +31,7 @@ def perceptual(*bones: tuple[int, int], joints: int = 2) -> Perceptual:
     return Perceptual(CONFIG, SimpleNamespace(parts=[part]))
 
 
-def found(term: Perceptual, view: torch.Tensor, target: Target) -> tuple[float, int]:
+def value_and_count(term: Perceptual, view: torch.Tensor, target: Target) -> tuple[float, int]:
     return float(term.totals(SimpleNamespace(views=[view]), None, [target])), int(term.counts(None, [target]))
 
 
@@ -52,23 +52,24 @@ def test_each_difference_is_what_a_hand_computes():
     bones = huber(0.5) + huber(0.5 - 0.02)
     velocities = huber(0.5) + huber(0.02)
     accelerations = huber(-0.5) + huber(0.02)
-    assert found(perceptual((0, 1)), view, target) == (
+    assert value_and_count(perceptual((0, 1)), view, target) == (
         pytest.approx(bones + velocities + accelerations, rel=1e-5),
         3 + 4 + 2,
     )
-    assert found(perceptual(), view, target) == (pytest.approx(velocities + accelerations, rel=1e-5), 4 + 2), (
-        "a part without bones"
-    )
+    assert value_and_count(perceptual(), view, target) == (
+        pytest.approx(velocities + accelerations, rel=1e-5),
+        4 + 2,
+    ), "a part without bones"
 
 
 def test_what_is_only_moved_or_drifts_evenly_costs_as_little_as_it_shows():
     target = Target(torch.randn(2, 5, 3, 2), torch.ones(2, 5, 3))
     term = perceptual((0, 1), (1, 2))
-    assert found(term, target.xy + 7, target)[0] == pytest.approx(0, abs=1e-3), (
+    assert value_and_count(term, target.xy + 7, target)[0] == pytest.approx(0, abs=1e-3), (
         "the whole part somewhere else: the reconstruction loss sees to that"
     )
     drift = torch.arange(5.0).view(1, 5, 1, 1) * torch.tensor((0.5, 0.0))
-    assert found(term, target.xy + drift, target)[0] == pytest.approx(2 * 4 * 3 * huber(0.5), rel=1e-3), (
+    assert value_and_count(term, target.xy + drift, target)[0] == pytest.approx(2 * 4 * 3 * huber(0.5), rel=1e-3), (
         "velocities alone"
     )
 
@@ -85,20 +86,27 @@ def test_what_is_only_moved_or_drifts_evenly_costs_as_little_as_it_shows():
     ],
 )
 def test_a_difference_counts_where_all_of_it_is_visible(missing, bones, velocities, accelerations):
-    """Five frames of two joints, the bone in both directions: what is missing, at (frame, joint), takes its differences with it."""
+    """Five frames of two joints, the bone in both directions: what is missing, at (frame, joint), takes its differences
+    with it."""
     weight = torch.ones(1, 5, 2)
     for frame, joint in missing:
         weight[0, frame, joint] = 0
     target = Target(torch.zeros(1, 5, 2, 2), weight)
-    there = [int(seen.sum()) for seen in visible(weight > 0, torch.tensor([[0, 1], [1, 0]]))]
-    assert there == [bones, velocities, accelerations]
-    assert found(perceptual((0, 1), (1, 0)), torch.zeros(1, 5, 2, 2), target) == (0, bones + velocities + accelerations)
+    counts = [int(seen.sum()) for seen in visible(weight > 0, torch.tensor([[0, 1], [1, 0]]))]
+    assert counts == [bones, velocities, accelerations]
+    assert value_and_count(perceptual((0, 1), (1, 0)), torch.zeros(1, 5, 2, 2), target) == (
+        0,
+        bones + velocities + accelerations,
+    )
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_chunks_of_one_frame_have_bones_and_of_two_velocities(frames):
     target = Target(torch.zeros(3, frames, 2, 2), torch.ones(3, frames, 2))
-    assert found(perceptual((0, 1)), torch.zeros(3, frames, 2, 2), target) == (0, 3 * frames + (frames - 1) * 6)
+    assert value_and_count(perceptual((0, 1)), torch.zeros(3, frames, 2, 2), target) == (
+        0,
+        3 * frames + (frames - 1) * 6,
+    )
 
 
 @pytest.mark.parametrize("fill", [0.0, -1e4, float("inf"), float("nan")])
@@ -109,7 +117,7 @@ def test_what_missing_joints_hold_changes_nothing(fill):
     outcomes = []
     for batch in (BATCH, replace(BATCH, xy=torch.where(missing[..., None], fill, BATCH.xy))):
         totals, counts = loss_of(net, batch, losses)
-        outcomes.append((totals, counts, gradients(net, losses.value(totals, counts))))
+        outcomes.append((totals, counts, gradients(net, losses.terms.value(totals, counts))))
     assert torch.equal(outcomes[0][0], outcomes[1][0]) and torch.equal(outcomes[0][1], outcomes[1][1])
     assert all(torch.equal(gradient, outcomes[1][2][name]) for name, gradient in outcomes[0][2].items())
     term, targets = Perceptual(CONFIG, BODY), VIEWS.of(BATCH)[1]
@@ -138,11 +146,11 @@ def test_batches_add_up_to_the_whole_and_an_empty_one_adds_nothing():
 def test_it_is_logged_by_itself_and_weighed_into_the_loss():
     net, losses, without = model(), Losses(CONFIG, PARTS, terms_of(CONFIG, BODY)), Losses(CONFIG, PARTS)
     totals, counts = (value.detach() for value in loss_of(net, BATCH, losses))
-    named = losses.named(totals, counts, PARTS)
+    named = losses.terms.named(totals, counts)
     share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # loss.part_weights
     assert named["perceptual"] == pytest.approx(float((totals[4].double() / counts[4] * share).sum()), rel=1e-6)
     assert named["loss"] == pytest.approx(
-        without.named(totals[:4], counts[:4], PARTS)["loss"] + 0.1 * named["perceptual"], rel=1e-6
+        without.terms.named(totals[:4], counts[:4])["loss"] + 0.1 * named["perceptual"], rel=1e-6
     )
     assert terms_of(load_config(), BODY) == {}, "off by default"
 
@@ -157,8 +165,9 @@ def velocity_error(net) -> float:
 
 
 def test_training_with_it_steadies_what_is_decoded():
-    """A network that is too small for four clips, without codes: at a tenth of the reconstruction's weight it moves more truly and is as near."""
-    found = {}
+    """A network that is too small for four clips, without codes: at a tenth of the reconstruction's weight it moves
+    more truly and is as near."""
+    results = {}
     for weight in (0.0, 0.1, 1.0):
         config = load_config(None, [*TINY_RUN, f"loss.perceptual_weight={weight}"])
         net, losses = build_model(config, BODY), Losses(config, PARTS, terms_of(config, BODY))
@@ -167,10 +176,10 @@ def test_training_with_it_steadies_what_is_decoded():
         for _ in range(60):
             optimizer.zero_grad()
             totals, counts = loss_of(net, BATCH, losses, quantise=False)
-            losses.value(totals, counts).backward()
+            losses.terms.value(totals, counts).backward()
             optimizer.step()
-        found[weight] = losses.named(totals.detach(), counts, PARTS)["rec"], velocity_error(net)
-    (rec, speed), (rec_with, speed_with), (_, steady) = found.values()
+        results[weight] = losses.terms.named(totals.detach(), counts)["rec"], velocity_error(net)
+    (rec, speed), (rec_with, speed_with), (_, steady) = results.values()
     assert speed_with < 0.93 * speed and rec_with < 1.03 * rec
     assert steady < 0.8 * speed
 
@@ -206,5 +215,5 @@ def test_two_ranks_are_one_process_on_the_joined_batches(tmp_path):
     (alone,) = on_ranks(1, work, tmp_path)
     first, second = on_ranks(2, work, tmp_path)
     assert_same(second, first)
-    assert_close(first, alone)
+    assert_close(first, alone, 1e-5)
     assert alone["window"]["perceptual"] > 0

@@ -1,4 +1,4 @@
-"""Weights & Biases as a second journal, offline and with the real package: the same names and steps as the other files."""
+"""Weights & Biases as a second journal, offline and with the real package: the names and steps of the other files."""
 
 import io
 import json
@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import assert_same, signer_root, tiny_options
+from data_sets import signer_root
+from helpers import assert_same, tiny_options
 from signstream.config import load_config
-from signstream.training.checkpoint import RunFolder
+from signstream.training.run_folder import RunFolder
 from signstream.training.seed import generator_states
 from signstream.training.train_rvq import main
-from signstream.training.utils_tb import Both, Journal, NoJournal, open_journal
+from signstream.training.utils_tb import Journal, open_journals
 from signstream.training.utils_wandb import WandbJournal, check_wandb
 from test_utils_tb import scalars
 
@@ -32,25 +33,26 @@ def offline(monkeypatch):
 
 
 def records(folder: Path) -> list:
-    """What wandb wrote in a run's sessions, in their order: a header, then blocks of 32 KiB with pieces (checksum, length, kind) of messages."""
+    """What wandb wrote in a run's sessions, in their order: a header, then blocks of 32 KiB with pieces (checksum,
+    length, kind) of messages."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    found = []
+    messages = []
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        data, place, message = path.read_bytes(), 7, b""
+        data, position, message = path.read_bytes(), 7, b""
         assert data[:4] == b":W&B"
-        while place < len(data):
-            left = 32768 - place % 32768
+        while position < len(data):
+            left = 32768 - position % 32768
             if left < 7:
-                place += left
+                position += left
                 continue
-            _, length, kind = struct.unpack_from("<IHB", data, place)
-            message += data[place + 7 : place + 7 + length]
-            place += 7 + length
+            _, length, kind = struct.unpack_from("<IHB", data, position)
+            message += data[position + 7 : position + 7 + length]
+            position += 7 + length
             if kind in (1, 4):  # a whole message, or the last piece of one
-                found.append(Record.FromString(message))
+                messages.append(Record.FromString(message))
                 message = b""
-    return found
+    return messages
 
 
 def history(folder: Path) -> list[dict]:
@@ -61,11 +63,8 @@ def history(folder: Path) -> list[dict]:
             line = {}
             for item in record.history.item:
                 name, *inner = item.nested_key or [item.key]
-                line[name] = (
-                    {**line.get(name, {}), inner[0]: json.loads(item.value_json)}
-                    if inner
-                    else json.loads(item.value_json)
-                )
+                value = json.loads(item.value_json)
+                line[name] = {**line.get(name, {}), inner[0]: value} if inner else value
             lines.append({name: value for name, value in line.items() if not name.startswith("_")})
     return lines
 
@@ -78,19 +77,19 @@ def test_numbers_pictures_and_texts_come_with_the_names_and_steps_of_the_other_f
     from PIL import Image
 
     folder, before = RunFolder(tmp_path), generator_states()
-    journal = open_journal(folder, config=WANDB)
-    journal.numbers(3, 1, "train", {"loss": 0.5, "rec/face": torch.tensor(2.0), "bad": float("nan")})
-    journal.numbers(3, 1, "val", {"loss": 0.25})
-    journal.speed(3, {"ms": 7.0})
-    journal.histogram(3, "use/face/0", torch.tensor([1.0, 2.0, float("nan")]))
-    journal.histogram(3, "nothing", torch.tensor([float("nan")]))
-    journal.text(3, "tokens", "<T0><F:c12>")
-    journal.image(3, "reconstruction", torch.zeros(3, 4, 6, dtype=torch.uint8))
     gif = io.BytesIO()
     Image.new("RGB", (8, 6)).save(gif, "GIF", save_all=True, append_images=[Image.new("RGB", (8, 6), "red")])
-    journal.animation(3, "moving", gif.getvalue())
-    journal.sync()
-    journal.close()
+    for journal in open_journals(folder, WANDB):
+        journal.numbers(3, 1, "train", {"loss": 0.5, "rec/face": torch.tensor(2.0), "bad": float("nan")})
+        journal.numbers(3, 1, "val", {"loss": 0.25})
+        journal.speed(3, {"ms": 7.0})
+        journal.histogram(3, "use/face/0", torch.tensor([1.0, 2.0, float("nan")]))
+        journal.histogram(3, "nothing", torch.tensor([float("nan")]))
+        journal.text(3, "tokens", "<T0><F:c12>")
+        journal.image(3, "reconstruction", torch.zeros(3, 4, 6, dtype=torch.uint8))
+        journal.animation(3, "moving", gif.getvalue())
+        journal.sync()
+        journal.close()
     assert_same(generator_states(), before)  # nothing that training draws from is touched
     merged = {name: value for line in history(tmp_path) for name, value in line.items()}
     assert all(line["step"] == 3 for line in history(tmp_path))
@@ -147,51 +146,14 @@ def test_a_run_that_is_trained_and_resumed_is_one_run_with_the_numbers_of_metric
     assert any(name.startswith("use/") for name in names)
 
 
-def test_both_are_told_the_same_in_their_order():
-    told = []
-
-    class Listener:
-        def __init__(self, name):
-            self.name = name
-
-        def numbers(self, step, *, split):
-            told.append((self.name, step, split))
-
-    Both(Listener("files"), Listener("wandb")).numbers(3, split="val")
-    assert told == [("files", 3, "val"), ("wandb", 3, "val")]
-    spoken = {name for name in vars(NoJournal) if not name.startswith("_")}
-    assert spoken <= set(dir(Journal)) and spoken <= set(dir(WandbJournal)), "each has what the others have"
+def test_each_journal_has_what_the_other_has():
+    methods = {name for name in vars(Journal) if not name.startswith("_")}
+    assert methods == {name for name in vars(WandbJournal) if not name.startswith("_")}
 
 
-def test_without_it_nothing_is_imported_and_other_ranks_write_nothing(tmp_path, monkeypatch):
+def test_without_it_nothing_is_imported(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     check_wandb(load_config())
-    journal = open_journal(RunFolder(tmp_path), config=load_config())
+    (journal,) = open_journals(RunFolder(tmp_path), load_config())
     assert isinstance(journal, Journal)
     journal.close()
-    assert isinstance(open_journal(RunFolder(tmp_path), write=False, config=WANDB), NoJournal)
-
-
-def test_a_package_that_is_not_there_is_one_line_before_anything_is_made(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(
-        ValueError,
-        match=r"^train\.log_wandb needs the package wandb \(.*\): pip install wandb, or set train\.log_wandb=false$",
-    ):
-        main(["--wandb-project", "p", f"save_path={tmp_path}", f"data.root={tmp_path / 'nowhere'}", "train.device=cpu"])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_run_that_cannot_begin_is_one_line(tmp_path, monkeypatch):
-    wandb = pytest.importorskip("wandb", reason="wandb is not installed (requirements-extra.txt)")
-
-    def refuse(**_options):
-        raise wandb.errors.UsageError("api_key not configured\n(no-tty)")
-
-    monkeypatch.setattr(wandb, "init", refuse)
-    with pytest.raises(ValueError) as error:
-        WandbJournal(RunFolder(tmp_path), WANDB)
-    assert str(error.value) == (
-        "train.log_wandb: Weights & Biases cannot begin a run: api_key not configured (no-tty). "
-        "`wandb login` logs in, WANDB_MODE=offline needs no login"
-    )
