@@ -1,4 +1,5 @@
-"""Exported files: what they make of chunks is what the tokenizer makes of them, for any number; what does not hold is found, and not written."""
+"""Exported files: what they make of chunks is what the tokenizer makes of them, for any number; what does not hold is
+found, and not written."""
 
 import json
 import re
@@ -11,27 +12,27 @@ import torch
 import yaml
 
 from clips import moving_clip
-from helpers import begin_loop, signer_root, tiny_options
+from data_sets import signer_root
+from helpers import begin_loop, tiny_options
 from signstream.config import from_dict
 from signstream.data.frontend import FrontEnd
+from signstream.errors import UserError
 from signstream.inference import check_export, export_model
-from signstream.inference.check_export import (
-    check,
-    compare_codes,
-    compare_poses,
-    encode,
-    random_codes,
-    random_poses,
-    read,
-)
+from signstream.inference.model_file import samples, write
+from signstream.inference.model_file.compare import check, compare_codes, compare_poses, encode
+from signstream.inference.model_file.file import ENDS, KEYS, PRECISIONS, describe, read
+from signstream.inference.model_file.samples import random_codes, random_poses, real_poses
+from signstream.inference.model_file.write import FORMS, export
 from signstream.inference.tokenizer import Tokenizer
 from signstream.models.rvq.encoder import Encoder
+from signstream.tasks.rvq.head_start import initialise_codebooks
 from signstream.training import checkpoint
+from signstream.training.run_folder import RunFolder
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (requirements-extra.txt)")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-extra.txt)")
 
-KINDS = ("encoder", "decoder")
+KINDS = tuple(ENDS)
 LEVELS = "model.rvq.levels={face: 1, left_hand: 3, right_hand: 2, body: 3, full_body: 2}"
 MODELS = {
     "mlp": ("model.arch=mlp", LEVELS),
@@ -63,10 +64,10 @@ def make_state(root: Path, *options: str) -> dict:
     loop = begin_loop(tiny_options(root, *options))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for weight in loop.model.parameters():
+        for weight in loop.task.model.parameters():
             weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
-    loop.initialise_codebooks()
-    return {**loop.state(), "generators": []}
+    initialise_codebooks(loop.task.setup, loop.config.data, micro=4, clips_a_step=4)
+    return {**loop.state_dict(), "generators": []}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -92,68 +93,56 @@ def small(saved):
 def files(saved, tmp_path_factory):
     """Both files of every form, written by the program: {form: (encoder, decoder)}."""
     out = tmp_path_factory.mktemp("files")
-    found = {}
+    written = {}
     for form, suffix in (("onnx", "onnx"), ("torchscript", "pt"), ("pt2", "pt2")):
         export_model.main(["--checkpoint", str(saved), "--format", form, "--output", str(out / "deep" / f"t.{suffix}")])
-        found[form] = tuple(out / "deep" / f"t.{kind}.{suffix}" for kind in KINDS)
-    assert sorted((out / "deep").iterdir()) == sorted(path for pair in found.values() for path in pair)
-    return found
+        written[form] = tuple(out / "deep" / f"t.{kind}.{suffix}" for kind in KINDS)
+    assert sorted((out / "deep").iterdir()) == sorted(path for pair in written.values() for path in pair)
+    return written
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript"])
 def test_a_file_does_what_the_tokenizer_does_for_any_number_of_chunks(tokenizer, form):
     window = tokenizer.config.data.window
-    encoder, decoder = (read(export_model.export(tokenizer, kind, form), trust=True).run for kind in KINDS)
+    encoder, decoder = (read(export(tokenizer, kind, form), trust=True).run for kind in KINDS)
     for windows in (1, 2, 5, 40):
-        poses, codes = (
-            random_poses(tokenizer, windows, seed=7 * windows),
-            random_codes(tokenizer, windows, seed=7 * windows),
-        )
-        found = encoder(poses)
-        assert found.dtype == torch.int64 and found.shape == (
-            windows * window,
-            len(tokenizer.parts),
-            max(tokenizer.levels),
-        )
-        told = compare_codes(tokenizer, poses, found)
-        assert told.same == told.count > 0 and told.ties <= 2
-        for rows in (codes, found, torch.full_like(found, -1), found.clamp(min=0)):
-            shown = decoder(rows)
-            assert shown.shape == (windows * window, tokenizer.config.data.chunk_len, 133, 3)
-            assert compare_poses(tokenizer, rows, shown)[0] < 1e-4
+        poses, drawn = (draw(tokenizer, windows, seed=7 * windows) for draw in (random_poses, random_codes))
+        codes = encoder(poses)
+        assert codes.dtype == torch.int64
+        assert codes.shape == (windows * window, len(tokenizer.parts), max(tokenizer.levels))
+        compared = compare_codes(tokenizer, poses, codes)
+        assert compared.same == compared.asked > 0 and compared.ties <= 2
+        for rows in (drawn, codes, torch.full_like(codes, -1), codes.clamp(min=0)):
+            decoded = decoder(rows)
+            assert decoded.shape == (windows * window, tokenizer.config.data.chunk_len, 133, 3)
+            assert compare_poses(tokenizer, rows, decoded).most < 1e-4
 
 
 def test_fed_the_chunks_of_a_stream_it_gives_the_streams_tokens(tokenizer):
-    data, encoder = tokenizer.config.data, read(export_model.export(tokenizer, "encoder", "onnx")).run
+    data, encoder = tokenizer.config.data, read(export(tokenizer, "encoder", "onnx")).run
     size = data.chunk_len * data.window
     tokenizer.codes_per_chunk, tokenizer.hold = "full", 0.0
     for seed, fps in ((1, data.fps), (2, 25.0)):
         clip = torch.from_numpy(moving_clip(87, seed))
         clip[20:45, 95:133, 2] = 0
-        stream, front, told, rows, found = (
-            tokenizer.stream(fps),
-            FrontEnd(tokenizer.skeleton, data, fps),
-            [],
-            torch.zeros(0, 133, 3),
-            [],
-        )
+        stream, front = tokenizer.stream(fps), FrontEnd(tokenizer.skeleton, data, fps)
+        chunks, rows, encoded = [], torch.zeros(0, 133, 3), []
         for frames in [*clip.split(7), None]:
-            told += stream.push(frames) if frames is not None else stream.finish()
+            chunks += stream.push(frames) if frames is not None else stream.finish()
             rows = torch.cat((rows, (front.push(frames) if frames is not None else front.finish()).frames))
             if frames is None:
-                rows = torch.cat(
-                    (rows, torch.zeros(-len(rows) % size, 133, 3))
-                )  # past the clip's end every joint is missing
+                # past the clip's end every joint is missing
+                rows = torch.cat((rows, torch.zeros(-len(rows) % size, 133, 3)))
             while len(rows) >= size:
-                found.append(encoder(rows[:size].unflatten(0, (-1, data.chunk_len))))
+                encoded.append(encoder(rows[:size].unflatten(0, (-1, data.chunk_len))))
                 rows = rows[size:]
-        codes = torch.stack([chunk.codes for chunk in told])
-        assert torch.equal(torch.cat(found)[: len(codes)], codes) and (torch.cat(found)[len(codes) :] == -1).all()
+        codes, given = torch.stack([chunk.codes for chunk in chunks]), torch.cat(encoded)
+        assert torch.equal(given[: len(codes)], codes) and (given[len(codes) :] == -1).all()
         assert (codes[..., 0] >= 0).any() and (len(codes) - 1) * data.chunk_len < 110
 
 
 def test_what_is_missing_may_be_anything_and_has_no_code(small):
-    encoder = read(export_model.export(small, "encoder", "onnx")).run
+    encoder = read(export(small, "encoder", "onnx")).run
     poses = random_poses(small, 3)
     poses[1, :, small.skeleton.part("face").joints] = 0
     poses[2] = 0
@@ -165,15 +154,15 @@ def test_what_is_missing_may_be_anything_and_has_no_code(small):
     assert (codes[2] == -1).all() and (codes[1, 0] == -1).all() and (codes[1, 4] >= 0).all()
 
 
-@pytest.mark.parametrize("form", export_model.FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_file_says_what_it_is_and_holds(small, files, form):
     for kind, path in zip(KINDS, files[form]):
         exported = read(path, trust=True)
-        said = {key: exported.said[key] for key in export_model.KEYS}
-        assert said == export_model.describe(small, kind, form, "fp32")
-        assert from_dict(yaml.safe_load(said["config"])) == small.config and said["tokenizer"] == small.digest
-        assert json.loads(said["parts"])[1] == {"tag": "LH", "name": "left_hand", "first": 91, "joints": 21}
-        verdict = check(exported, small, check_export.real_poses(small, small.config.data))
+        about = {key: exported.description[key] for key in KEYS}
+        assert about == describe(small, kind, form=form, precision="fp32")
+        assert from_dict(yaml.safe_load(about["config"])) == small.config and about["tokenizer"] == small.digest
+        assert json.loads(about["parts"])[1] == {"tag": "LH", "name": "left_hand", "first": 91, "joints": 21}
+        verdict = check(exported, small, real_poses(small, small.config.data))
         assert verdict.holds and len(verdict.lines) == 2
 
 
@@ -205,7 +194,7 @@ def test_half_the_bytes_and_nearly_all_of_the_codes(small, saved, tmp_path, file
     for kind, path in zip(KINDS, files["onnx"]):
         half = tmp_path / f"half.{kind}.onnx"
         assert half.stat().st_size < 0.7 * path.stat().st_size
-        assert read(half).said["precision"] == "fp16"
+        assert read(half).description["precision"] == "fp16"
         assert check(read(half), small, []).holds
 
 
@@ -215,37 +204,23 @@ def test_what_does_not_hold_is_not_written(saved, tmp_path, monkeypatch):
         weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
         return model
 
-    monkeypatch.setitem(export_model.PRECISIONS, "fp16", spoil)
+    monkeypatch.setitem(write.NARROW, "fp16", spoil)
+    options = ["--checkpoint", str(saved), "--precision", "fp16", "--output", str(tmp_path / "out.onnx")]
     for kind in KINDS:
-        with pytest.raises(
-            ValueError,
-            match=rf"the {kind} as onnx fp16 does not do what the tokenizer does .*not written: take --precision fp32",
-        ):
-            export_model.main(
-                [
-                    "--checkpoint",
-                    str(saved),
-                    "--part",
-                    kind,
-                    "--precision",
-                    "fp16",
-                    "--output",
-                    str(tmp_path / "out.onnx"),
-                ]
-            )
+        line = rf"the {kind} as onnx fp16 does not do what the tokenizer does .*not written: take --precision fp32"
+        with pytest.raises(UserError, match=line):
+            export_model.main([*options, "--part", kind])
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("form", export_model.FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_network_that_fixes_the_number_of_chunks_is_not_written(saved, tmp_path, monkeypatch, form):
-    real = Encoder._tokens
-    monkeypatch.setattr(Encoder, "_tokens", lambda self, view: real(self, view).reshape(len(view), -1))
-    with pytest.raises(
-        ValueError, match=rf"as {form} cannot be exported for any number of chunks .* take sizes from x.shape"
-    ):
-        export_model.main(
-            ["--checkpoint", str(saved), "--part", "encoder", "--format", form, "--output", str(tmp_path / "out")]
-        )
+    real = Encoder.as_tokens
+    monkeypatch.setattr(Encoder, "as_tokens", lambda self, view: real(self, view).reshape(len(view), -1))
+    options = ["--checkpoint", str(saved), "--part", "encoder", "--format", form, "--output", str(tmp_path / "out")]
+    line = rf"as {form} cannot be exported for any number of chunks .* take sizes from x.shape"
+    with pytest.raises(UserError, match=line):
+        export_model.main(options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -260,14 +235,12 @@ def test_check_counts_what_differs_and_sets_ties_aside(small):
     assert compare_codes(small, poses, codes) == (seen, seen, 0)
     assert compare_codes(small, poses, wrong) == (seen, seen - 2, 0)
     with torch.no_grad():
-        book, own, other = small.model.quantizer.codebook[0, 0], int(codes[0, 0, 0]), int(wrong[0, 0, 0])
+        book, right, other = small.model.quantizer.codebook[0, 0], int(codes[0, 0, 0]), int(wrong[0, 0, 0])
         kept = book[other].clone()
-        book[other] = book[own]  # the very same code twice
-        _, told = encode(small, poses)
-        either = told.clone()
-        either[0, 0] = torch.tensor(
-            [own + other - int(told[0, 0, 0]), 0, 0]
-        )  # the other of the two, and whatever is deeper
+        book[other] = book[right]  # the very same code twice
+        either = encode(small, poses).codes.clone()
+        # the other of the two, and whatever is deeper
+        either[0, 0] = torch.tensor([right + other - int(either[0, 0, 0]), 0, 0])
         assert compare_codes(small, poses, either) == (seen - 3, seen - 3, 3)
         book[other] = kept
     silent = codes.clone()
@@ -278,11 +251,10 @@ def test_check_counts_what_differs_and_sets_ties_aside(small):
 def test_check_export_says_whether_a_file_holds(saved, files, tmp_path, capsys):
     for path in files["onnx"]:
         assert check_export.main([str(path), "--checkpoint", str(saved)]) == 0
-        told = capsys.readouterr().out
-        assert "real chunks: " in told and "random chunks: " in told and told.endswith("  holds\n")
-        assert (
-            len(re.findall(r"\d+ at a time: [\d.]+ ms a chunk, PyTorch [\d.]+ ms \([\d.]+ times as long\)", told)) == 2
-        )
+        printed = capsys.readouterr().out
+        assert "real chunks: " in printed and "random chunks: " in printed and printed.endswith("  holds\n")
+        speed = r"\d+ at a time: [\d.]+ ms a chunk, PyTorch [\d.]+ ms \([\d.]+ times as long\)"
+        assert len(re.findall(speed, printed)) == 2
     model = onnx.load(files["onnx"][0])
     weight = next(weight for weight in model.graph.initializer if "books" in weight.name)
     weight.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(weight), 1, 0), weight.name))
@@ -293,7 +265,7 @@ def test_check_export_says_whether_a_file_holds(saved, files, tmp_path, capsys):
 
 def test_the_checkpoint_that_a_file_names_is_found(root, tmp_path):
     state = make_state(root, "model.arch=mlp", f"save_path={tmp_path}/runs", "experiment_name=named")
-    run = checkpoint.RunFolder.create(tmp_path / "runs", "named")
+    run = RunFolder.create(tmp_path / "runs", "named")
     checkpoint.save(state, run.last)
     export_model.main(["--checkpoint", str(run.path), "--part", "decoder", "--output", str(tmp_path / "decoder.onnx")])
     assert check_export.main([str(tmp_path / "decoder.onnx")]) == 0
@@ -301,17 +273,16 @@ def test_the_checkpoint_that_a_file_names_is_found(root, tmp_path):
 
 def test_without_real_clips_it_says_so(saved, files, capsys, monkeypatch, tmp_path):
     def absent(tokenizer, data):
-        raise ValueError("there is no data root there")
+        raise UserError("there is no data root there")
 
-    monkeypatch.setattr(check_export, "real_poses", absent)
+    monkeypatch.setattr(samples, "real_poses", absent)
     assert check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved)]) == 0
     assert "no real chunks: there is no data root there" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="there is no data root there"):
+    with pytest.raises(UserError, match="there is no data root there"):
         check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved), "--data", "nowhere"])
     export_model.main(["--checkpoint", str(saved), "--part", "decoder", "--output", str(tmp_path / "one.onnx")])
-    assert "tried on random chunks alone" in capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == [
-        "one.onnx"
-    ]
+    assert "tried on random chunks alone" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["one.onnx"]
 
 
 @pytest.mark.parametrize("form", ["torchscript", "pt2"])
@@ -321,29 +292,31 @@ def test_a_program_is_not_opened_unless_it_is_trusted(files, form, monkeypatch):
 
     monkeypatch.setattr(torch.jit, "load", opened)
     monkeypatch.setattr(torch.export, "load", opened)
-    with pytest.raises(ValueError, match=rf"is a program \({form}\) that would be run: pass --trust"):
+    with pytest.raises(UserError, match=rf"is a program \({form}\) that would be run: pass --trust"):
         check_export.main([str(files[form][0])])
+
+
+def test_the_doors_take_what_can_be_written():
+    """They name the choices themselves, since they import nothing that would know."""
+    for options, choices in (("--format", tuple(FORMS)), ("--precision", PRECISIONS), ("--part", (*KINDS, "all"))):
+        for choice in choices:
+            with pytest.raises((UserError, SystemExit)) as stopped:
+                export_model.main(["--checkpoint", "nowhere", "--output", ".", options, choice])
+            assert isinstance(stopped.value, UserError)
+    assert tuple(write.NARROW) == PRECISIONS
 
 
 def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     def refused(program, *options: object, says: str) -> None:
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(UserError, match=says):
             program.main([str(option) for option in options])
 
+    def no_export(*options: object, says: str) -> None:
+        refused(export_model, "--checkpoint", saved, "--output", out, *options, says=says)
+
     out, encoder = tmp_path / "out.onnx", files["onnx"][0]
-    refused(export_model, "--checkpoint", saved, "--output", tmp_path, says="is a folder: name a file in it")
-    refused(
-        export_model,
-        "--checkpoint",
-        saved,
-        "--output",
-        out,
-        "--format",
-        "pt2",
-        "--precision",
-        "fp16",
-        says="fp16 is for --format onnx",
-    )
+    no_export("--output", tmp_path, says="is a folder: name a file in it")
+    no_export("--format", "pt2", "--precision", "fp16", says="fp16 is for --format onnx")
     refused(check_export, tmp_path / "none.onnx", says="there is no file .*none.onnx")
     (tmp_path / "cut.onnx").write_bytes(encoder.read_bytes()[:3000])
     refused(check_export, tmp_path / "cut.onnx", says="is no ONNX file that can be run")
@@ -358,30 +331,13 @@ def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     (tmp_path / "damaged.pt").write_bytes(data[:-2000] + b"PK" + bytes(1998))
     refused(check_export, tmp_path / "damaged.pt", "--trust", says="damaged.pt")
     checkpoint.save(make_state(root, "model.arch=mlp", "train.seed=3"), tmp_path / "best.pt")
-    refused(
-        check_export, encoder, "--checkpoint", tmp_path, says="was made of the tokenizer .* name the one it was made of"
-    )
+    other = "was made of the tokenizer .* name the one it was made of"
+    refused(check_export, encoder, "--checkpoint", tmp_path, says=other)
     for package in ("onnx", "onnxruntime"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)
-            refused(
-                export_model,
-                "--checkpoint",
-                saved,
-                "--output",
-                out,
-                says=rf"need the package {package} \(pip install {package}\)",
-            )
+            no_export(says=rf"need the package {package} \(pip install {package}\)")
     with monkeypatch.context() as old:
         old.setattr(torch, "__version__", "2.1.0")
-        refused(
-            export_model,
-            "--checkpoint",
-            saved,
-            "--output",
-            out,
-            "--format",
-            "pt2",
-            says="pt2 needs torch 2.6 or later and this is 2.1.0",
-        )
+        no_export("--format", "pt2", says="pt2 needs torch 2.6 or later and this is 2.1.0")
     assert not out.exists()

@@ -66,7 +66,7 @@ def test_it_trains_and_resumes_in_the_loop(tmp_path):
     run_steps(straight, 4)
     windows = [straight.take_window()["rec"] for _ in range(3) if run_steps(straight, 40)]
     assert windows[2] < 0.95 * windows[0]
-    state = straight.state()
+    state = straight.state_dict()
     other = begin_loop(options)
-    other.load_state(state)
-    assert all(torch.equal(v, other.model.state_dict()[k]) for k, v in state["model"].items())
+    other.load_state_dict(state)
+    assert all(torch.equal(v, other.task.model.state_dict()[k]) for k, v in state["model"].items())

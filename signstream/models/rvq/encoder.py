@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         parts, chunks = len(views), views[0].shape[0]
         rows, width = self.frame.shape
-        tokens = [self.inputs[s.projection](self._tokens(v)) for s, v in zip(self.shapes, views)]  # P x [N, T, D]
+        tokens = [self.inputs[s.projection](self.as_tokens(v)) for s, v in zip(self.shapes, views)]  # P x [N, T, D]
         x = torch.stack(tokens).view(parts, chunks // self.window, rows, width)  # [P, N / W, W * T, D]
         x = x + self.part() + self.frame
         x = self.trunk(x.flatten(0, 1))  # [P * N / W, W * T, D]
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         past = [self.linear[s.projection](v[..., :2].flatten(1)) for s, v in zip(self.shapes, views)]  # P x [N, Z]
         return latents + torch.stack(past)
 
-    def _tokens(self, view: Tensor) -> Tensor:
+    def as_tokens(self, view: Tensor) -> Tensor:
         """[N, L, J, 3] -> [N, T, L / T * J * 3]; sizes are said in full, since a batch may have no chunk."""
         chunks, frames, joints, channels = view.shape
         return view.reshape(chunks, self.tokens, frames // self.tokens * joints * channels)
