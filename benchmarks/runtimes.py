@@ -71,7 +71,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as scratch:
-        tokenizer = untrained(args.config, args.overrides, Path(scratch), 16)[0]
+        tokenizer = untrained(args.config, args.overrides, Path(scratch), clips=16).tokenizer
     windows = -(-args.chunks // tokenizer.config.data.window)
     print(
         f"{args.config}: calls with {windows * tokenizer.config.data.window} chunks, medians of {args.rounds} turns; torch {torch.__version__}"
