@@ -22,6 +22,7 @@ Everything else is a fault of ours and keeps its traceback. SIGNSTREAM_DEBUG=1 s
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -49,6 +50,28 @@ def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -
     """The arguments of a door that takes a config file: args.config and args.overrides are for config.load_config."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")
     return parse_with_overrides(parser, argv, "an option of the config, for example data.root=DIR")
+
+
+def parse_training(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of the program that trains, which has two names. After a rank died, torchrun begins it anew: then it
+    goes on, not over."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="go on from a checkpoint, a run folder, or `auto`: the experiment's newest run, if any",
+    )
+    parser.add_argument(
+        "--wandb-project",
+        dest="implied",
+        action="append",
+        type=lambda name: f"train.log_wandb={json.dumps(name)}",
+        metavar="NAME",
+        help="log to this project of Weights & Biases as well",
+    )
+    args = parse_with_config(parser, argv)
+    if args.checkpoint is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0:
+        args.checkpoint = "auto"
+    return args
 
 
 def parse_with_overrides(parser: argparse.ArgumentParser, argv: list[str] | None, what: str) -> argparse.Namespace:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import signstream
-from signstream.config import Base, Data, Train, option
+from signstream.config import Base, Data, option
 from signstream.data.cache import open_cache
 from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.io.batch import ClipBatch
@@ -36,7 +36,6 @@ class GlossConfig(Base):
     task: str = "gloss"
     data: Data = field(default_factory=Data)
     model: GlossModel = field(default_factory=GlossModel)
-    train: Train = field(default_factory=Train)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def begin_loop(options: list[str], ranks: Ranks | None = None) -> Loop:
     ranks, config = ranks or Ranks(), load_config(None, options)
     seed_everything(config.train.seed, ranks.rank)
     task = registry.find("task", config.task).open(config, ranks)
-    loop = Loop(task, config, ranks, auto_batch(task, config, ranks))
+    loop = Loop(task, config, ranks, clips=auto_batch(task, config, ranks))
     task.begin()
     return loop
 

@@ -22,8 +22,11 @@ import pytest
 import torch
 
 from signstream.config import Config, load_config
-from signstream.training import checkpoint
-from signstream.training.checkpoint import RunFolder, digest, environment, find, load, newest_whole, save
+from signstream.errors import UserError
+from signstream.training import environment as environment_module
+from signstream.training.checkpoint import digest, load, save
+from signstream.training.environment import environment
+from signstream.training.run_folder import RUN_NAME, RunFolder, find, newest_of, newest_whole
 from signstream.training.seed import generator_states, restore_generators, seed_everything
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +96,7 @@ def test_killed_at_any_moment_the_last_checkpoint_is_whole(tmp_path):
 def test_what_is_saved_is_read_back(tmp_path):
     save(state_of(7), tmp_path / "last.pt")
     state = load(tmp_path / "last.pt")
-    assert state.pop("format") == 1
+    assert state.pop("format") == 2
     assert torch.equal(state["model"].pop("weight"), torch.full((100,), 7.0))
     assert state == {"step": 7, "model": {}, "best": 0.5, "name": "a", "none": None, "list": [1, (2, True)]}
 
@@ -114,7 +117,7 @@ def test_a_disk_that_is_full_leaves_the_old_checkpoint_and_one_line(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-        with pytest.raises(OSError, match="cannot write the checkpoint") as caught:
+        with pytest.raises(UserError, match="cannot write the checkpoint") as caught:
             save(state_of(2, 1_000_000), tmp_path / "last.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -145,14 +148,14 @@ def test_other_files_are_refused_in_a_line(tmp_path):
 
     torch.save({"format": 1, "step": 1, "evil": Evil()}, tmp_path / "evil.pt")
     torch.save({"weight": torch.zeros(2)}, tmp_path / "weights.pt")
-    torch.save({"format": 2, "step": 1}, tmp_path / "newer.pt")
+    torch.save({"format": 3, "step": 1}, tmp_path / "newer.pt")
     torch.save({"format": 1}, tmp_path / "stepless.pt")
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
     (tmp_path / "text.pt").write_text("hello")
     told = {
         "evil.pt": "is no checkpoint: UnpicklingError",
         "weights.pt": 'no "format"',
-        "newer.pt": "has checkpoint format 2, this version reads 1",
+        "newer.pt": "has checkpoint format 3, this version reads 2",
         "stepless.pt": 'no "step"',
         "arrays.npz": "is no checkpoint",
         "text.pt": "another kind of file",
@@ -184,26 +187,26 @@ def test_the_last_is_taken_if_whole_else_the_one_of_most_steps(tmp_path, capsys)
 
 
 def test_auto_is_the_newest_run_of_the_experiment_that_can_go_on(tmp_path):
-    assert find("auto", tmp_path, "a") is None
+    assert newest_of(tmp_path / "a") is None
     older = folder_of(tmp_path / "a" / "2026-01-02_03-04-05", last=5)
     folder_of(tmp_path / "a" / "2026-01-02_03-04-06")
     broken = folder_of(tmp_path / "a" / "2026-01-02_03-04-07", last=9)
     cut(broken.last)
     folder_of(tmp_path / "a" / "zebra", last=50)
     folder_of(tmp_path / "b" / "2027-01-02_03-04-05", last=50)
-    assert find("auto", tmp_path, "a") == older.last
-    assert find(str(older.path), tmp_path, "a") == older.last
-    assert find(str(older.last), tmp_path, "b") == older.last
+    assert newest_of(tmp_path / "a") == older.last
+    assert find(str(older.path)) == older.last
+    assert find(str(older.last)) == older.last
     with pytest.raises(ValueError, match="holds no whole checkpoint"):
-        find(str(broken.path), tmp_path, "a")
+        find(str(broken.path))
     with pytest.raises(ValueError, match="there is no checkpoint"):
-        find("nowhere.pt", tmp_path, "a")
+        find("nowhere.pt")
 
 
 def test_two_runs_of_one_second_have_two_folders(tmp_path):
     first, second = (RunFolder.create(tmp_path, "a").path for _ in range(2))
     assert first.name < second.name
-    assert all(checkpoint.RUN_NAME.fullmatch(path.name) and path.parent == tmp_path / "a" for path in (first, second))
+    assert all(RUN_NAME.fullmatch(path.name) and path.parent == tmp_path / "a" for path in (first, second))
 
 
 def test_only_the_newest_are_kept_beside_last_and_best(tmp_path):
@@ -248,7 +251,7 @@ def test_the_commit_and_whether_it_was_changed_are_known_in_a_checkout_and_nowhe
             capture_output=True,
         )
 
-    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    monkeypatch.setattr(environment_module, "ROOT", tmp_path)
     assert environment(torch.device("cpu"), 1, 0)["git"] is None
     git("init")
     (tmp_path / "a").write_text("a")
@@ -260,7 +263,7 @@ def test_the_commit_and_whether_it_was_changed_are_known_in_a_checkout_and_nowhe
     (tmp_path / "a").write_text("b")
     assert environment(torch.device("cpu"), 1, 0)["git"] == {**clean, "dirty": True}
     (tmp_path / "inside").mkdir()
-    monkeypatch.setattr(checkpoint, "ROOT", tmp_path / "inside")
+    monkeypatch.setattr(environment_module, "ROOT", tmp_path / "inside")
     assert environment(torch.device("cpu"), 1, 0)["git"] is None, "somebody else's checkout says nothing of ours"
 
 

@@ -75,14 +75,14 @@ def test_the_largest_batch_is_found_and_fits(root):
     task.begin()
     assert auto_batch(task, config, ranks) == 64, "all of a step fits a whole GPU"
     torch.cuda.reset_peak_memory_stats()
-    loop = Loop(task, config, ranks, 64)
+    loop = Loop(task, config, ranks, clips=64)
     loop.step(task.largest(64))
     needed = torch.cuda.max_memory_reserved()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(0.6 * needed / torch.cuda.get_device_properties(GPU).total_memory)
     clips = auto_batch(task, config, ranks)
     assert 1 <= clips < 64
-    Loop(task, config, ranks, clips).step(task.largest(64))
+    Loop(task, config, ranks, clips=clips).step(task.largest(64))
 
 
 @pytest.mark.parametrize("case", ["mlp", "transformer", "stgcn"])

@@ -76,12 +76,12 @@ def test_each_term_is_what_a_hand_computes():
     torch.testing.assert_close(totals, expected)
     assert counts.tolist() == [[5, 3], [3, 2], [2, 0], [1, 0]]
     mean = [(near + far + at) / 5 * 0.25 + 1.95 / 3 * 0.75, (7 / 3 + 24 / 2) / 2, (3 / 2 + 0) / 2, (0.5 + 0) / 2]
-    assert float(losses.value(totals, counts)) == pytest.approx(
+    assert float(losses.terms.value(totals, counts)) == pytest.approx(
         mean[0] + 0.25 * mean[1] + 0.05 * mean[2] + 0.001 * mean[3], rel=1e-6
     )
-    named = losses.named(totals, counts, "ab")
+    named = losses.terms.named(totals, counts)
     assert [named[term] for term in TERMS] == pytest.approx(mean, rel=1e-6)
-    assert named["loss"] == pytest.approx(float(losses.value(totals, counts)), rel=1e-6)
+    assert named["loss"] == pytest.approx(float(losses.terms.value(totals, counts)), rel=1e-6)
     assert (named["rec/a"], named["rec/b"]) == pytest.approx(((near + far + at) / 5, 1.95 / 3), rel=1e-6)
     assert named.keys() == {"loss", *TERMS, "rec/a", "rec/b"}
 
@@ -115,7 +115,7 @@ def test_part_weights_are_shares_of_the_reconstruction():
 
     def value(*weights):
         losses = Losses(config(weights, **plain), "ab")
-        return float(losses.value(losses.totals(output, batch, targets), losses.counts(batch, targets)))
+        return float(losses.terms.value(losses.totals(output, batch, targets), losses.counts(batch, targets)))
 
     alone = value(1.0, 0.0), value(0.0, 1.0)
     assert alone == pytest.approx((0.2025, 0.65), rel=1e-5)
@@ -202,7 +202,7 @@ def test_what_missing_joints_hold_changes_nothing(fill):
     found = []
     for batch in (BATCH, spoilt):
         totals, counts = loss_of(net, batch, losses)
-        found.append((totals, counts, gradients(net, losses.value(totals, counts))))
+        found.append((totals, counts, gradients(net, losses.terms.value(totals, counts))))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
     assert all(torch.equal(gradient, found[1][2][name]) for name, gradient in found[0][2].items())
 
@@ -214,12 +214,12 @@ def test_a_part_of_which_nothing_is_visible_adds_nothing_and_poisons_nothing():
     assert totals[:, hidden].tolist() == [0.0] * 4 and counts[:, hidden].tolist() == [0.0] * 4
     others = [i for i in range(len(PARTS)) if i != hidden]
     assert (totals[:USAGE][:, others] > 0).all()
-    assert all(torch.isfinite(g).all() for g in gradients(net, losses.value(totals, counts)).values())
+    assert all(torch.isfinite(g).all() for g in gradients(net, losses.terms.value(totals, counts)).values())
     nothing = batch_of(range(3))
     nothing = replace(nothing, weight=torch.zeros_like(nothing.weight), seen=torch.zeros_like(nothing.seen))
     for empty in (nothing, batch_of([])):
         totals, counts = loss_of(net, empty, losses)
-        value = losses.value(totals, counts)
+        value = losses.terms.value(totals, counts)
         assert float(value.detach()) == 0.0 and not totals.any() and not counts.any()
         assert all(not g.any() for g in gradients(net, value).values()), "and no NaN, which would count as any"
 
@@ -236,18 +236,18 @@ def test_huber_is_the_distance_far_away_and_ends_smoothly():
 def test_the_usage_loss_reaches_the_encoder_through_the_value():
     net = model()
     only = Losses(CONFIG, PARTS)
-    assert (only.weights[USAGE] > 0).all()
-    only.weights[[REC, COMMIT, TEMPORAL]] = 0
+    assert (only.terms.weights[USAGE] > 0).all()
+    only.terms.weights[[REC, COMMIT, TEMPORAL]] = 0
     net.quantizer.ema_count[:, :, 0] *= 10  # a code that everybody uses
     totals, counts = loss_of(net, BATCH, only)
-    found = gradients(net, only.value(totals, counts))
+    found = gradients(net, only.terms.value(totals, counts))
     assert {name.split(".")[0] for name, g in found.items() if g.abs().sum() > 0} == {"encoder"}
-    before, optimizer = float(only.value(totals, counts).detach()), torch.optim.Adam(net.encoder.parameters(), 1e-3)
+    before, optimizer = float(only.terms.value(totals, counts).detach()), torch.optim.Adam(net.encoder.parameters(), 1e-3)
     for _ in range(15):
         optimizer.zero_grad()
-        only.value(*loss_of(net, BATCH, only)).backward()
+        only.terms.value(*loss_of(net, BATCH, only)).backward()
         optimizer.step()
-    assert float(only.value(*loss_of(net, BATCH, only)).detach()) < before - 0.05 * abs(before)
+    assert float(only.terms.value(*loss_of(net, BATCH, only)).detach()) < before - 0.05 * abs(before)
 
 
 class NearestNeighbour:
@@ -280,18 +280,18 @@ def test_a_term_of_the_users_is_weighed_logged_and_trained():
     assert term.asked == [len(BATCH)]
     share = torch.tensor([1.0, 2.0, 2.0, 1.0, 1.0]) / 7  # loss.part_weights
     mean = float((totals[4].double() / counts[4] * share).sum())
-    assert float(given.value(totals, counts)) == pytest.approx(
-        float(without.value(totals[:4], counts[:4])) + 0.5 * mean, rel=1e-5
+    assert float(given.terms.value(totals, counts)) == pytest.approx(
+        float(without.terms.value(totals[:4], counts[:4])) + 0.5 * mean, rel=1e-5
     )
-    assert given.named(totals, counts, PARTS)["info_nce"] == pytest.approx(mean, rel=1e-5)
+    assert given.terms.named(totals, counts)["info_nce"] == pytest.approx(mean, rel=1e-5)
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(20):
         optimizer.zero_grad()
-        given.value(*loss_of(net, BATCH, given)).backward()
+        given.terms.value(*loss_of(net, BATCH, given)).backward()
         assert all(p.grad.abs().sum() > 0 for p in net.encoder.inputs.parameters())
         optimizer.step()
     totals, counts = (value.detach() for value in loss_of(net, BATCH, given))
-    assert given.named(totals, counts, PARTS)["info_nce"] < 0.7 * mean
+    assert given.terms.named(totals, counts)["info_nce"] < 0.7 * mean
 
 
 def test_terms_come_from_the_config_in_its_order(monkeypatch):
@@ -300,7 +300,7 @@ def test_terms_come_from_the_config_in_its_order(monkeypatch):
     on = load_config(None, ["loss.terms={nce: 0.3}", "loss.perceptual_weight=0.1"])
     found = terms_of(on, BODY)
     assert {name: weight for name, (_, weight) in found.items()} == {"perceptual": 0.1, "nce": 0.3}
-    assert Losses(on, PARTS, found).names == (*TERMS, "perceptual", "nce")
+    assert Losses(on, PARTS, found).terms.names == (*TERMS, "perceptual", "nce")
 
 
 @pytest.mark.parametrize(

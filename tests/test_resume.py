@@ -15,7 +15,7 @@ from helpers import ROOT, assert_same, begin_loop, run_steps, tiny_options
 from processes import life
 from signstream.tasks.rvq import task as rvq_task
 from signstream.training import checkpoint
-from signstream.training.run_folder import find
+from signstream.training.run_folder import newest_of
 
 EPOCHS, STEPS = 8, 4  # of an epoch
 OPTIONS = (
@@ -39,14 +39,14 @@ def straight(root, tmp_path_factory) -> Path:
     """The folder of the run that nothing stops."""
     place = tmp_path_factory.mktemp("straight")
     assert life(options(root, place)) == 0
-    return newest(place)
+    return newest_run(place)
 
 
 def options(root: Path, place: Path) -> list[str]:
     return [*tiny_options(root, *OPTIONS), f"save_path={place}", "--checkpoint", "auto"]
 
 
-def newest(place: Path) -> Path:
+def newest_run(place: Path) -> Path:
     return max((place / "default").iterdir())
 
 
@@ -88,7 +88,7 @@ def test_it_goes_on_where_sigterm_stopped_it(root, straight, tmp_path):
         "within epochs and at an end"
     )
     assert len(list((tmp_path / "default").iterdir())) == 1
-    assert_same_run(newest(tmp_path), straight)
+    assert_same_run(newest_run(tmp_path), straight)
 
 
 MOMENTS = [
@@ -106,12 +106,12 @@ def test_it_goes_on_where_sigkill_ended_it(root, straight, tmp_path):
     ends, steps = [], []
     for turn in range(10):
         ends.append(life(arguments, ("ms", rng.randrange(600)) if turn % 2 else MOMENTS[turn // 2]))
-        found = find("auto", tmp_path, "default")
-        steps.append(checkpoint.load(found)["step"] if found else 0)
+        newest = newest_of(tmp_path / "default")
+        steps.append(checkpoint.load(newest)["step"] if newest else 0)
     assert ends.count(-signal.SIGKILL) >= 7, "the others would have ended before they were killed"
     assert steps == sorted(steps) and steps[-1] > 0
     assert life(arguments) == 0
-    assert_same_run(newest(tmp_path), straight)
+    assert_same_run(newest_run(tmp_path), straight)
 
 
 @pytest.mark.parametrize("first", ["before a step", "in validation"])
@@ -130,12 +130,12 @@ def test_numbers_are_written_once_though_validation_is_repeated(root, straight, 
     ):
         assert life(arguments, (place, nth)) == -signal.SIGKILL
     assert life(arguments) == 0
-    assert_same_run(newest(tmp_path), straight)
+    assert_same_run(newest_run(tmp_path), straight)
 
 
 def test_a_checkpoint_cut_short_gives_way_to_the_newest_whole_one(root, straight, tmp_path):
     shutil.copytree(straight.parent, tmp_path / "default")
-    run = newest(tmp_path)
+    run = newest_run(tmp_path)
     if checkpoint.load(run / "best.pt")["step"] > 3 * STEPS:
         (run / "best.pt").unlink()  # it comes again
     for path, share in ((run / "last.pt", 0.6), (run / "epoch_0006.pt", 0.999)):
@@ -156,7 +156,7 @@ def test_a_finished_run_that_is_asked_to_go_on_says_so_and_stays(root, straight,
     shutil.copytree(straight.parent, tmp_path / "default")
     assert life(options(root, tmp_path), log=tmp_path / "log") == 0
     assert f"done: step {EPOCHS * STEPS}" in (tmp_path / "log").read_text()
-    assert_same_run(newest(tmp_path), straight)
+    assert_same_run(newest_run(tmp_path), straight)
 
 
 def test_going_on_never_initialises_the_codebooks_again(root, tmp_path, monkeypatch):
@@ -195,4 +195,4 @@ def test_the_command_stops_on_sigterm_and_goes_on(root, straight, tmp_path):
     log = tmp_path / "log"
     assert life([*options(root, tmp_path), "data.workers=1"], log=log) == 0
     assert f"last.pt, step {step}" in log.read_text()
-    assert_same_run(newest(tmp_path), straight)
+    assert_same_run(newest_run(tmp_path), straight)

@@ -23,7 +23,6 @@ from signstream.space import to_pixels
 from signstream.tasks.rvq.pictures import reconstruction_animation, reconstruction_sheet
 from signstream.tasks.rvq.validation import Picture
 from signstream.tokens.format import TokenSequence
-from signstream.training.distributed import Ranks
 from signstream.training.run import Run
 from signstream.training.run_folder import RunFolder
 from signstream.training.utils_tb import Journal
@@ -245,7 +244,7 @@ def test_training_draws_a_clip_at_health_time(tiny, tmp_path):
 
     loop, folder = begin_loop(tiny_options(tiny.root)), RunFolder(tmp_path)
     loop.steps = 12
-    run = Run(loop, folder, [Journal(folder)], Ranks())
+    run = Run(loop, folder, [Journal(folder)])
     run.tell_validation(1, loop.validate(health=True))
     run.close()
     assert {path.name for path in folder.samples.iterdir()} >= {

@@ -80,8 +80,8 @@ def test_numbers_pictures_and_texts_come_with_the_names_and_steps_of_the_other_f
     gif = io.BytesIO()
     Image.new("RGB", (8, 6)).save(gif, "GIF", save_all=True, append_images=[Image.new("RGB", (8, 6), "red")])
     for journal in open_journals(folder, WANDB):
-        journal.numbers(3, 1, "train", {"loss": 0.5, "rec/face": torch.tensor(2.0), "bad": float("nan")})
-        journal.numbers(3, 1, "val", {"loss": 0.25})
+        journal.numbers(3, "train", {"loss": 0.5, "rec/face": torch.tensor(2.0), "bad": float("nan")}, epoch=1)
+        journal.numbers(3, "val", {"loss": 0.25}, epoch=1)
         journal.speed(3, {"ms": 7.0})
         journal.histogram(3, "use/face/0", torch.tensor([1.0, 2.0, float("nan")]))
         journal.histogram(3, "nothing", torch.tensor([float("nan")]))

@@ -104,12 +104,13 @@ class Train:
 
 @dataclass(frozen=True)
 class Base:
-    """What a config of any task has. A task's own class adds its sections, `train` among them."""
+    """What a config of any task has. A task's own class adds its sections."""
 
     task: str = option("rvq", names="task")
     experiment_name: str = "default"
     save_path: str = "checkpoints"
     imports: tuple[str, ...] = option((), added=True)
+    train: Train = field(default_factory=Train)
 
     def check(self) -> None:
         for module in self.imports:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from signstream.config.common import Base, Data, Train
+from signstream.config.common import Base, Data
 from signstream.config.schema import option
 from signstream.errors import UserError
 
@@ -75,5 +75,4 @@ class Config(Base):
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
-    train: Train = field(default_factory=Train)
     export: Export = field(default_factory=Export)

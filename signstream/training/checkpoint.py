@@ -5,7 +5,8 @@
 
 A checkpoint is {"format": 2, "step": int, ...}, tensors and plain values. It is written under another name, synced and
 renamed, so a stop at any moment leaves the old one or the new one; it is read without running code, and only if every
-byte is as it was written."""
+byte is as it was written.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path} is no checkpoint of this program: it has no "format"')
     if state["format"] not in (1, FORMAT):
         raise UserError(
-            f"{path} has checkpoint format {state['format']!r}, this version reads {FORMAT}: use the version that wrote it"
+            f"{path} has checkpoint format {state['format']!r}, this version reads {FORMAT}: "
+            "use the version that wrote it"
         )
     if type(state.get("step")) is not int:
         raise UserError(f'{path} is no checkpoint of this program: it has no "step"')
@@ -131,5 +133,5 @@ def digest(state_dict: Mapping[str, Tensor]) -> str:
     for name in sorted(state_dict):
         tensor = state_dict[name].detach().cpu().contiguous()
         sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()[:16]

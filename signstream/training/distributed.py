@@ -57,9 +57,9 @@ class Ranks:
         if self.world == 1:
             return tensor.detach()
         rows = tensor.movedim(dim, 0).contiguous()
-        counts = torch.zeros(self.world, dtype=torch.int64)
-        counts[self.rank] = len(rows)
-        sizes: list[int] = self.sum_(counts).tolist()
+        lengths = torch.zeros(self.world, dtype=torch.int64)
+        lengths[self.rank] = len(rows)
+        counts: list[int] = self.sum_(lengths).tolist()
         size = rows.element_size() * rows.shape[1:].numel()
         # bytes, since gloo knows few dtypes; all ranks send as many
         sent = torch.zeros(max(counts) * size, dtype=torch.uint8, device=rows.device)

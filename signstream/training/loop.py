@@ -1,13 +1,14 @@
 """A training step, by hand, for whatever task there is; and all of it that lasts, so that a stopped run goes on bit
 for bit.
 
-    loop = Loop(task, config, ranks, clips)      # clips: as many as this process reads at once (auto_batch)
+    loop = Loop(task, config, ranks, clips=16)   # clips: as many as this process reads at once (auto_batch)
     for raw in loop.loader:                      # what is left of an epoch
         loop.step(raw)
     loop.state_dict() -> plain values and tensors -> loop.load_state_dict(state)
 
 Read `Loop.step` from top to bottom: that is a step. Whatever is drawn at random comes from (seed, epoch, step), never
-from how often something ran."""
+from how often something ran.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Diverged(UserError):
 
 
 class Loop:
-    def __init__(self, task: Task, config: Base, ranks: Ranks, clips: int) -> None:
+    def __init__(self, task: Task, config: Base, ranks: Ranks, *, clips: int) -> None:
         train = config.train
         self.task, self.config, self.ranks = task, config, ranks
         self.micro, self.accumulate = optim.accumulation(train, clips, ranks.world)
@@ -192,9 +193,9 @@ class Watch:
         self.spikes = self.spikes + 1 if loss > self.SPIKE * usual else 0
         if self.spikes >= self.SPIKES_TO_END:
             raise Diverged(
-                f"the loss is {loss:.3g} at step {step}, for {self.spikes} steps more than {self.SPIKE:g} times its median "
-                f"{usual:.3g}: training diverged. Lower train.lr or train.clip_norm; --checkpoint auto goes on from the last "
-                "checkpoint"
+                f"the loss is {loss:.3g} at step {step}, for {self.spikes} steps more than {self.SPIKE:g} times its "
+                f"median {usual:.3g}: training diverged. Lower train.lr or train.clip_norm; --checkpoint auto goes on "
+                "from the last checkpoint"
             )
         self.recent.append(loss)
 
@@ -211,8 +212,8 @@ class Watch:
 
 def not_finite(what: str, value: float, step: int) -> str:
     return (
-        f"the {what} is {value} at step {step}: lower train.lr or raise train.warmup_steps; with amp fp16, try bf16 or fp32. "
-        "The last checkpoint is from before; go on from it with --checkpoint auto"
+        f"the {what} is {value} at step {step}: lower train.lr or raise train.warmup_steps; with amp fp16, try bf16 or "
+        "fp32. The last checkpoint is from before; go on from it with --checkpoint auto"
     )
 
 
@@ -233,7 +234,7 @@ def auto_batch(task: Task, config: Base, ranks: Ranks) -> int:
         return train.clips_per_step
 
     def try_batch(clips: int) -> None:
-        loop = Loop(task, config, ranks, clips)
+        loop = Loop(task, config, ranks, clips=clips)
         moments = [
             torch.empty_like(p) for group in task.groups() for p in group.parameters for _ in range(2)
         ]  # AdamW's

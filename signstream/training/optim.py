@@ -70,7 +70,7 @@ def peak_rate(train: Train, world: int = 1) -> float:
     return train.lr * math.sqrt(world) if train.scale_with_world else train.lr
 
 
-def learning_rate(step: int, total: int, train: Train, world: int = 1) -> float:
+def learning_rate(step: int, total: int, train: Train, *, world: int = 1) -> float:
     """The rate of step 0 .. total - 1: a line up to the peak, then a cosine down to `min_lr` of it at the last step.
     In a run shorter than twice `warmup_steps` the rise takes half of it."""
     peak = peak_rate(train, world)

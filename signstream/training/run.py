@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from signstream.training import checkpoint, seed
 from signstream.training.distributed import Ranks, start
 from signstream.training.environment import environment
 from signstream.training.loop import Loop, auto_batch
-from signstream.training.run_folder import RunFolder, find
+from signstream.training.run_folder import RunFolder, find, newest_of
 from signstream.training.speed import Timer, memory_used, progress_line
 from signstream.training.task import Findings, Task
 from signstream.training.utils_tb import Journal, open_journals
@@ -51,10 +51,10 @@ class Stop:
 class Run:
     """What a loop says, and when it saves. `journals`: rank 0's, none on the others."""
 
-    def __init__(self, loop: Loop, folder: RunFolder, journals: Sequence[Journal | WandbJournal], ranks: Ranks) -> None:
-        self.loop, self.folder, self.journals, self.ranks = loop, folder, journals, ranks
+    def __init__(self, loop: Loop, folder: RunFolder, journals: Sequence[Journal | WandbJournal]) -> None:
+        self.loop, self.folder, self.journals, self.ranks = loop, folder, journals, loop.ranks
         self.train_config = loop.config.train
-        self.log = folder.open_log() if ranks.is_main else None
+        self.log = folder.open_log() if loop.ranks.is_main else None
         self.status: list[str] = []
 
     def say(self, line: str) -> None:
@@ -102,7 +102,7 @@ class Run:
         times = {"ms": speed.ms, "data_ms": speed.waited_ms, f"{unit}_per_s": speed.per_second, "memory_bytes": memory}
         for journal in self.journals:
             numbers = losses | {"lr": loop.lr, "gradient_norm": loop.norm} | loop.after
-            journal.numbers(loop.steps, epoch, "train", numbers)
+            journal.numbers(loop.steps, "train", numbers, epoch=epoch)
             journal.speed(loop.steps, times)
         self.say(
             progress_line(
@@ -137,27 +137,25 @@ class Run:
         self.say(f"epoch {epoch}: {first}")
         for line in others:
             self.say(f"  {line}")
+        images = {name: torch.from_numpy(figure_pixels(it)).permute(2, 0, 1) for name, it in findings.figures.items()}
         for journal in self.journals:
-            journal.numbers(step, epoch, "val", findings.numbers)
+            journal.numbers(step, "val", findings.numbers, epoch=epoch)
             for name, values in findings.histograms.items():
                 journal.histogram(step, name, values)
-        if findings.texts or findings.figures or findings.animations:
-            samples.mkdir(exist_ok=True)
+            for name, text in findings.texts.items():
+                journal.text(step, name, text.replace("\n", "  \n"))
+            for name, image in images.items():
+                journal.image(step, name, image)
+            for name, gif in findings.animations.items():
+                journal.animation(step, f"{name}_animation", gif)
+        samples.mkdir(exist_ok=True)
         for name, text in findings.texts.items():
             path = samples / f"{name}_epoch_{epoch:04d}.txt"
             path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-            self._each(lambda journal, name=name, text=text: journal.text(step, name, text.replace("\n", "  \n")))
         for name, figure in findings.figures.items():
             save_figure(figure, samples / f"{name}_{step:07d}.png")
-            image = torch.from_numpy(figure_pixels(figure)).permute(2, 0, 1)
-            self._each(lambda journal, name=name, image=image: journal.image(step, name, image))
         for name, gif in findings.animations.items():
             (samples / f"{name}_{step:07d}.gif").write_bytes(gif)
-            self._each(lambda journal, name=name, gif=gif: journal.animation(step, f"{name}_animation", gif))
-
-    def _each(self, tell: Callable[[Any], None]) -> None:
-        for journal in self.journals:
-            tell(journal)
 
     def save(self, kind: str = "last", epoch: int = 0) -> None:
         for journal in self.journals:
@@ -175,25 +173,31 @@ def train(file: str | None, overrides: Sequence[str], going_on: str | None) -> i
     """The exit status. `file`: the config's; without one a checkpoint's own config is used, or the defaults, with the
     overrides on top. `going_on`: a checkpoint, a run's folder or "auto"."""
     stop = Stop()
-    config = load_config(file, overrides)
+    named = find(going_on) if going_on not in (None, "auto") else None
+    config = load_config(file, overrides, from_dict(checkpoint.load(named)["config"]) if named else None)
     with start(config.train.device, config.train.threads) as ranks:
-        path = ranks.from_main(lambda: going_on and find(going_on, config.save_path, config.experiment_name))
+        newest = (
+            ranks.from_main(lambda: newest_of(Path(config.save_path) / config.experiment_name))
+            if going_on == "auto"
+            else None
+        )
+        path = named or newest
         state = checkpoint.load(path) if path else None
         if state is not None:
             saved = from_dict(state["config"])
-            config = config if file else load_config(None, overrides, saved)
+            config = config if file or named else load_config(None, overrides, saved)
             check_names(config)
             checkpoint.check_same(config, saved, free=FREE_TO_CHANGE, why="a run goes on with what it began with")
         ranks.from_main(lambda: check_wandb(config))
         seed.seed_everything(config.train.seed, ranks.rank)
         task = registry.find("task", config.task).open(config, ranks)
-        folder = Path(path).parent if path else ranks.from_main(lambda: new_folder(config))
-        run = open_run(task, config, ranks, RunFolder(folder), state)
+        folder = RunFolder(path.parent if path else ranks.from_main(lambda: new_folder(config)))
+        run = open_run(task, config, ranks, folder=folder, state=state)
         try:
             begin(run, state, path)
             ended = run.train(stop)
-            best = f", best {run.folder.best}" if run.folder.best.exists() else ""
-            run.say(f"{'done' if ended else 'stopped, saved'}: step {run.loop.steps}, {run.folder.last}{best}")
+            best = f", best {folder.best}" if folder.best.exists() else ""
+            run.say(f"{'done' if ended else 'stopped, saved'}: step {run.loop.steps}, {folder.last}{best}")
         finally:
             run.close()
         return 0 if ended else 128 + (stop.signal or signal.SIGTERM)
@@ -203,9 +207,9 @@ def new_folder(config: Base) -> Path:
     return RunFolder.create(config.save_path, config.experiment_name).path
 
 
-def open_run(task: Task, config: Base, ranks: Ranks, folder: RunFolder, state: dict[str, Any] | None) -> Run:
+def open_run(task: Task, config: Base, ranks: Ranks, *, folder: RunFolder, state: dict[str, Any] | None) -> Run:
     """Of a new run also config.yaml, environment.json and skipped.jsonl."""
-    loop = Loop(task, config, ranks, auto_batch(task, config, ranks))
+    loop = Loop(task, config, ranks, clips=auto_batch(task, config, ranks))
     journals: list[Journal | WandbJournal] = []
 
     def prepare_folder() -> None:
@@ -218,7 +222,7 @@ def open_run(task: Task, config: Base, ranks: Ranks, folder: RunFolder, state: d
             write_whole(folder.skipped, lambda file: file.write(content))
 
     ranks.from_main(prepare_folder)
-    return Run(loop, folder, journals, ranks)
+    return Run(loop, folder, journals)
 
 
 def begin(run: Run, state: dict[str, Any] | None, path: str | Path | None) -> None:

@@ -1,9 +1,10 @@
-"""The folder of a run, and which of its checkpoints to go on from.
+"""The folder of a run, and which of its checkpoints to take.
 
-folder = RunFolder.create(config.save_path, config.experiment_name)       # rank 0; the others get its path: RunFolder(path)
-folder.describe(config, environment(device, world, seed))
-path = find("auto", config.save_path, config.experiment_name)             # the newest run that can go on, or None
-path = best_of("checkpoints/quickstart")                                  # the checkpoint to use
+    folder = RunFolder.create(save_path, experiment_name)     on rank 0; the others get its path: RunFolder(path)
+    newest_of(experiment), find(path)                         the checkpoint to go on from
+    best_of(path)                                             the checkpoint to use
+
+Making a RunFolder of a path touches nothing.
 """
 
 from __future__ import annotations
@@ -124,23 +125,25 @@ def newest_whole(folder: str | Path) -> Path | None:
     return taken
 
 
-def find(checkpoint: str, save_path: str | Path, experiment_name: str) -> Path | None:
-    """The checkpoint to go on from. "auto": that of the experiment's newest run that has a whole one, None if none
-    has; else a checkpoint's path, or a run folder's."""
-    if checkpoint == "auto":
-        candidates = (newest_whole(run) for run in _runs(Path(save_path) / experiment_name))
-        return next((path for path in candidates if path), None)
+def find(checkpoint: str | Path) -> Path:
+    """The checkpoint to go on from: a checkpoint's path, or a run folder's."""
     path = Path(checkpoint)
     if path.is_dir():
         newest = newest_whole(path)
         if newest is None:
             raise UserError(
-                f"{path} holds no whole checkpoint (last.pt, best.pt, epoch_*.pt): name a checkpoint, a run folder, or auto"
+                f"{path} holds no whole checkpoint (last.pt, best.pt, epoch_*.pt): "
+                "name a checkpoint, a run folder, or auto"
             )
         return newest
     if not path.exists():
         raise UserError(f"there is no checkpoint {path}: name a checkpoint, a run folder, or auto")
     return path
+
+
+def newest_of(experiment: Path) -> Path | None:
+    """The checkpoint of the newest run in <save_path>/<experiment_name> that has a whole one; None: none has."""
+    return next((path for path in map(newest_whole, _runs(experiment)) if path), None)
 
 
 def best_of(path: str | Path) -> Path:

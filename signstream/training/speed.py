@@ -1,5 +1,6 @@
 """How fast a run goes and what it takes: the time of a step, the wait for data, memory, and the line that a person
-reads."""
+reads.
+"""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from signstream.config import Base
 from signstream.training.distributed import Ranks
 
 Raw = TypeVar("Raw")
+Raw_co = TypeVar("Raw_co", covariant=True)
 Batch = TypeVar("Batch")
 
 
@@ -66,10 +67,12 @@ class Findings:
     histograms: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Loader(Protocol[Raw]):
+class Loader(Protocol[Raw_co]):
     """Batches of one split as they lie on disk. Its order and its position in it are its state."""
 
-    clips: Sequence[int]
+    @property
+    def clips(self) -> Sequence[int]:
+        """Those of the split."""
 
     @property
     def epoch(self) -> int:
@@ -79,7 +82,7 @@ class Loader(Protocol[Raw]):
     def epoch_done(self) -> bool:
         """Whether the last step of the epoch that is going on was handed out."""
 
-    def __iter__(self) -> Iterator[Raw]:
+    def __iter__(self) -> Iterator[Raw_co]:
         """The rest of the epoch; after its end the next one is going on."""
 
     def state_dict(self) -> dict[str, Any]: ...

@@ -3,19 +3,22 @@ names.
 
     python -m signstream.training.train_rvq --config configs/default.yaml data.root=DIR
     torchrun --nproc_per_node=4 -m signstream.training.train_rvq --config configs/default.yaml
-    python -m signstream.training.train_rvq --config configs/default.yaml --checkpoint auto     # goes on where the newest run stopped
+    python -m signstream.training.train_rvq --config configs/default.yaml --checkpoint auto
 
-Everything lies in <save_path>/<experiment_name>/<time>/. SIGTERM and Ctrl-C save and leave.
-"""
+`--checkpoint auto` goes on where the newest run stopped. Everything lies in <save_path>/<experiment_name>/<time>/.
+SIGTERM and Ctrl-C save and leave."""
 
 from __future__ import annotations
 
 from signstream import cli
-from signstream.training.entry import train_main
 
 
 def main(argv: list[str] | None = None) -> int:
-    return train_main(__doc__, __spec__, argv)
+    args = cli.parse_training(cli.parser(__doc__, __spec__), argv)
+
+    from signstream.training.run import train
+
+    return train(args.config, args.overrides, args.checkpoint)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The journals of a run: metrics.jsonl, speed.jsonl and TensorBoard as one, Weights & Biases where it is asked for.
 
-    for journal in open_journals(folder, config, resume_step=None):       # on rank 0 alone
-        journal.numbers(step, epoch, "train", {"loss": 0.1, "rec": 0.05})    # metrics.jsonl, and TensorBoard as train/loss, ...
-        journal.speed(step, {"ms": 140.0, "chunks_per_s": 5120.0})           # speed.jsonl, and TensorBoard as speed/ms, ...
+    for journal in open_journals(folder, config, resume_step=None):        # on rank 0 alone
+        journal.numbers(step, "train", {"loss": 0.1}, epoch=3)          # metrics.jsonl; TensorBoard: train/loss, ...
+        journal.speed(step, {"ms": 140.0, "chunks_per_s": 5120.0})         # speed.jsonl; TensorBoard: speed/ms, ...
 
 metrics.jsonl holds what the run computed and nothing that depends on the clock or the machine: a run that was stopped
 and resumed has the file of the run that was not, bit for bit. Whatever a clock or a memory counter says goes to
 speed.jsonl. For that, all numbers of a step are written, and `journal.sync()` called, before that step's checkpoint is
-saved: on resume, lines of later steps are dropped from both files."""
+saved: on resume, lines of later steps are dropped from both files.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ class Journal:
         purge = None if resume_step is None else resume_step + 1
         self._board = SummaryWriter(str(folder.tensorboard), purge_step=purge, flush_secs=20)
 
-    def numbers(self, step: int, epoch: int, split: str, values: Mapping[str, Number]) -> None:
+    def numbers(self, step: int, split: str, values: Mapping[str, Number], *, epoch: int) -> None:
         self._write(self._metrics, {"step": step, "epoch": epoch, "split": split}, values)
         self._scalars(step, split, values)
 
@@ -71,7 +72,8 @@ class Journal:
         """TensorBoard hands an image's bytes to the browser as they are, so a GIF moves."""
         width, height = struct.unpack_from("<HH", gif, 6)
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        writer: Any = self._board.file_writer
+        writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def sync(self) -> None:
         """Everything so far is on the disk, so that a checkpoint saved next never is ahead of its numbers."""

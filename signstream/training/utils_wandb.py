@@ -4,7 +4,8 @@
 A run keeps its id in its folder, so a resumed run goes on as the same one. Every line carries `step`, which is the
 axis of all charts: wandb's own count of calls means nothing, and where steps are done twice after a stop, the same
 numbers are drawn twice in the same place. WANDB_MODE=offline writes to wandb/ in the run's folder, for `wandb sync`
-later. The package is needed only here."""
+later. The package is needed only here.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ class WandbJournal:
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
-    def numbers(self, step: int, epoch: int, split: str, values: Mapping[str, Any]) -> None:
+    def numbers(self, step: int, split: str, values: Mapping[str, Any], *, epoch: int) -> None:
         self._log(step, {f"{split}/{name}": float(value) for name, value in values.items()} | {"epoch": epoch})
 
     def speed(self, step: int, values: Mapping[str, Any]) -> None:

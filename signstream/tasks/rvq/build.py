@@ -6,8 +6,8 @@ from torch import Tensor
 
 from signstream.config import Config
 from signstream.errors import UserError
-from signstream.models.rvq.sizes import PartShape
 from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.rvq.sizes import PartShape
 from signstream.models.stgcn import graph_of
 from signstream.skeleton import Part, Skeleton
 
@@ -19,9 +19,10 @@ def part_shapes(skeleton: Skeleton, share_hands: bool) -> list[PartShape]:
     projections: dict[str, int] = {}
     for part in skeleton.parts:
         partner = _mirror_image(part, skeleton) if share_hands else None
-        left = partner is not None and part.start < partner.start
-        number = projections.setdefault(partner.name if left else part.name, len(projections))
-        shapes.append(PartShape(len(part), number, flip=left))
+        if partner is not None and part.start < partner.start:
+            shapes.append(PartShape(len(part), projections.setdefault(partner.name, len(projections)), flip=True))
+        else:
+            shapes.append(PartShape(len(part), projections.setdefault(part.name, len(projections)), flip=False))
     return shapes
 
 

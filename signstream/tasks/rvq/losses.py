@@ -6,7 +6,8 @@ add up.
 
 `counts` need the data alone, so the counts of a whole step, over all ranks, are known before its first backward pass.
 What is not among the first four is a Term: `perceptual`, and every class that a user registers and gives a weight in
-`loss.terms`."""
+`loss.terms`.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +86,7 @@ class Losses:
         watching = (valid & watched(batch)).sum(1)
         rows = [row.double() for row in (joints, valid.sum(1), pairs, watching)]
         for name, (term, _) in self.extra.items():
-            rows.append(_checked(name, "counts", term.counts(batch, targets), rows[0]))
+            rows.append(_checked(term.counts(batch, targets), rows[0], f"the loss {name!r}: counts"))
         return torch.stack(rows)
 
     def totals(self, output: Output, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
@@ -101,7 +102,7 @@ class Losses:
             usage = (output.quantised.usage * valid).sum(1)
         rows = [rec, commit, steps.sum(1), usage]
         for name, (term, _) in self.extra.items():
-            rows.append(_checked(name, "totals", term.totals(output, batch, targets), rec))
+            rows.append(_checked(term.totals(output, batch, targets), rec, f"the loss {name!r}: totals"))
         return torch.stack(rows)
 
     def level_costs(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
@@ -125,11 +126,11 @@ def part_shares(weights: Mapping[str, float], parts: Sequence[str]) -> Tensor:
     return share / share.sum()
 
 
-def _checked(name: str, method: str, result: Tensor, like: Tensor) -> Tensor:
+def _checked(result: Tensor, like: Tensor, what: str) -> Tensor:
     """What a user's loss gives, if it is one number a part."""
     if not isinstance(result, Tensor) or result.shape != like.shape:
         raise UserError(
-            f"the loss {name!r}: {method} gave {list(getattr(result, 'shape', [])) or result!r}: one number a part, "
+            f"{what} gave {list(getattr(result, 'shape', [])) or result!r}: one number a part, "
             f"{list(like.shape)}, is expected"
         )
     return result.to(like)

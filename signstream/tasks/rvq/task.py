@@ -20,6 +20,7 @@ from signstream.io.batch import ClipBatch
 from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clips, step_seed
 from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
+from signstream.models.rvq.rvq_model import RVQModel
 from signstream.space import SigningSpace
 from signstream.tasks.rvq.head_start import fit_constants, initialise_codebooks
 from signstream.tasks.rvq.losses import watched
@@ -33,6 +34,7 @@ from signstream.training.task import Findings, Group, Loader, Loss, Progress, Ta
 
 class RvqTask(Task[ClipBatch, RvqBatch]):
     config = Config
+    model: RVQModel
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

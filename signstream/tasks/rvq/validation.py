@@ -9,7 +9,7 @@ Every number is a sum over the split, added up over ranks once; every rank makes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,14 @@ from signstream.tasks.rvq.setup import RvqBatch, Setup
 from signstream.tokens.templates import templates
 
 COLLAPSED = {"used": 0.1, "entropy": 0.4}  # shares: fewer codes used, or used less evenly, is a warning
+
+
+class Counted(Protocol):
+    """A metric whose sums add up over ranks."""
+
+    def state(self) -> Tensor: ...
+
+    def load_state(self, state: Tensor) -> None: ...
 
 
 class Picture(NamedTuple):
@@ -124,7 +132,7 @@ class Sums:
 
     def over_ranks(self) -> Measured:
         setup, ranks, terms = self.setup, self.setup.ranks, self.setup.losses.terms
-        metrics = (self.recon, self.mean_pose, self.smooth, self.use)
+        metrics: tuple[Counted, ...] = (self.recon, self.mean_pose, self.smooth, self.use)
         pieces = [self.totals.flatten(), self.counts.flatten(), *(metric.state().double() for metric in metrics)]
         totals, counts, *states = ranks.sum_(torch.cat(pieces)).split([piece.numel() for piece in pieces])
         for metric, state in zip(metrics, states):

@@ -2,9 +2,9 @@
 lengths.
 
 views = Views(skeleton, space)
-inputs, targets = views.of(batch)     P tensors [N, L, J, 3]: x and y in signing space, the score that the encoder may see;
-                                      P Targets: what the decoder is asked for
-views.restore(recon)                  {part: [N, L, J, 2]} in unit lengths from the part's centre
+inputs, targets = views.of(batch)   P tensors [N, L, J, 3]: x, y in signing space, the score that the encoder may see;
+                                    P Targets: what the decoder is asked for
+views.restore(recon)                {part: [N, L, J, 2]} in unit lengths from the part's centre
 """
 
 from __future__ import annotations
