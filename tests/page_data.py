@@ -1,9 +1,13 @@
-"""A made-up report and player for the evaluation page, in the form that evaluate.py writes: numbers as a run might give them, and real movement.
+"""A made-up report and player for the evaluation page, in the form that evaluate writes: numbers as a run might give
+them, and real movement.
 
-The clips are the synthetic signer's; a small residual quantiser made of the clips' own chunks gives codes, reconstructions, latents and a dictionary.
+The clips are the synthetic signer's; a small residual quantiser made of the clips' own chunks gives codes,
+reconstructions, latents and a dictionary.
 """
 
 import base64
+from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +33,55 @@ LOCAL = {
 }
 
 
+VERDICT = [
+    {
+        "grade": "good",
+        "text": "Healthy: every codebook is alive and the hands come back to 5 % of a shoulder width.",
+        "advice": "",
+    },
+    {
+        "grade": "good",
+        "text": "Every codebook is alive: the least used level uses 64 % of its codes.",
+        "advice": "",
+    },
+    {
+        "grade": "warn",
+        "text": "Chunk boundaries show: the right hand jumps 3.4 times as far between chunks as the signer does.",
+        "advice": "Raise model.rvq.temporal_loss_alpha (0.05 now) to 0.1 or more.",
+    },
+    {
+        "grade": "bad",
+        "text": "Codes are not steady: a shift by one frame changes 61 % of the right hand's first-level codes.",
+        "advice": "Train with data.augment.random_phase=true and for longer.",
+    },
+    {
+        "grade": "good",
+        "text": "Codes carry meaning: a linear probe reads 71 % of 80 glosses, chance is 1.3 %.",
+        "advice": "",
+    },
+]
+MEANING = {
+    "clips": {
+        "classes": 80,
+        "chance": 0.0125,
+        "codes": [0.70, 0.71, 0.73],
+        "latents": [0.8, 0.79, 0.81],
+        "shuffled": [0.02, 0.01, 0.02],
+    },
+    "segments": None,
+    "agreement": {"same gloss, other signer": 0.12, "other gloss, same signer": 0.05},
+}
+RATE = {
+    "codes_per_chunk": 15.0,
+    "symbols_per_chunk": 11.4,
+    "bits_per_s": 372.0,
+    "held": 0.27,
+    "compression_float32": 305.0,
+    "compression_float16": 152.0,
+    "hold_error": {"with": 0.0451, "without": 0.044},
+}
+
+
 def signed_clips(count: int, frames: int | None = None, seed: int = 3) -> list[tuple[np.ndarray, object]]:
     """[(poses [T, 133, 2] in pixels, sentence)]."""
     rng, signs = np.random.default_rng(seed), lexicon(60)
@@ -47,69 +100,99 @@ def _packed(xy: np.ndarray, seen: np.ndarray | bool = True, box: tuple | None = 
     return base64.b64encode(np.where(np.asarray(seen)[..., None], units, -32768).astype("<i2").tobytes()).decode()
 
 
-def _quantise(chunks: np.ndarray, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """chunks [N, D] -> codes [N, Q], what they stand for [N, D], the first level's codebook [K, D]."""
-    rest, codes, books = chunks.copy(), [], []
+class Quantised(NamedTuple):
+    codes: np.ndarray  # [N, Q]
+    decoded: np.ndarray  # [N, D]
+    first: np.ndarray  # [K, D] the first level's codebook
+
+
+def _quantise(chunks: np.ndarray, rng: np.random.Generator, size: int) -> Quantised:
+    """chunks [N, D]"""
+    rest = chunks.copy()
+    codes, books = [], []
     for level in range(LEVELS):
         book = rest[rng.permutation(len(rest))[:size]]
         code = ((book**2).sum(1) - 2 * rest @ book.T).argmin(1)
-        rest, codes, books = rest - book[code] * (1.0 if level == 0 else 0.7), [*codes, code], [*books, book]
-    return np.stack(codes, 1), chunks - rest, books[0]
+        rest = rest - book[code] * (1.0 if level == 0 else 0.7)
+        codes.append(code)
+        books.append(book)
+    return Quantised(np.stack(codes, 1), chunks - rest, books[0])
 
 
-def make_player(clips: int = 3, frames: int | None = None, hidden: bool = True, book: int = 16) -> dict:
+class Coded(NamedTuple):
+    """What a part's chunks, of all clips one after another, become."""
+
+    codes: np.ndarray  # [N, Q]
+    latents: np.ndarray  # [N, 2]
+    dictionary: dict[str, str]
+
+
+def make_player(clips: int = 3, frames: int | None = None, *, hidden: bool = True, book: int = 16) -> dict:
     """`hidden`: the last clip shows no hands."""
-    rng, drawn = np.random.default_rng(5), signed_clips(clips, frames)
-    counts = [-(-len(poses) // LENGTH) for poses, _ in drawn]
-    padded = np.concatenate(
-        [np.concatenate((p, np.repeat(p[-1:], n * LENGTH - len(p), 0))) for (p, _), n in zip(drawn, counts)]
-    )
-    again, codes, latents, dictionary = padded.copy(), {}, {}, {}
+    rng = np.random.default_rng(5)
+    signed = signed_clips(clips, frames)
+    counts = [-(-len(poses) // LENGTH) for poses, _ in signed]
+    whole = [np.concatenate((p, np.repeat(p[-1:], n * LENGTH - len(p), 0))) for (p, _), n in zip(signed, counts)]
+    padded = np.concatenate(whole)
+    decoded = padded.copy()
+    coded: dict[str, Coded] = {}
     for part in sorted(COCO_WHOLEBODY.parts, key=len, reverse=True):  # the body before what hangs on it
         anchor = padded[:, ANCHOR[part.name], None]
         flat = (padded[:, part.joints] - anchor).reshape(sum(counts), -1)
-        codes[part.tag], flat_again, first = _quantise(flat, rng, book)
-        moved = flat_again.reshape(len(padded), len(part), 2)
-        again[:, part.joints] = moved + (anchor if ANCHOR[part.name] == NOSE else again[:, ANCHOR[part.name], None])
+        codes, flat_decoded, first = _quantise(flat, rng, book)
+        moved = flat_decoded.reshape(len(padded), len(part), 2)
+        hangs_on = anchor if ANCHOR[part.name] == NOSE else decoded[:, ANCHOR[part.name], None]
+        decoded[:, part.joints] = moved + hangs_on
         axes = np.linalg.svd(flat - flat.mean(0), full_matrices=False)[2][:2]
-        latents[part.tag] = (flat - flat.mean(0)) @ axes.T
-        dictionary[part.tag] = {
-            str(c): _packed(first[c].reshape(LENGTH, len(part), 2)) for c in np.unique(codes[part.tag][:, 0])
-        }
-    out, first = [], 0
-    for i, ((poses, sentence), n) in enumerate(zip(drawn, counts)):
-        mine, box = (
-            slice(first, first + n),
-            (*(poses[..., :2].min((0, 1)) - 10), poses[..., 0].max() + 10, min(poses[..., 1].max() + 10, SIZE)),
-        )
-        seen = (poses >= 0).all(-1) & (poses < SIZE).all(-1)
-        if hidden and i == clips - 1:
-            seen[:, 91:] = False
-        out.append(
-            {
-                "name": f"S00{i}_P000{i}_T00",
-                "text": sentence.text,
-                "gloss": " ".join(sentence.glosses),
-                "signer": str(i),
-                "frames": len(poses),
-                "box": [float(x) for x in box],
-                "original": _packed(poses, seen, box),
-                "again": _packed(again[first * LENGTH :][: len(poses)], True, box),
-                "codes": {tag: c[mine].tolist() for tag, c in codes.items()},
-                "held": {tag: _held(c[mine]) for tag, c in codes.items()},
-                "latents": {tag: x[mine].round(3).tolist() for tag, x in latents.items()},
-            }
-        )
-        first += n
+        used = np.unique(codes[:, 0])
+        dictionary = {str(c): _packed(first[c].reshape(LENGTH, len(part), 2)) for c in used}
+        coded[part.tag] = Coded(codes, (flat - flat.mean(0)) @ axes.T, dictionary)
+    out = []
+    start = 0
+    for i, count in enumerate(counts):
+        rows = slice(start, start + count)
+        hands = not hidden or i < clips - 1
+        out.append(_clip(i, signed[i], decoded[start * LENGTH :], coded=coded, rows=rows, hands=hands))
+        start += count
     parts = [
         {"name": p.name, "tag": p.tag, "start": p.start, "stop": p.stop, "bones": [list(b) for b in p.bones]}
         for p in COCO_WHOLEBODY.parts
     ]
+    dictionary = {tag: one.dictionary for tag, one in coded.items()}
     return {"fps": 30.0, "chunk_len": LENGTH, "joints": 133, "parts": parts, "clips": out, "dictionary": dictionary}
 
 
+def _clip(
+    number: int,
+    signed: tuple[np.ndarray, object],
+    decoded: np.ndarray,
+    *,
+    coded: dict[str, Coded],
+    rows: slice,
+    hands: bool,
+) -> dict:
+    poses, sentence = signed
+    box = (*(poses[..., :2].min((0, 1)) - 10), poses[..., 0].max() + 10, min(poses[..., 1].max() + 10, SIZE))
+    seen = (poses >= 0).all(-1) & (poses < SIZE).all(-1)
+    if not hands:
+        seen[:, 91:] = False
+    return {
+        "name": f"S00{number}_P000{number}_T00",
+        "text": sentence.text,
+        "gloss": " ".join(sentence.glosses),
+        "signer": str(number),
+        "frames": len(poses),
+        "box": [float(x) for x in box],
+        "original": _packed(poses, seen, box),
+        "again": _packed(decoded[: len(poses)], True, box),
+        "codes": {tag: one.codes[rows].tolist() for tag, one in coded.items()},
+        "held": {tag: _held(one.codes[rows]) for tag, one in coded.items()},
+        "latents": {tag: one.latents[rows].round(3).tolist() for tag, one in coded.items()},
+    }
+
+
 def _held(codes: np.ndarray) -> list[bool]:
-    """[N, Q] -> which chunks hold: here, those whose first-level code is that of the chunk before, which then gives them all its codes."""
+    """[N, Q] -> which chunks hold: those whose first-level code is that of the chunk before. They get all its codes."""
     held = [False] + [bool(a == b) for a, b in zip(codes[1:, 0], codes[:-1, 0])]
     for i, hold in enumerate(held):
         if hold:
@@ -117,11 +200,9 @@ def _held(codes: np.ndarray) -> list[bool]:
     return held
 
 
-def _level(rng: np.random.Generator, size: int, count: int, flat: float) -> dict:
+def _level(rng: np.random.Generator, size: int, count: int, *, flat: float) -> dict:
     """`flat`: how evenly the codes are used."""
-    counts = np.sort(rng.multinomial(count, rng.dirichlet(np.full(size, flat))))[
-        ::-1
-    ]  # the codes of the clips are low ones
+    counts = np.sort(rng.multinomial(count, rng.dirichlet(np.full(size, flat))))[::-1]  # the clips' codes are low ones
     share = counts[counts > 0] / count
     bits = float(-(share * np.log2(share)).sum())
     used = float((counts > 0).mean())
@@ -135,14 +216,32 @@ def _level(rng: np.random.Generator, size: int, count: int, flat: float) -> dict
     }
 
 
-def make_report(name: str = "quickstart", seed: int = 0, size: int = 512, better: float = 1.0) -> dict:
+def make_report(name: str = "quickstart", seed: int = 0, *, size: int = 512, better: float = 1.0) -> dict:
     """`better` below 1 makes every error smaller."""
     rng = np.random.default_rng(seed)
     local = {part: x * better * rng.uniform(0.97, 1.03) for part, x in LOCAL.items()}
-    steps, tests = np.arange(20, 481, 20), np.arange(80, 481, 80)
-    curve = [(4, 100, 1.5), (5, 122, 1.3), (6, 146, 1.16), (8, 196, 1.04), (11, 270, 1.0), (15, 372, 0.985)]
     return {
         "format": 1,
+        **_about(name, size, seed),
+        "verdict": deepcopy(VERDICT),
+        "definitions": {key: definition._asdict() for key, definition in DEFINITIONS.items()},
+        **_errors(rng, local, better),
+        **_smoothness(rng, local),
+        **_codes(rng, size),
+        "meaning": deepcopy(MEANING),
+        "rate": deepcopy(RATE),
+        "curve": _curve(better),
+        "efficiency": {"clips_per_s": 212.0, "frames_per_s": 26_800.0, "ms_per_chunk": 0.37, "memory_bytes": 412e6},
+        "training": _training(rng, better),
+        "notes": [
+            "meaning: of 0 segments with a gloss, too few have one that more than one signer shows",
+            "Times are of a busy machine",
+        ],
+    }
+
+
+def _about(name: str, size: int, seed: int) -> dict:
+    return {
         "run": {
             "name": name,
             "checkpoint": "best.pt",
@@ -171,34 +270,13 @@ def make_report(name: str = "quickstart", seed: int = 0, size: int = 512, better
         "codebook_size": size,
         "chunk_len": LENGTH,
         "fps": 30.0,
-        "verdict": [
-            {
-                "grade": "good",
-                "text": "Healthy: every codebook is alive and the hands come back to 5 % of a shoulder width.",
-                "advice": "",
-            },
-            {
-                "grade": "good",
-                "text": "Every codebook is alive: the least used level uses 64 % of its codes.",
-                "advice": "",
-            },
-            {
-                "grade": "warn",
-                "text": "Chunk boundaries show: the right hand jumps 3.4 times as far between chunks as the signer does.",
-                "advice": "Raise model.rvq.temporal_loss_alpha (0.05 now) to 0.1 or more.",
-            },
-            {
-                "grade": "bad",
-                "text": "Codes are not steady: a shift by one frame changes 61 % of the right hand's first-level codes.",
-                "advice": "Train with data.augment.random_phase=true and for longer.",
-            },
-            {
-                "grade": "good",
-                "text": "Codes carry meaning: a linear probe reads 71 % of 80 glosses, chance is 1.3 %.",
-                "advice": "",
-            },
-        ],
-        "definitions": {key: dict(zip(("unit", "what", "good"), line)) for key, line in DEFINITIONS.items()},
+    }
+
+
+def _errors(rng: np.random.Generator, local: dict[str, float], better: float) -> dict:
+    joints = [0.03] * 5 + [0.035] * 2 + [0.06] * 2 + [0.075] * 2 + [0.04] * 12 + [0.007] * 68 + [0.045] * 42
+    curved = 0.85 + 0.3 * (2 * np.linspace(0, 1, LENGTH) - 1) ** 2
+    return {
         "recon": {
             part: {
                 "local": x,
@@ -215,18 +293,17 @@ def make_report(name: str = "quickstart", seed: int = 0, size: int = 512, better
             }
             for part, x in local.items()
         },
-        "per_joint": (
-            np.array([0.03] * 5 + [0.035] * 2 + [0.06] * 2 + [0.075] * 2 + [0.04] * 12 + [0.007] * 68 + [0.045] * 42)
-            * better
-            * rng.uniform(0.6, 1.4, 133)
-        ).tolist(),
+        "per_joint": (np.array(joints) * better * rng.uniform(0.6, 1.4, 133)).tolist(),
         "per_signer": {
             str(i): {"clips": int(rng.integers(5, 14)), "local": float(local["weighted"] * rng.uniform(0.8, 1.3))}
             for i in range(8)
         },
-        "by_frame": {
-            part: (local[part] * (0.85 + 0.3 * (2 * np.linspace(0, 1, LENGTH) - 1) ** 2)).tolist() for part in PARTS
-        },
+        "by_frame": {part: (local[part] * curved).tolist() for part in PARTS},
+    }
+
+
+def _smoothness(rng: np.random.Generator, local: dict[str, float]) -> dict:
+    return {
         "smooth": {
             part: {
                 "jump": 8 * x,
@@ -241,71 +318,46 @@ def make_report(name: str = "quickstart", seed: int = 0, size: int = 512, better
             }
             for part, x in local.items()
         },
-        "codes": {part: [_level(rng, size, 1011, 0.9 + q) for q in range(LEVELS)] for part in PARTS},
+    }
+
+
+def _codes(rng: np.random.Generator, size: int) -> dict:
+    changes = {"jitter of 1 px": 1.0, "shift by a frame": 0.5, "2 % larger": 0.95, "5 % of joints hidden": 0.8}
+    levels = np.array([1, 0.7, 0.5])
+    return {
+        "codes": {part: [_level(rng, size, 1011, flat=0.9 + q) for q in range(LEVELS)] for part in PARTS},
         "mutual": {"names": PARTS, "bits": _mutual(rng)},
         "stay": {part: [0.3, 0.06, 0.02] for part in PARTS},
         "steady": {
-            way: {
-                part: [float(x) for x in rng.uniform(0.5, 1, LEVELS) * np.array([1, 0.7, 0.5]) * most] for part in PARTS
-            }
-            for way, most in (
-                ("jitter of 1 px", 1.0),
-                ("shift by a frame", 0.5),
-                ("2 % larger", 0.95),
-                ("5 % of joints hidden", 0.8),
-            )
+            change: {part: [float(x) for x in rng.uniform(0.5, 1, LEVELS) * levels * most] for part in PARTS}
+            for change, most in changes.items()
         },
-        "meaning": {
-            "clips": {
-                "classes": 80,
-                "chance": 0.0125,
-                "codes": [0.70, 0.71, 0.73],
-                "latents": [0.8, 0.79, 0.81],
-                "shuffled": [0.02, 0.01, 0.02],
-            },
-            "segments": None,
-            "agreement": {"same gloss, other signer": 0.12, "other gloss, same signer": 0.05},
-        },
-        "rate": {
-            "codes_per_chunk": 15.0,
-            "symbols_per_chunk": 11.4,
-            "bits_per_s": 372.0,
-            "held": 0.27,
-            "compression_float32": 305.0,
-            "compression_float16": 152.0,
-            "hold_error": {"with": 0.0451, "without": 0.044},
-        },
-        "curve": [
-            {
-                "codes_per_chunk": float(n),
-                "bits_per_s": float(b),
-                "budget": 0.044 * better * e,
-                "uniform": 0.044 * better * (1 + 1.5 * (e - 0.985)) if n in (5, 11, 15) else None,
-            }
-            for n, b, e in curve
-        ],
-        "efficiency": {"clips_per_s": 212.0, "frames_per_s": 26_800.0, "ms_per_chunk": 0.37, "memory_bytes": 412e6},
-        "training": {
-            "train": {
-                "step": steps.tolist(),
-                **{
-                    key: (a * better * (0.4 + np.exp(-steps / 120)) + rng.normal(0, 0.02 * a, len(steps))).tolist()
-                    for key, a in (("loss", 1.2), ("rec", 0.9), ("commit", 0.7), ("usage", 0.4), ("rec/face", 0.3))
-                },
-            },
-            "val": {
-                "step": tests.tolist(),
-                **{
-                    key: (a * better * (0.43 + np.exp(-tests / 120))).tolist()
-                    for key, a in (("loss", 1.2), ("rec", 0.9), ("recon/weighted/local", 0.08))
-                },
-            },
-        },
-        "notes": [
-            "meaning: of 0 segments with a gloss, too few have one that more than one signer shows",
-            "Times are of a busy machine",
-        ],
     }
+
+
+def _curve(better: float) -> list[dict]:
+    points = [(4, 100, 1.5), (5, 122, 1.3), (6, 146, 1.16), (8, 196, 1.04), (11, 270, 1.0), (15, 372, 0.985)]
+    return [
+        {
+            "codes_per_chunk": float(n),
+            "bits_per_s": float(b),
+            "budget": 0.044 * better * e,
+            "uniform": 0.044 * better * (1 + 1.5 * (e - 0.985)) if n in (5, 11, 15) else None,
+        }
+        for n, b, e in points
+    ]
+
+
+def _training(rng: np.random.Generator, better: float) -> dict:
+    steps, tests = np.arange(20, 481, 20), np.arange(80, 481, 80)
+    sizes = {"loss": 1.2, "rec": 0.9, "commit": 0.7, "usage": 0.4, "rec/face": 0.3}
+    train = {
+        key: (a * better * (0.4 + np.exp(-steps / 120)) + rng.normal(0, 0.02 * a, len(steps))).tolist()
+        for key, a in sizes.items()
+    }
+    sizes = {"loss": 1.2, "rec": 0.9, "recon/weighted/local": 0.08}
+    val = {key: (a * better * (0.43 + np.exp(-tests / 120))).tolist() for key, a in sizes.items()}
+    return {"train": {"step": steps.tolist(), **train}, "val": {"step": tests.tolist(), **val}}
 
 
 def _mutual(rng: np.random.Generator) -> list[list[float]]:

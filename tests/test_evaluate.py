@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,30 +13,27 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.score import score
 from clips import moving_clip
 from data_sets import signer_root, write_csl
 from helpers import ARCHS, assert_same, begin_loop, run_steps, tiny_options
 from processes import on_ranks
-from signstream.config import Data, load_config
+from signstream.config import load_config
 from signstream.data.cache import open_cache
 from signstream.inference import batches
 from signstream.inference.evaluate import main
-from signstream.inference.report.as_filed import at_filed_rate
 from signstream.inference.report.build import evaluate, training
 from signstream.inference.report.definitions import DEFINITIONS
 from signstream.inference.report.files import find_report
-from signstream.inference.report.items import Item, chunks_within, items_of
 from signstream.inference.report.measure import Subject
 from signstream.inference.report.sections import SECTIONS
 from signstream.inference.tokenizer import Tokenizer
-from signstream.io.pose_cache import CachedClip
 from signstream.space import assemble, in_pixels
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
 from signstream.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
-SCORER = ROOT.parent / "shared" / "bench" / "score_reconstruction.py"
 AS_FILED = ("data.smooth=0", "data.max_gap=0")  # the front end leaves the poses as they are
 
 
@@ -61,7 +57,7 @@ def run(root, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("run"), root, *AS_FILED)
 
 
-def evaluated(run, ranks=None, split="val", change=lambda tokenizer: None, options=()):
+def evaluated(run, ranks=None, *, split="val", change=lambda tokenizer: None, options=()):
     torch.set_num_threads(1)
     config, tokenizer = load_config(None, [*run[0], *options]), Tokenizer(checkpoint.load(run[1]))
     change(tokenizer)
@@ -88,13 +84,13 @@ def numbers(value, path=""):
     return {path: value}
 
 
-def assert_same_report(ours, theirs):
-    ours, theirs = numbers(ours), numbers(theirs)
-    assert ours.keys() == theirs.keys()
-    for path, value in ours.items():
-        assert value == (
-            pytest.approx(theirs[path], rel=1e-6, abs=1e-6) if isinstance(value, float) else theirs[path]
-        ), path
+def assert_same_report(left, right):
+    left, right = numbers(left), numbers(right)
+    assert left.keys() == right.keys()
+    for path, value in left.items():
+        assert value == (pytest.approx(right[path], rel=1e-6, abs=1e-6) if isinstance(value, float) else right[path]), (
+            path
+        )
 
 
 def test_the_report_has_everything_and_is_json(report):
@@ -180,7 +176,7 @@ def test_meaning_is_measured_where_signers_share_glosses(report):
     )
 
 
-# -- the same as bench/score_reconstruction.py
+# -- the same as benchmarks/score.py
 
 
 def reconstructed(tokenizer, cache, clip):
@@ -196,61 +192,23 @@ def reconstructed(tokenizer, cache, clip):
 
 
 @pytest.mark.parametrize("options", [AS_FILED, ("data.smooth=2", "data.max_gap=4")], ids=["as filed", "smoothed"])
-def test_raw_is_what_the_bench_computes(root, run, report, tmp_path, options):
-    if not SCORER.exists():
-        pytest.skip("the bench's scorer is not here")
+def test_raw_is_what_the_scorer_computes(root, run, report, tmp_path, options):
     if options != AS_FILED:
         run = trained(tmp_path, root, *options)
         report = evaluated(run)
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
     cache = open_cache(config.data, workers=1, quiet=True)
-    for clip in cache.split("val"):
-        np.save(tmp_path / f"{cache.clips[clip].name}.npy", reconstructed(tokenizer, cache, clip).numpy())
-    command = [
-        sys.executable,
-        str(SCORER),
-        "--reference",
-        str(root),
-        "--split",
-        "val",
-        "--reconstructed",
-        str(tmp_path),
-    ]
-    theirs = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert theirs["clips"] == 10
+    names = [cache.clips[clip].name for clip in cache.split("val")]
+    for name, clip in zip(names, cache.split("val")):
+        np.save(tmp_path / f"{name}.npy", reconstructed(tokenizer, cache, clip).numpy())
+    scored = score(root / "frames_512x512", tmp_path, names)
+    assert scored["clips"] == 10
     for part in ("face", "left_hand", "right_hand", "body"):
-        ours = report["recon"][part]
-        assert ours["raw"] == pytest.approx(theirs[part]["local"], abs=6e-6)
-        assert ours["raw_pck_0.1"] == pytest.approx(theirs[part]["local_pck@0.1"], abs=6e-5)
-        assert ours["raw"] == pytest.approx(ours["local"], rel=1e-5 if options == AS_FILED else 0.1)
-        assert (ours["raw"] == pytest.approx(ours["local"], rel=1e-5)) == (options == AS_FILED)
-
-
-def test_a_clip_comes_back_at_its_files_frame_rate():
-    clip = CachedClip("a", "val", 0, 30, 25, 25.0, True, None, "", "", "", ())
-    poses = torch.arange(30.0)[:, None, None].expand(30, 1, 3) + 1
-    ours = at_filed_rate(poses, clip, Data(fps=30))
-    assert len(ours) == 25 and ours[:, 0, 0].tolist() == pytest.approx([1 + 1.2 * i for i in range(25)])
-    assert torch.equal(at_filed_rate(poses, replace(clip, num_frames=30, fps=29.97), Data(fps=30)), poses)
-    assert len(at_filed_rate(poses[:10], replace(clip, num_frames=30, fps=30.0), Data(fps=30, max_frames=10))) == 10
-
-
-def test_segments_become_the_chunks_whose_middle_they_hold():
-    clip = CachedClip(
-        "a", "val", 0, 60, 50, 25.0, True, None, "", "A B", "", ()
-    )  # 50 frames of a file are 60, 6 chunks of 8 1/3 frames of the file
-    data = Data(fps=30, chunk_len=10)
-    assert chunks_within(0, 50, clip, data=data) == (0, 6)
-    assert chunks_within(4, 13, clip, data=data) == (0, 2)  # middles at 4.2 and 12.5
-    assert chunks_within(5, 9, clip, data=data) == (0, 1)  # no middle: the chunk that has frame 7
-    first, last = chunks_within(45, 50, replace(clip, length=20), data=data)  # cut by max_frames
-    assert first == last
-    made = {"": ("A",), "x": ("A", "B")}
-    for name, words in made.items():
-        clips = [replace(clip, gloss=" ".join(words), name=name)]
-        cache = type("Cache", (), {"clips": clips})
-        whole, segments = items_of(cache, [0], data)
-        assert whole == [Item(0, 0, 6, words)] and segments == whole[: len(words) == 1]
+        row = report["recon"][part]
+        assert row["raw"] == pytest.approx(scored[part]["local"], abs=6e-6)
+        assert row["raw_pck_0.1"] == pytest.approx(scored[part]["local_pck@0.1"], abs=6e-5)
+        assert row["raw"] == pytest.approx(row["local"], rel=1e-5 if options == AS_FILED else 0.1)
+        assert (row["raw"] == pytest.approx(row["local"], rel=1e-5)) == (options == AS_FILED)
 
 
 # -- little to measure
@@ -269,10 +227,8 @@ def test_a_split_without_a_usable_clip_has_a_report_and_one_that_is_not_there_is
         and "'val' has no clip" in found["verdict"][0]["text"]
         and found["verdict"][0]["grade"] == "bad"
     )
-    assert (
-        found["notes"][0]
-        == "data: 2 clips of the split were left out, the first: bad, shape [3, 3]: [T, 134, 3] or [T, 133, 3] is expected"
-    )
+    first = "bad, shape [3, 3]: [T, 134, 3] or [T, 133, 3] is expected"
+    assert found["notes"][0] == f"data: 2 clips of the split were left out, the first: {first}"
     json.dumps(found, allow_nan=False)
     with pytest.raises(ValueError, match=r"the split 'tset' has no clip: those that have are train \(12\), val \(10\)"):
         evaluated(run, split="tset")

@@ -38,7 +38,8 @@ FLAGS = (
 WATCH = """
 const problems = [];
 addEventListener("error", (event) => problems.push(event.message));
-addEventListener("securitypolicyviolation", (event) => problems.push(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+const blocked = (event) => problems.push(`policy: ${event.violatedDirective} ${event.blockedURI}`);
+addEventListener("securitypolicyviolation", blocked);
 console.error = (...all) => problems.push(all.join(" "));
 """
 TOOLS = """
@@ -48,10 +49,12 @@ const drawn = async () => { for (let i = 0; i < 4; i++) await new Promise(reques
 const picture = () => $(".stage").toDataURL();
 const painted = () => {
   const canvas = $(".stage");
-  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.filter((x, i) => i % 4 === 3 && x > 0).length;
+  const image = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return image.data.filter((x, i) => i % 4 === 3 && x > 0).length;
 };
 const frame = () => +$(".scrub").value;
-const press = (key, more = {}) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, ...more }));
+const press = (key, more = {}) =>
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, ...more }));
 const rows = (id) => $$(`${id} tbody tr`).map((row) => [...row.children].map((cell) => cell.textContent));
 const choose = (select, value) => { $(select).value = value; $(select).dispatchEvent(new Event("change")); };
 const button = (text) => $$("button").find((b) => b.textContent === text);
@@ -60,7 +63,8 @@ const button = (text) => $$("button").find((b) => b.textContent === text);
   await drawn();
   try { ACT } catch (error) { problems.push(`the test's script: ${error.stack}`); }
   const all = JSON.stringify({ ...out, text: $("main").innerText, hacked: window.hacked ?? null });
-  console.log("RESULT" + all.replace(/[^ -~]/g, (c) => "\\\\u" + c.charCodeAt(0).toString(16).padStart(4, "0")) + "END");
+  const escaped = (c) => "\\\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
+  console.log("RESULT" + all.replace(/[^ -~]/g, escaped) + "END");
 })();
 """
 
@@ -69,7 +73,7 @@ def digest(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def browse(page: str, folder, script: str = "", width: int = 1200) -> dict:
+def browse(page: str, folder, script: str = "", *, width: int = 1200) -> dict:
     """What a script finds in the page in a real browser, in real time: a virtual clock outruns the frames in which
     things are laid out.
 
@@ -162,31 +166,40 @@ let before = picture();
 press("ArrowRight"); out.arrow = frame(); out.moved = picture() !== before;
 press("ArrowRight", { shiftKey: true }); out.chunk = frame();
 press("ArrowLeft", { shiftKey: true }); press("ArrowLeft"); out.back = frame(); out.same = picture() === before;
-$(".scrub").value = 60; $(".scrub").dispatchEvent(new Event("input")); out.scrubbed = $(".time").textContent; out.cursor = $(".cursor").style.left;
+$(".scrub").value = 60; $(".scrub").dispatchEvent(new Event("input")); out.scrubbed = $(".time").textContent;
+out.cursor = $(".cursor").style.left;
 press(" "); await wait(500); out.played = frame(); press(" "); await wait(300); out.paused = frame();
-choose(".controls select", 0.25); button("Play").click(); await wait(500); await drawn(); out.slow = frame() - out.paused; button("Pause").click();
+choose(".controls select", 0.25); button("Play").click(); await wait(500); await drawn();
+out.slow = frame() - out.paused; button("Pause").click();
 before = picture();
-out.toggles = $$(".toggle input").map((box) => { box.click(); const off = picture() !== before; box.click(); return off && picture() === before; });
+const toggled = (box) => {
+  box.click(); const off = picture() !== before; box.click();
+  return off && picture() === before;
+};
+out.toggles = $$(".toggle input").map(toggled);
 const overlay = $(".controls input"); overlay.click(); out.overlaid = picture() !== before; overlay.click();
 const cell = $$(".cells")[2].children[3];
 cell.click();
-out.clicked = { frame: frame(), name: cell.getAttribute("aria-label"), card: $(".card h3").textContent, drawn: $(".card canvas") !== null,
-  marked: cell.classList.contains("same"), focusable: cell.tabIndex };
+out.clicked = { frame: frame(), name: cell.getAttribute("aria-label"), card: $(".card h3").textContent,
+  drawn: $(".card canvas") !== null, marked: cell.classList.contains("same"), focusable: cell.tabIndex };
 out.held = $$(".held").length;
 $$(".cell").find((c) => { c.click(); return $$(".card .place").length > 1; });
 const other = $$(".card .place").find((p) => !p.classList.contains("here"));
 out.elsewhere = { tip: other.dataset.tip, code: $(".card h3").textContent };
 other.click();
-out.elsewhere.after = { clip: $(".choose select").selectedOptions[0].textContent, time: $(".time").textContent, code: $(".card h3").textContent };
+const clip = $(".choose select").selectedOptions[0].textContent;
+out.elsewhere.after = { clip, time: $(".time").textContent, code: $(".card h3").textContent };
 $(".dictionary").open = true; await drawn(); out.dictionary = $$(".grid .place").length;
 $(".grid .place").click(); out.from_dictionary = $(".card h3").textContent;
-$(".latents circle").dispatchEvent(new MouseEvent("click", { bubbles: true })); out.from_latents = [frame(), $(".card h3").textContent];
+$(".latents circle").dispatchEvent(new MouseEvent("click", { bubbles: true }));
+out.from_latents = [frame(), $(".card h3").textContent];
 choose(".choose select", 2); out.unseen = $(".unseen").textContent; out.no_hands = painted();
 """
 NARROW = """  // the browser's windows are 500 wide at least, which gets a phone's style
 document.body.style.width = "380px"; await drawn();
 const right = (e) => e.getBoundingClientRect().right;
-out.beyond = $$("main *").filter((e) => !e.closest(".scroll, svg") && right(e) > 381).map((e) => `${e.tagName} ${e.className}`);
+const outside = $$("main *").filter((e) => !e.closest(".scroll, svg") && right(e) > 381);
+out.beyond = outside.map((e) => `${e.tagName} ${e.className}`);
 out.long = $$(".long").filter((e) => e.offsetWidth).length;
 """
 
@@ -329,7 +342,8 @@ def test_a_dead_level_and_numbers_that_do_not_exist_are_said(tmp_path):
 def test_runs_are_compared_side_by_side_and_the_best_of_a_row_is_marked(tmp_path):
     runs = [make_report("first", 0), make_report("second <b>", 1, better=0.8), empty_report()]
     runs[1]["config"]["model"]["rvq"]["levels"] = 4
-    script = """out.glance = rows("#glance"); out.configs = rows("#configs"); out.lines = $$(".line").length; out.players = $$("canvas").length;"""
+    script = """out.glance = rows("#glance"); out.configs = rows("#configs");
+    out.lines = $$(".line").length; out.players = $$("canvas").length;"""
     found = browse(render_compare(runs), tmp_path, script)
     assert found["problems"] == [] and found["players"] == 0 and found["lines"] == 6
     error = next(row for row in found["glance"] if row[0].startswith("error, shoulder"))

@@ -12,7 +12,7 @@ KINDS = ("any", "static", "changing", "runs at the ends", "nothing sent")
 
 
 def random_codes(rng: random.Random, size: int = 8) -> tuple[torch.Tensor, tuple[str, ...], tuple[int, ...]]:
-    """Codes [0..12, 1..6, 1..4] of some kind, the parts' tags in some order, and their levels, of which the most is Q."""
+    """Codes [0..12, 1..6, 1..4] of some kind, the parts' tags in some order, and their levels, the most being Q."""
     kind, chunks = rng.choice(KINDS), rng.choice((0, 1, 1, 2, 5, 12))
     tags = tuple(rng.sample(TAGS, rng.randint(1, 6)))
     levels = tuple(rng.randint(1, 4) for _ in tags)
