@@ -1,24 +1,29 @@
-"""What each of the larger choices is worth: each switched off once, on the synthetic signer, over several seeds. A line each for docs/training.md.
+"""What each of the larger choices is worth: each switched off once, on the synthetic signer, over several seeds. A line
+each for docs/training.md.
 
     python -m benchmarks.ablation [--clips 400] [--epochs 20] [--seeds 3] [--only "no revival"] [key.path=value ...]
 
-The model is quickstart's. Validation split: error in shoulder widths, all parts weighted as in the loss, from all codes and from the first of each
-part alone; of the codebook with the least entropy the share of codes in use and the perplexity. Mean over seeds, and the largest distance from it.
+The model is quickstart's. Validation split: error in shoulder widths, all parts weighted as in the loss, from all codes
+and from the first of each part alone; of the codebook with the least entropy the share of codes in use and the
+perplexity. Mean over seeds, and the largest distance from it.
 """
 
-import argparse
+from __future__ import annotations
+
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from signstream.config import Config, load_config
-from signstream.data.cache import open_cache
+from signstream import cli
+from signstream.config import load_config
+from signstream.config.rvq import Config
 from signstream.data.synthetic.dataset import make_dataset
-from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
-from signstream.tasks.rvq.validation import validate
+from signstream.tasks.rvq.setup import Setup
+from signstream.tasks.rvq.task import RvqTask
 from signstream.training import seed
 from signstream.training.distributed import start
 from signstream.training.loop import Loop
@@ -34,23 +39,36 @@ VARIANTS = {
     "no usage loss": ["model.rvq.usage_reg=0"],
     "fsq instead of codebooks": ["model.rvq.kind=fsq"],
 }
+FORMS = {"error": ".4f", "first code": ".4f", "used": ".1%", "perplexity": ".0f"}
 
 
-def run_loop(config: Config, cache: PoseCache) -> Loop:
-    """A run from its first step to its last, without a folder."""
+def run_loop(
+    config: Config, kind: type[RvqTask] = RvqTask, after_epoch: Callable[[Loop, int], None] | None = None
+) -> Loop:
+    """A run from its first step to its last, without a folder; `after_epoch` is called with the epochs that are
+    done."""
     with start(config.train.device, config.train.threads) as ranks:
-        seed.seed_everything(config.train.seed, 0)
-        loop = Loop(config, cache, ranks, config.train.clips_per_step)
-        loop.fit_constants()
-        while loop.epoch < config.train.epochs:
+        seed.seed_everything(config.train.seed)
+        task = kind.open(config, ranks)
+        loop = Loop(task, config, ranks, clips=config.train.clips_per_step)
+        task.begin()
+        while loop.loader.epoch < config.train.epochs:
             for clips in loop.loader:
                 loop.step(clips)
+            if after_epoch is not None:
+                after_epoch(loop, loop.loader.epoch)
         return loop
 
 
-def run(config: Config, cache: PoseCache) -> dict[str, float]:
-    loop = run_loop(config, cache)
-    numbers = validate(loop, health=True).numbers
+def setup_of(loop: Loop) -> Setup:
+    """What the tokenizer's training stands on: cache, model, views, losses."""
+    assert isinstance(loop.task, RvqTask)
+    return loop.task.setup
+
+
+def run(config: Config) -> dict[str, float]:
+    loop = run_loop(config)
+    numbers = loop.validate(health=True).numbers
     return {
         "error": numbers["recon/weighted/local"],
         "first code": first_code(loop),
@@ -62,62 +80,58 @@ def run(config: Config, cache: PoseCache) -> dict[str, float]:
 @torch.no_grad()
 def first_code(loop: Loop) -> float:
     """The error when each part is decoded from its first code alone."""
-    skeleton, loss, widths = loop.task.setup.cache.skeleton, loop.config.loss, shoulder_widths(loop.task.setup.cache, loop.val_loader.clips)
+    setup = setup_of(loop)
+    assert loop.val_loader is not None
     recon = Reconstruction(
-        skeleton, loss.part_weights, loop.task.setup.views.space.scale, widths=widths, chunk_len=loop.config.data.chunk_len
+        setup.skeleton,
+        setup.config.loss.part_weights,
+        setup.views.space.scale,
+        widths=shoulder_widths(setup.cache, loop.val_loader.clips),
+        chunk_len=setup.config.data.chunk_len,
     )
-    model = loop.task.model.eval()
-    for batch_of_clips in loop.val_loader:
-        batch, inputs, _ = loop.chunks(batch_of_clips, train=False)
-        restored = loop.task.setup.views.restore(model.detokenise(model.tokenise(inputs)[..., :1]))
-        local = {part.name: batch.local(part) for part in skeleton.parts}
-        recon.add(
-            {n: v.xy for n, v in local.items()},
-            restored,
-            {n: v.weight for n, v in local.items()},
-            place=batch.place,
-            clip=batch.clip,
-        )
+    model = setup.model.eval()
+    for clips in loop.val_loader:
+        batch = setup.chunked(clips, train=False)
+        restored = setup.views.restore(model.detokenise(model.tokenise(batch.inputs)[..., :1]))
+        views = {part.name: batch.chunks.local(part) for part in setup.skeleton.parts}
+        xy = {name: view.xy for name, view in views.items()}
+        weight = {name: view.weight for name, view in views.items()}
+        recon.add(xy, restored, weight, place=batch.chunks.place, clip=batch.chunks.clip)
     return recon.result()["weighted/local"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def cells(runs: list[dict[str, float]]) -> list[str]:
+    """The mean of each number over the seeds, and the largest distance from it."""
+    texts = []
+    for name, form in FORMS.items():
+        values = torch.tensor([numbers[name] for numbers in runs])
+        mean = values.mean().item()
+        spread = (values - values.mean()).abs().max().item()
+        texts.append(f"{mean:{form}} ± {spread:{form}}")
+    return texts
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--clips", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", help="one of the variants, by its name")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    args = parser.parse_intermixed_args()
+    parser.add_argument("--only", choices=VARIANTS, metavar="NAME", help="one of the variants, by its name")
+    args = cli.parse_with_overrides(parser, argv, "an option of the config, for example model.arch=mlp")
     with tempfile.TemporaryDirectory() as scratch:
         root = make_dataset(Path(scratch) / "data", args.clips, seed=0)
-        names = ("error", "first code", "used", "perplexity")
+        places = [f"data.root={root}", f"data.cache={scratch}/cache", f"train.epochs={args.epochs}"]
         print("| | error | from the first code | codes used | perplexity | seconds |\n|---|---|---|---|---|---|")
-        for name, options in VARIANTS.items():
-            if args.only not in (None, name):
-                continue
-            found, began = [], time.perf_counter()
-            for number in range(args.seeds):
-                config = load_config(
-                    "configs/quickstart.yaml",
-                    [
-                        f"data.root={root}",
-                        f"data.cache={scratch}/cache",
-                        f"train.epochs={args.epochs}",
-                        f"train.seed={number}",
-                        *options,
-                        *args.overrides,
-                    ],
-                )
-                found.append(run(config, open_cache(config.data, quiet=True)))
-            cells = []
-            for key in names:
-                values = torch.tensor([numbers[key] for numbers in found])
-                mean, spread = values.mean().item(), (values - values.mean()).abs().max().item()
-                form = {"used": ".1%", "perplexity": ".0f"}.get(key, ".4f")
-                cells.append(f"{mean:{form}} ± {spread:{form}}")
-            print(f"| {name} | {' | '.join(cells)} | {(time.perf_counter() - began) / args.seeds:.0f} |", flush=True)
+        for name in [args.only] if args.only else VARIANTS:
+            began = time.perf_counter()
+            options = [*places, *VARIANTS[name], *args.overrides]
+            configs = [
+                load_config("configs/quickstart.yaml", [*options, f"train.seed={number}"])
+                for number in range(args.seeds)
+            ]
+            texts = cells([run(config) for config in configs])
+            print(f"| {name} | {' | '.join(texts)} | {(time.perf_counter() - began) / args.seeds:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

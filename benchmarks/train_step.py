@@ -2,32 +2,50 @@
 
     python -m benchmarks.train_step [--chunks 512] [--pairs 5] [--threads 1] [--arch transformer]
 
-The plain version calls nn.TransformerEncoder part by part and has one ResidualVQ of vector-quantize-pytorch a part. Both take a whole step: forward,
-loss, backward, clipping, AdamW and the codebooks' update. Printed: milliseconds, the ratio pair by pair, and what the step's matrix products
-alone would take at the rate of a large product measured in the same run. On a GPU bf16 is printed beside fp32.
+The plain version calls nn.TransformerEncoder part by part and has one ResidualVQ of vector-quantize-pytorch a part.
+Both take a whole step: forward, loss, backward, clipping, AdamW and the codebooks' update. Printed: milliseconds, the
+ratio pair by pair, and what the step's matrix products alone would take at the rate of a large product measured in the
+same run. On a GPU bf16 is printed beside fp32.
 """
 
-import argparse
+from __future__ import annotations
+
 import statistics
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from signstream import cli
 from signstream.config import load_config
+from signstream.config.rvq import Config
 from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.rvq.sizes import PartShape
 from signstream.skeleton import COCO_WHOLEBODY
-from signstream.tasks.rvq.views import part_graph, part_shapes
+from signstream.tasks.rvq.build import part_graph, part_shapes
+
+LEVELS = 3  # of residual quantisation, for every part
+
+
+class Sizes(NamedTuple):
+    joints: list[int]  # of each part
+    frames: int
+    width: int
+    layers: int
+    latent: int
+    codes: int
 
 
 class Plain(nn.Module):
     """The same model as one would write it first."""
 
-    def __init__(
-        self, joints: list[int], frames: int, width: int, layers: int, latent: int, levels: int, codes: int
-    ) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         from vector_quantize_pytorch import ResidualVQ
+
+        joints, frames, width, layers, latent, codes = sizes
 
         def trunk() -> nn.Module:
             layer = nn.TransformerEncoderLayer(
@@ -35,7 +53,7 @@ class Plain(nn.Module):
             )
             return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
-        self.frames, self.joints, self.width = frames, joints, width
+        self.frames, self.width = frames, width
         self.inputs = nn.ModuleList(nn.Linear(3 * j, width) for j in joints)
         self.outputs = nn.ModuleList(nn.Linear(width, 2 * j) for j in joints)
         self.encoder, self.decoder = trunk(), trunk()
@@ -44,7 +62,7 @@ class Plain(nn.Module):
         self.frame = nn.Parameter(torch.zeros(2, frames, width))
         options = {"decay": 0.99, "kmeans_init": True, "kmeans_iters": 2, "threshold_ema_dead_code": 1}
         self.quantizers = nn.ModuleList(
-            ResidualVQ(dim=latent, num_quantizers=levels, codebook_size=codes, **options) for _ in joints
+            ResidualVQ(dim=latent, num_quantizers=LEVELS, codebook_size=codes, **options) for _ in joints
         )
 
     def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
@@ -66,7 +84,7 @@ def step_plain(model: Plain, optimizer: torch.optim.Optimizer, views: list[torch
 
 
 def step_ours(
-    model: RVQModel, optimizer: torch.optim.Optimizer, views: list[torch.Tensor], dtype: torch.dtype | None = None
+    model: RVQModel, optimizer: torch.optim.Optimizer, views: list[torch.Tensor], *, dtype: torch.dtype | None = None
 ) -> None:
     with torch.autocast(views[0].device.type, dtype=dtype, enabled=dtype is not None):
         out = model(views, watched=torch.arange(len(views[0]), device=views[0].device) % 8 == 0)
@@ -78,7 +96,7 @@ def step_ours(
     model.quantizer.update(out.quantised.statistics)
 
 
-def seconds(work, device: str) -> float:
+def seconds(work: Callable[[], object], device: str) -> float:
     start = time.perf_counter()
     work()
     if device == "cuda":
@@ -87,7 +105,8 @@ def seconds(work, device: str) -> float:
 
 
 def products(model: RVQModel, views: list[torch.Tensor]) -> float:
-    """Floating-point operations of a step's matrix products: the linear layers three times (forward and both gradients), the distances once."""
+    """Floating-point operations of a step's matrix products: the linear layers three times (forward and both
+    gradients), the distances once."""
     total = [0]
 
     def count(layer: nn.Linear, inputs: tuple, _output: torch.Tensor) -> None:
@@ -108,76 +127,78 @@ def gemm_rate(device: str) -> float:
     return 2 * 2048**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def random_views(shapes: list[PartShape], chunks: int, *, frames: int, device: str) -> list[torch.Tensor]:
+    """P x [N, L, J, 3], all visible."""
+    views = []
+    for shape in shapes:
+        xy = torch.randn(chunks, frames, shape.joints, 2)
+        views.append(torch.cat((xy, torch.ones(chunks, frames, shape.joints, 1)), -1).to(device))
+    return views
+
+
+def our_model(config: Config, shapes: list[PartShape], views: list[torch.Tensor]) -> RVQModel:
+    """With codebooks made from its latents."""
+    graphs = [part_graph(part) for part in COCO_WHOLEBODY.parts]
+    model = RVQModel(shapes, [LEVELS] * len(shapes), config.model, frames=config.data.chunk_len, graphs=graphs)
+    model = model.to(views[0].device).train()
+    valid = torch.ones(len(shapes), len(views[0]), dtype=torch.bool, device=views[0].device)
+    model.quantizer.initialise(model.encode(views).detach(), valid, iterations=2)
+    return model
+
+
+def plain_model(config: Config, shapes: list[PartShape], device: str) -> Plain | None:
+    """None where vector-quantize-pytorch is not installed."""
+    model, joints = config.model, [shape.joints for shape in shapes]
+    inner = (model.encoder_latent_dim, model.encoder_layer, model.latent_dim, model.rvq.codebook_size)
+    try:
+        return Plain(Sizes(joints, config.data.chunk_len, *inner)).to(device).train()
+    except ImportError:
+        print("vector-quantize-pytorch is not installed: ours is measured alone")
+        return None
+
+
+def measure(sides: dict[str, Callable[[], object]], pairs: int, device: str) -> dict[str, list[float]]:
+    """Seconds of each side, in turn, after a step that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for work in sides.values():
+        seconds(work, device)
+    for _ in range(pairs):
+        for name, work in sides.items():
+            times[name].append(seconds(work, device))
+    return times
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--chunks", type=int, default=512)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--arch", default="transformer")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = load_config("configs/default.yaml", [f"model.arch={args.arch}"])
-    model_config, frames = config.model, config.data.chunk_len
     shapes = part_shapes(COCO_WHOLEBODY, share_hands=True)
-    views = [
-        torch.cat((torch.randn(args.chunks, frames, s.joints, 2), torch.ones(args.chunks, frames, s.joints, 1)), -1).to(
-            device
-        )
-        for s in shapes
-    ]
-    ours = (
-        RVQModel(
-            shapes,
-            [3] * len(shapes),
-            model_config,
-            frames=frames,
-            graphs=[part_graph(part) for part in COCO_WHOLEBODY.parts],
-        )
-        .to(device)
-        .train()
-    )
-    ours.quantizer.initialise(
-        ours.encode(views).detach(), torch.ones(len(shapes), args.chunks, dtype=torch.bool, device=device), iterations=2
-    )
-    optimizer = torch.optim.AdamW(ours.parameters())
-    sides = {"ours": lambda: step_ours(ours, optimizer, views)}
+    views = random_views(shapes, args.chunks, frames=config.data.chunk_len, device=device)
+    model = our_model(config, shapes, views)
+    optimizer = torch.optim.AdamW(model.parameters())
+    sides: dict[str, Callable[[], object]] = {"ours": lambda: step_ours(model, optimizer, views)}
     if device == "cuda":
-        sides["ours, bf16"] = lambda: step_ours(ours, optimizer, views, torch.bfloat16)
-    try:
-        plain = (
-            Plain(
-                [s.joints for s in shapes],
-                frames,
-                model_config.encoder_latent_dim,
-                model_config.encoder_layer,
-                model_config.latent_dim,
-                3,
-                model_config.rvq.codebook_size,
-            )
-            .to(device)
-            .train()
-        )
+        sides["ours, bf16"] = lambda: step_ours(model, optimizer, views, dtype=torch.bfloat16)
+    plain = plain_model(config, shapes, device)
+    if plain is not None:
         plain_optimizer = torch.optim.AdamW(plain.parameters())
         sides["plain"] = lambda: step_plain(plain, plain_optimizer, views)
-    except ImportError:
-        print("vector-quantize-pytorch is not installed: ours is measured alone")
-    times = {name: [] for name in sides}
-    for work in sides.values():
-        seconds(work, device)
-    for _ in range(args.pairs):
-        for name, work in sides.items():
-            times[name].append(seconds(work, device))
+    times = measure(sides, args.pairs, device)
     for name, spent in times.items():
         print(f"{name:12} {statistics.median(spent) * 1e3:9.1f} ms")
     if "plain" in times:
         print(f"plain / ours {statistics.median(p / o for p, o in zip(times['plain'], times['ours'])):9.2f} x")
-    bare = products(ours, views) / gemm_rate(device)
-    print(
-        f"products     {bare * 1e3:9.1f} ms at the rate of a large product; a step is {statistics.median(times['ours']) / bare:.2f} times that"
-    )
+    bare = products(model, views) / gemm_rate(device)
+    ratio = statistics.median(times["ours"]) / bare
+    print(f"products     {bare * 1e3:9.1f} ms at the rate of a large product; a step is {ratio:.2f} times that")
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)
