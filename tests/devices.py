@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree  # torch's own, public under no other name in 2.1
 
 GPU = torch.device("cuda", 0)
 # The host waits for a value, or for how many values there are.
@@ -69,7 +68,7 @@ class PretendedGPU(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = [leaf for leaf in pytree.tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
+        tensors = list(_tensors((args, kwargs)))
         call = Call(func.__name__, args, kwargs, tensors, any(map(on_gpu, tensors)))
         if call.name in ("__get__", "__set__"):
             return self._attribute(func, call)
@@ -190,6 +189,15 @@ def _target(call: Call) -> bool | None:
     if isinstance(first, Tensor):
         return on_gpu(first)
     return _is_gpu(first) if _names_device(first) else None
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in lists, tuples and dictionaries, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(inner)
 
 
 def _labelled(result: Any, gpu: bool, inputs: list[Tensor]) -> Any:
