@@ -55,7 +55,7 @@ class GlossNet(nn.Module):
         self.seldom = nn.Parameter(torch.zeros(glosses))  # used only where a batch has a clip
 
     def forward(self, batch: GlossBatch) -> Tensor:
-        joints = torch.cat((batch.chunks.xy, batch.chunks.weight[..., None]), -1).flatten(1)  # [N, L * J * 3]
+        joints = torch.cat((batch.chunks.xy / 10, batch.chunks.weight[..., None]), -1).flatten(1)  # [N, L * J * 3]
         chunks = self.into(joints).tanh()  # [N, D]
         clips = chunks.new_zeros(len(batch.glosses), chunks.shape[1]).index_add(0, batch.owner, chunks)  # [B, D]
         logits = self.out(clips / batch.owner.bincount(minlength=len(clips)).clamp(min=1)[:, None])  # [B, V]
@@ -83,9 +83,10 @@ class GlossTask(Task[ClipBatch, GlossBatch]):
         return [f"data: {self.cache.summary()}", f"model: {len(self.ids)} glosses"]
 
     def loader(self, split: str, clips: int, train: bool) -> ClipLoader | None:
+        if not self.cache.splits.get(split):
+            return None
         options = {"seed": self.given.train.seed, "rank": self.ranks.rank, "world": self.ranks.world}
-        loader = ClipLoader(self.cache, split, self.given.data, batch_size=clips, train=train, **options)
-        return loader if self.cache.splits.get(split) else None
+        return ClipLoader(self.cache, split, self.given.data, batch_size=clips, train=train, **options)
 
     def groups(self) -> list[Group]:
         return groups_of(self.model)
