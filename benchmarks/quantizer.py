@@ -2,138 +2,139 @@
 
     python -m benchmarks.quantizer [--pairs 10] [--vectors 512 4096 16384] [--codes 1024 2048]
 
-5 parts x 3 levels, latents of 256 numbers, one thread. "products" are the distances' matrix products alone (torch.bmm, 15 of them), which any
-exact search has to do. A training step is forward, backward and the update of the codebooks. Sides take turns; ratios are medians over pairs.
-The library is measured where it is installed.
+5 parts x 3 levels, latents of 256 numbers, one thread. "products" are the distances' matrix products alone (torch.bmm,
+15 of them), which any exact search has to do. A training step is forward, backward and the update of the codebooks.
+Sides take turns; ratios are medians over pairs. The library is measured where it is installed.
 """
 
-import argparse
+from __future__ import annotations
+
 import statistics
 import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from signstream import cli
 from signstream.models.rvq.quantizer import ResidualQuantizer
 
 PARTS, LEVELS, DIM = 5, 3, 256
+Work = Callable[[], object]
+# what is divided by what
+RATIOS = {
+    "eval/products": ("this, eval", "products"),
+    "train/products": ("this, train", "products"),
+    "library/eval": ("library, eval", "this, eval"),
+    "library/train": ("library, train", "this, train"),
+}
 
 
-def seconds(work) -> float:
+def seconds(work: Work) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def ours(latents: torch.Tensor, codes: int) -> ResidualQuantizer:
+def make_quantizer(latents: Tensor, codes: int) -> ResidualQuantizer:
     quantizer = ResidualQuantizer([LEVELS] * PARTS, codes, DIM, decay=0.99)
     quantizer.initialise(latents, torch.ones(latents.shape[:2], dtype=torch.bool), iterations=2)
     return quantizer
 
 
-def train_ours(quantizer: ResidualQuantizer, latents: torch.Tensor) -> None:
-    out = quantizer.train()(
-        latents.requires_grad_(), watched=torch.arange(latents.shape[1]) % 8 == 0
-    )  # as the losses choose them
+def train(quantizer: ResidualQuantizer, latents: Tensor) -> None:
+    watched = torch.arange(latents.shape[1]) % 8 == 0  # as the losses choose them
+    out = quantizer.train()(latents.requires_grad_(), watched=watched)
     (out.quantized.sum() + out.commit.mean() + out.usage.sum()).backward()
+    assert out.statistics is not None
     quantizer.update(out.statistics)
 
 
-def theirs(latents: torch.Tensor, codes: int) -> list:
+@torch.no_grad()
+def evaluate(quantizer: ResidualQuantizer, latents: Tensor) -> None:
+    quantizer.eval()(latents)
+
+
+def make_library(latents: Tensor, codes: int) -> list[Any]:
+    """One of the library's quantisers a part."""
     from vector_quantize_pytorch import ResidualVQ
 
-    made = [
-        ResidualVQ(
-            dim=DIM,
-            num_quantizers=LEVELS,
-            codebook_size=codes,
-            decay=0.99,
-            kmeans_init=True,
-            kmeans_iters=2,
-            threshold_ema_dead_code=1,
-        )
-        for _ in range(PARTS)
-    ]
+    sizes = {"dim": DIM, "num_quantizers": LEVELS, "codebook_size": codes}
+    ways = {"decay": 0.99, "kmeans_init": True, "kmeans_iters": 2, "threshold_ema_dead_code": 1}
+    made = [ResidualVQ(**sizes, **ways) for _ in range(PARTS)]
     for part, quantizer in enumerate(made):
         quantizer.train()(latents[part, None].detach())
     return made
 
 
-def train_theirs(quantizers: list, latents: torch.Tensor) -> None:
+def train_library(quantizers: Sequence[Any], latents: Tensor) -> None:
     for part, quantizer in enumerate(quantizers):
         quantized, _, losses = quantizer.train()(latents[part, None].requires_grad_())
         (quantized.sum() + losses.mean()).backward()
 
 
 @torch.no_grad()
-def eval_theirs(quantizers: list, latents: torch.Tensor) -> None:
+def evaluate_library(quantizers: Sequence[Any], latents: Tensor) -> None:
     for part, quantizer in enumerate(quantizers):
         quantizer.eval()(latents[part, None])
 
 
-def sides(latents: torch.Tensor, codes: int, library: bool) -> dict:
-    quantizer, books = ours(latents, codes), torch.randn(PARTS, codes, DIM)
-
-    def evaluate():
-        with torch.no_grad():
-            quantizer.eval()(latents)
-
-    out = {
+def sides(latents: Tensor, codes: int, library: bool) -> dict[str, Work]:
+    quantizer, books = make_quantizer(latents, codes), torch.randn(PARTS, codes, DIM)
+    out: dict[str, Work] = {
         "products": lambda: [torch.bmm(latents.detach(), books.transpose(1, 2)) for _ in range(LEVELS)],
-        "ours, eval": evaluate,
-        "ours, encode": lambda: quantizer.encode(latents),
-        "ours, train": lambda: train_ours(quantizer, latents.detach().clone()),
+        "this, eval": lambda: evaluate(quantizer, latents),
+        "this, encode": lambda: quantizer.encode(latents),
+        "this, train": lambda: train(quantizer, latents.detach().clone()),
     }
     if library:
-        made = theirs(latents, codes)
-        out["library, eval"] = lambda: eval_theirs(made, latents)
-        out["library, train"] = lambda: train_theirs(made, latents.detach().clone())
+        made = make_library(latents, codes)
+        out["library, eval"] = lambda: evaluate_library(made, latents)
+        out["library, train"] = lambda: train_library(made, latents.detach().clone())
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def ratio(times: Mapping[str, Sequence[float]], over: str, under: str) -> str:
+    if over not in times:
+        return f"{'-':>18}"
+    return f"{statistics.median(a / b for a, b in zip(times[over], times[under])):16.2f} x"
+
+
+def measure(count: int, codes: int, *, pairs: int, library: bool) -> str:
+    """A line of the table."""
+    torch.manual_seed(0)
+    jobs = sides(torch.randn(PARTS, count, DIM), codes, library)
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(pairs):
+        for name, work in jobs.items():
+            times[name].append(seconds(work))
+    cells = "".join(ratio(times, *pair) for pair in RATIOS.values())
+    return f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}{cells}"
+
+
+def has_library() -> bool:
+    try:
+        import vector_quantize_pytorch  # noqa: F401
+    except ImportError:
+        print("vector-quantize-pytorch is not installed: this one is measured alone")
+        return False
+    return True
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--vectors", type=int, nargs="+", default=[512, 4096, 16384])
     parser.add_argument("--codes", type=int, nargs="+", default=[1024, 2048])
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    try:
-        import vector_quantize_pytorch  # noqa: F401
-
-        library = True
-    except ImportError:
-        library = False
-        print("vector-quantize-pytorch is not installed: ours is measured alone")
-    names = ("eval/products", "train/products", "library/eval", "library/train")
-    print(f"{'vectors':>8}{'codes':>7}   {'products ms':>12}" + "".join(f"{name:>18}" for name in names))
+    library = has_library()
+    print(f"{'vectors':>8}{'codes':>7}   {'products ms':>12}" + "".join(f"{name:>18}" for name in RATIOS))
     for codes in args.codes:
         for count in args.vectors:
-            torch.manual_seed(0)
-            todo = sides(torch.randn(PARTS, count, DIM), codes, library)
-            times = {name: [] for name in todo}
-            for _ in range(args.pairs):
-                for name, work in todo.items():
-                    times[name].append(seconds(work))
-
-            def ratio(a: str, b: str, times=times) -> str:
-                return (
-                    f"{statistics.median(x / y for x, y in zip(times[a], times[b])):16.2f} x"
-                    if a in times
-                    else f"{'-':>18}"
-                )
-
-            pairs = (
-                ("ours, eval", "products"),
-                ("ours, train", "products"),
-                ("library, eval", "ours, eval"),
-                ("library, train", "ours, train"),
-            )
-            print(
-                f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}"
-                + "".join(ratio(*pair) for pair in pairs),
-                flush=True,
-            )
+            print(measure(count, codes, pairs=args.pairs, library=library), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)
