@@ -91,7 +91,7 @@ class Reference:
             clip = load_checked(self.source, self.split_of[tokens.name], tokens.name)
         except ValueError as error:
             raise UserError(f"{where}, {tokens.name}: {error}") from None
-        place = prepare(as_raw(clip.poses), skeleton, data, clip.fps).place
+        place = prepare(as_raw(clip.poses), skeleton, data, fps=clip.fps).place
         if len(place) != tokens.num_frames:
             lengths = f"it has {len(place)} frames at {data.fps:g} a second and the tokens {tokens.num_frames}"
             raise UserError(f"{where}, {tokens.name}: {lengths}: it is another clip")

@@ -223,7 +223,7 @@ def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: list[RowPlace]
     else:
         write_whole(out, lambda file: file.writelines(parts.read(rows, LINE)))
     columns = zip(*map(json.loads, parts.read(rows, COUNTS)))
-    total = Counts(*(sum(column) for column in columns))
+    total = Counts.of(sum(column) for column in columns)
     parts.remove()
     rate = f"{total.codes / total.chunks:.2f} codes and {total.symbols / total.chunks:.2f} symbols a chunk"
     held = f"{total.held / total.part_chunks:.1%} of the part-chunks held"

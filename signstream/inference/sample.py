@@ -1,5 +1,6 @@
 """A clip of a split beside what its tokens, as they are written, decode to: what the door inference/visualizer.py
-shows."""
+shows.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
 
 codes [N, P, Q] are int64, -1 where a level was not sent; `parts` are the P tags of skeleton.TAGS, `levels` how many
 codes each may send. A line's templates are a second copy of its codes and `check` a sum over all that it says, so a
-line that was changed is not decoded."""
+line that was changed is not decoded.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +45,12 @@ class Counts(NamedTuple):
     symbols: int  # that are written: a run is one
     held: int  # part-chunks that repeat the chunk before
     part_chunks: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Counts:
+        """From its numbers in their order, as sums over several clips are."""
+        chunks, seconds, *others = values
+        return cls(int(chunks), seconds, *map(int, others))
 
 
 @dataclass(frozen=True, eq=False)

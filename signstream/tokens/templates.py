@@ -4,7 +4,8 @@
     from_templates(lines, tags, Q)    codes [N, P, Q]
 
 A level or part that was not sent is left out; a run of k chunks is <TAG:NCxk>. Each part writes its codes with a
-letter of its own, so that no mark is taken for another part's or for a word."""
+letter of its own, so that no mark is taken for another part's or for a word.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@
 
 A clip is <SIGN>, then chunk by chunk, part by part: its codes, or <NONE> (nothing was sent), or <NC:k> (the codes of
 the chunk before hold for k chunks, in which nothing more is written for the part), then </SIGN>. <COMMIT> is reserved
-for streaming translation."""
+for streaming translation.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Poses as their file has them, before any low-pass or closing of gaps, and reconstructions at the file's frame
-rate."""
+rate.
+"""
 
 from __future__ import annotations
 
