@@ -28,7 +28,7 @@ COARSE_FIRST = {"full_body": 0, "body": 1}  # what is drawn over by finer parts
 
 
 def find_centre(
-    xy: Tensor, seen: Tensor, anchors: Sequence[Anchor], unit: Tensor | float = 1.0
+    xy: Tensor, seen: Tensor, anchors: Sequence[Anchor], *, unit: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """The first anchor whose joints are all seen. xy [.., J, 2], seen [.., J] -> centre [.., 2], and whether there is
     one [.., 1]."""
@@ -66,7 +66,7 @@ def mirror(frames: Tensor, skeleton: Skeleton) -> Tensor:
     return out
 
 
-def local_view(xy: Tensor, weight: Tensor, part: Part, centred: bool = True) -> Tensor:
+def local_view(xy: Tensor, weight: Tensor, part: Part, *, centred: bool = True) -> Tensor:
     """A part seen from its own centre: xy [.., J, 2] from the origin, weight [.., J] -> [.., J_p, 2], 0 where
     missing."""
     joints, seen = xy[..., part.joints, :], weight[..., part.joints] > 0
@@ -113,10 +113,12 @@ def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> Signing
     if skeleton.flip is not None:
         frames = torch.cat((frames, mirror(frames, skeleton)))
     xy, weight = frames[..., :2], frames[..., 2]
-    shift, scale, attach = [], [], []
+    shift: list[Tensor] = []
+    scale: list[Tensor] = []
+    attach: list[Tensor] = []
     for part in skeleton.parts:
         seen = weight[:, part.joints] > 0
-        values = local_view(xy, weight, part, data.normalize.center_parts)[seen]  # [K, 2]
+        values = local_view(xy, weight, part, centred=data.normalize.center_parts)[seen]  # [K, 2]
         if len(values):
             low, high = (torch.from_numpy(np.quantile(values.double().numpy(), q, axis=0)) for q in (0.001, 0.999))
         else:
@@ -150,7 +152,7 @@ def assemble(
             continue
         view, centre = views[part.name], (centres or {}).get(part.name)
         if centre is None:
-            centre = _hanging_centre(view, out, part, skeleton, space)
+            centre = _hanging_centre(view, out, part, skeleton=skeleton, space=space)
         drawn = torch.cat((view + centre[..., None, :], torch.ones_like(view[..., :1])), -1)  # [.., J_p, 3]
         if sent is not None:
             drawn = torch.where(sent[part.name][..., None, None].to(view.device), drawn, out[..., part.joints, :])
@@ -160,7 +162,9 @@ def assemble(
     return out
 
 
-def _hanging_centre(view: Tensor, drawn: Tensor, part: Part, skeleton: Skeleton, space: SigningSpace | None) -> Tensor:
+def _hanging_centre(
+    view: Tensor, drawn: Tensor, part: Part, *, skeleton: Skeleton, space: SigningSpace | None
+) -> Tensor:
     """Where a part [.., J_p, 2] goes in the skeleton as drawn so far [.., J, 3] -> [.., 2]: on its host, where every
     frame has that; else where the full body put it, or at the origin."""
     if part.anchors == skeleton.origin:

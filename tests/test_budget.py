@@ -65,8 +65,8 @@ def test_nothing_to_measure_on_is_no_error():
 def test_it_survives_a_checkpoint(tmp_path):
     budget = Budget.fit(worth(costs()), LEVELS, ALL)
     torch.save(budget.state_dict(), tmp_path / "b.pt")
-    again = Budget.from_state(torch.load(tmp_path / "b.pt", weights_only=True))
-    assert [again.price(r) for r in (3, 5, 8)] == [budget.price(r) for r in (3, 5, 8)]
+    loaded = Budget.from_state(torch.load(tmp_path / "b.pt", weights_only=True))
+    assert [loaded.price(r) for r in (3, 5, 8)] == [budget.price(r) for r in (3, 5, 8)]
     assert budget.price(4) > budget.price(5) > budget.price(8)
 
 

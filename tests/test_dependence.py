@@ -19,11 +19,11 @@ def test_entropy_by_hand():
 def test_parts_that_say_the_same_share_their_entropy_and_strangers_nothing():
     """Of 400 chunks the plain estimate gives two independent parts of 64 codes about 3 bits."""
     a, b = drawn(400, size=64), drawn(400, size=64, seed=1)
-    found = mutual_information(torch.stack((a, (a + 5) % 64, b), 1))
+    shared = mutual_information(torch.stack((a, (a + 5) % 64, b), 1))
     plain = entropy(a) + entropy(b) - entropy(a * 64 + b)
-    assert plain > 2.5 and found[0, 2] < 0.05 * plain
-    assert found[0, 1] == pytest.approx(entropy(a)) and found[0, 0] == pytest.approx(entropy(a))
-    assert torch.equal(found, found.T)
+    assert plain > 2.5 and shared[0, 2] < 0.05 * plain
+    assert shared[0, 1] == pytest.approx(entropy(a)) and shared[0, 0] == pytest.approx(entropy(a))
+    assert torch.equal(shared, shared.T)
     few = mutual_information(
         torch.stack((drawn(4000, size=4), drawn(4000, size=4) // 2), 1)
     )  # half of what a part says
@@ -39,8 +39,8 @@ def test_what_was_not_sent_does_not_count():
     )  # a part that says nothing
     assert math.isnan(mutual_information(torch.stack((torch.arange(9), torch.arange(9)), 1))[0, 1])  # no pair twice
     codes[:, 1] = -1
-    found = mutual_information(codes)
-    assert math.isnan(found[0, 1]) and math.isnan(found[1, 1]) and found[0, 0] > 2.9
+    shared = mutual_information(codes)
+    assert math.isnan(shared[0, 1]) and math.isnan(shared[1, 1]) and shared[0, 0] > 2.9
 
 
 def test_codes_stay_only_within_a_clip_and_where_both_chunks_speak():

@@ -25,9 +25,9 @@ def signed(count=120, classes=6, noise=0.3, seed=0):
     that say no more."""
     generator = torch.Generator().manual_seed(seed)
     gloss = torch.arange(count) % classes
-    own = gloss[:, None, None, None] * 4 + torch.randint(4, (count, 3, PARTS, LEVELS), generator=generator)
-    other = torch.randint(SIZE, own.shape, generator=generator)
-    codes = torch.where(torch.rand(own.shape, generator=generator) < noise, other, own)
+    typical = gloss[:, None, None, None] * 4 + torch.randint(4, (count, 3, PARTS, LEVELS), generator=generator)
+    other = torch.randint(SIZE, typical.shape, generator=generator)
+    codes = torch.where(torch.rand(typical.shape, generator=generator) < noise, other, typical)
     bag = bag_of_codes(codes.flatten(0, 1), [(3 * i, 3 * i + 3) for i in range(count)], SIZE)
     return bag, torch.randn(count, 5, generator=generator), gloss
 
@@ -40,11 +40,11 @@ def items(single=True, groups=10, **options):
 
 @pytest.mark.parametrize("single", [True, False])
 def test_codes_that_tell_glosses_apart_pass_the_probe_and_shuffled_codes_fail_it(single):
-    found = probe(items(single))
-    assert found["classes"] == 6 and len(found["codes"]) == len(found["shuffled"]) == 3
-    assert min(found["codes"]) > 0.9
-    for blind in (found["shuffled"], found["latents"]):
-        assert max(blind) < found["chance"] + 0.12 and min(blind) > found["chance"] - 0.12
+    result = probe(items(single))
+    assert result["classes"] == 6 and len(result["codes"]) == len(result["shuffled"]) == 3
+    assert min(result["codes"]) > 0.9
+    for blind in (result["shuffled"], result["latents"]):
+        assert max(blind) < result["chance"] + 0.12 and min(blind) > result["chance"] - 0.12
 
 
 def test_the_probe_is_the_same_every_time_and_whatever_the_items_axes():
@@ -105,13 +105,13 @@ def test_chance_of_one_gloss_is_the_most_frequent_one():
 def test_only_glosses_that_two_groups_have_are_asked_about(monkeypatch):
     monkeypatch.setattr(meaning, "FEWEST_ITEMS", 3)
     words, groups = [["A"], ["A", "B"], ["B"], ["C"], ["C"], ["A", "D"]], ["x", "y", "y", "x", "x", "y"]
-    found = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
+    result = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
     assert choose(torch.eye(6), torch.eye(6), words, groups=["x"] * 6, single=False) is None
-    assert found is None  # B and C have one group each, D one item: A alone is nothing to tell apart
+    assert result is None  # B and C have one group each, D one item: A alone is nothing to tell apart
     groups[2] = "z"
-    found = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
-    assert found.labels.tolist() == [[True, False], [True, True], [False, True], [True, False]]
-    assert found.codes.argmax(1).tolist() == [0, 1, 2, 5] and found.groups.tolist() == [0, 1, 2, 1]
+    result = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
+    assert result.labels.tolist() == [[True, False], [True, True], [False, True], [True, False]]
+    assert result.codes.argmax(1).tolist() == [0, 1, 2, 5] and result.groups.tolist() == [0, 1, 2, 1]
     monkeypatch.setattr(meaning, "FEWEST_ITEMS", 5)
     assert choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False) is None
 
@@ -126,8 +126,8 @@ def test_a_bag_counts_codes_first_levels_first():
 
 def test_agreement_by_hand():
     bag = torch.tensor([[1, 2, 0, 0], [1, 0, 0, 1], [0, 0, 3, 1], [1, 1, 0, 0]]).float()
-    found = agreement(bag, ["A", "A", "B", "B"], ["x", "y", "x", "y"], clip=[0, 1, 2, 3])
-    assert found["same gloss, other signer"] == pytest.approx((1 / 3 + 0) / 2)  # 0 with 1, 2 with 3
-    assert found["other gloss, same signer"] == pytest.approx((0 + 1 / 3) / 2)  # 0 with 2, 1 with 3
-    found = agreement(bag, ["A", "A", "B", "B"], ["x"] * 4, clip=[0, 0, 0, 0])  # one clip
-    assert found == {"same gloss, other signer": None, "other gloss, same signer": None}
+    result = agreement(bag, ["A", "A", "B", "B"], ["x", "y", "x", "y"], clip=[0, 1, 2, 3])
+    assert result["same gloss, other signer"] == pytest.approx((1 / 3 + 0) / 2)  # 0 with 1, 2 with 3
+    assert result["other gloss, same signer"] == pytest.approx((0 + 1 / 3) / 2)  # 0 with 2, 1 with 3
+    result = agreement(bag, ["A", "A", "B", "B"], ["x"] * 4, clip=[0, 0, 0, 0])  # one clip
+    assert result == {"same gloss, other signer": None, "other gloss, same signer": None}

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     """Chunks of some clips with a reconstruction: by part [N, L, J_p, ...], the rest by chunk."""
 
     target: dict
-    ours: dict
+    made: dict
     weight: dict
     place: torch.Tensor
     clip: torch.Tensor
@@ -60,10 +60,10 @@ def one(index, frames=None, noise=0.3):
     chunks = make_chunks(pack([CLIPS.frames(index) if frames is None else frames], [index]), BODY, Data())
     generator = torch.Generator().manual_seed(index)
     views = {part.name: chunks.local(part) for part in BODY.parts}
-    ours = {name: view.xy + noise * torch.randn(view.xy.shape, generator=generator) for name, view in views.items()}
+    made = {name: view.xy + noise * torch.randn(view.xy.shape, generator=generator) for name, view in views.items()}
     return Batch(
         {name: view.xy for name, view in views.items()},
-        ours,
+        made,
         {name: view.weight for name, view in views.items()},
         chunks.place,
         chunks.clip,
@@ -98,14 +98,14 @@ EACH = [one(index) for index in range(8)]
 def reconstruction(batches=(), widths=WIDTHS):
     metric = Reconstruction(BODY, WEIGHTS, SCALE, widths=widths, chunk_len=CHUNK)
     for batch in batches:
-        metric.add(batch.target, batch.ours, batch.weight, place=batch.place, clip=batch.clip)
+        metric.add(batch.target, batch.made, batch.weight, place=batch.place, clip=batch.clip)
     return metric
 
 
 def smoothness(batches=()):
     metric = Smoothness(BODY)
     for batch in batches:
-        metric.add(batch.target, batch.ours, batch.weight, clip=batch.clip, t=batch.t, frames=batch.frames)
+        metric.add(batch.target, batch.made, batch.weight, clip=batch.clip, t=batch.t, frames=batch.frames)
     return metric
 
 
@@ -158,7 +158,7 @@ def test_the_chunks_order_within_a_batch_changes_nothing():
 
 
 def test_a_perfect_reconstruction():
-    exact = [batch._replace(ours=batch.target) for batch in EACH]
+    exact = [batch._replace(made=batch.target) for batch in EACH]
     result = reconstruction(exact).result()
     assert {name for name in result if name.startswith("left_hand/")} == {
         f"left_hand/{name}"
@@ -179,7 +179,7 @@ def test_what_stands_in_missing_joints_and_past_the_end_has_no_effect(junk):
     batch = joined(EACH)
     assert (batch.frames < CHUNK).any() and all((weight == 0).any() for weight in batch.weight.values())
     for make in (reconstruction, smoothness):
-        other = batch._replace(target=filled(batch.target), ours=filled(batch.ours))
+        other = batch._replace(target=filled(batch.target), made=filled(batch.made))
         assert torch.equal(make([other]).state(), make([batch]).state())
 
 
@@ -191,12 +191,12 @@ def test_a_clips_tail_does_not_count():
     short = short._replace(
         **{
             name: {part: value[:, :3] for part, value in getattr(short, name).items()}
-            for name in ("target", "ours", "weight")
+            for name in ("target", "made", "weight")
         },
         place=short.place[:, :3],
     )
     close(reconstruction([batch]).result(), reconstruction([rows(batch, slice(0, 1)), short]).result())
-    assert batch.ours["body"][1, 3:].abs().sum() > 0
+    assert batch.made["body"][1, 3:].abs().sum() > 0
 
 
 def test_a_part_without_anything_visible_has_no_key_and_spoils_nothing():
@@ -216,26 +216,26 @@ def test_a_part_without_anything_visible_has_no_key_and_spoils_nothing():
     assert "left_hand" not in reconstruction([one(7, frames)]).by_joint()
 
 
-def four_joints(ours, weight, unit=20.0, widths=None, scale=2.0):
-    """ours [N, L, 4, 2] against an original that is all 0."""
+def four_joints(made, weight, unit=20.0, widths=None, scale=2.0):
+    """made [N, L, 4, 2] against an original that is all 0."""
     metric = Reconstruction(FOUR, {"body": 1.0}, [scale], widths={0: 100.0} if widths is None else widths, chunk_len=2)
-    n, size = ours.shape[:2]
+    n, size = made.shape[:2]
     place = torch.tensor([300.0, 200.0, unit]).expand(n, size, 3)
     clip = torch.zeros(n, dtype=torch.int64)
-    metric.add({"body": torch.zeros_like(ours)}, {"body": ours}, {"body": weight}, place=place, clip=clip)
+    metric.add({"body": torch.zeros_like(made)}, {"body": made}, {"body": weight}, place=place, clip=clip)
     return metric
 
 
 def test_numbers_computed_by_hand():
-    ours, weight = torch.zeros(1, 2, 4, 2, dtype=torch.float64), torch.tensor([[[0.5, 1, 1, 0], [0, 1, 0, 0]]])
-    ours[0, 0, 0, 0] = 1.0  # the centre is 1 unit off
-    ours[0, 0, 1, 0], ours[0, 0, 1, 1] = 1.36, 0.48  # 0.6 from the centre: 12 px, 0.12 shoulder widths
-    ours[0, 0, 2, 0], ours[0, 0, 2, 1] = 1.0, 0.2  # 0.2 from the centre: 4 px, 0.04 shoulder widths
-    ours[0, 1, 1, 1] = 3.0  # its frame shows no centre, so it is in no local number
-    ours[0, :, 3] = 99.0  # never seen
+    made, weight = torch.zeros(1, 2, 4, 2, dtype=torch.float64), torch.tensor([[[0.5, 1, 1, 0], [0, 1, 0, 0]]])
+    made[0, 0, 0, 0] = 1.0  # the centre is 1 unit off
+    made[0, 0, 1, 0], made[0, 0, 1, 1] = 1.36, 0.48  # 0.6 from the centre: 12 px, 0.12 shoulder widths
+    made[0, 0, 2, 0], made[0, 0, 2, 1] = 1.0, 0.2  # 0.2 from the centre: 4 px, 0.04 shoulder widths
+    made[0, 1, 1, 1] = 3.0  # its frame shows no centre, so it is in no local number
+    made[0, :, 3] = 99.0  # never seen
     numbers = [1.0, 0, 1.36, 0.48, 1.0, 0.2, 0, 3.0]
-    metric = four_joints(ours, weight)
-    assert metric.result() == four_joints(ours, weight.ceil()).result()  # however sure the detector was
+    metric = four_joints(made, weight)
+    assert metric.result() == four_joints(made, weight.ceil()).result()  # however sure the detector was
     huber = sum(0.5 * (2 * x) ** 2 if 2 * x <= 1 else 2 * x - 0.5 for x in numbers) / 8
     mse = sum(x * x for x in numbers) / 8
     expected = {
@@ -257,25 +257,25 @@ def test_numbers_computed_by_hand():
 
 
 def test_the_share_of_the_error_beside_a_boundary():
-    ours = torch.zeros(2, 4, 4, 2)
-    ours[:, :, 1:, 0] = torch.tensor([3.0, 1.0, 1.0, 5.0])[:, None]
+    made = torch.zeros(2, 4, 4, 2)
+    made[:, :, 1:, 0] = torch.tensor([3.0, 1.0, 1.0, 5.0])[:, None]
     metric = Reconstruction(FOUR, {"body": 1.0}, [1.0], widths={0: 100.0}, chunk_len=4)
     clip = torch.zeros(2, dtype=torch.int64)
-    zeros, ones = {"body": torch.zeros_like(ours)}, {"body": torch.ones(2, 4, 4)}
-    metric.add(zeros, {"body": ours}, ones, place=torch.ones(2, 4, 3), clip=clip)
+    zeros, ones = {"body": torch.zeros_like(made)}, {"body": torch.ones(2, 4, 4)}
+    metric.add(zeros, {"body": made}, ones, place=torch.ones(2, 4, 3), clip=clip)
     assert metric.boundary_share() == {"body": pytest.approx(0.8)}
     assert four_joints(torch.zeros(1, 2, 4, 2), torch.ones(1, 2, 4)).boundary_share() == {}
 
 
 def test_a_clip_without_shoulders_counts_in_pixels_alone():
-    ours = torch.ones(1, 2, 4, 2)
-    ours[:, :, 0] = 0
-    result = four_joints(ours, torch.ones(1, 2, 4), widths={}).result()
+    made = torch.ones(1, 2, 4, 2)
+    made[:, :, 0] = 0
+    result = four_joints(made, torch.ones(1, 2, 4), widths={}).result()
     assert result["body/pixels"] == pytest.approx(0.75 * 20 * math.sqrt(2))
     assert (
         "body/local" not in result
         and "weighted/pck_0.1" not in result
-        and not four_joints(ours, torch.ones(1, 2, 4), widths={}).by_frame()
+        and not four_joints(made, torch.ones(1, 2, 4), widths={}).by_frame()
     )
 
 
@@ -311,11 +311,11 @@ def scored(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("scored"), np.random.default_rng(0)
     clips = {f"clip{i}": with_gaps(moving_clip(frames, i, unit=12 + i), i) for i, frames in enumerate([33, 8, 20])}
     write_csl(root / "data", clips, {"test": list(clips)})
-    ours = {name: poses[..., :2] + rng.normal(0, 12, (*poses.shape[:2], 2)) for name, poses in clips.items()}
-    (root / "ours").mkdir()
-    for name, xy in ours.items():
-        np.save(root / "ours" / f"{name}.npy", np.concatenate((xy, np.ones_like(xy[..., :1])), -1))
-    report = score(root / "data" / "frames_512x512", root / "ours")
+    made = {name: poses[..., :2] + rng.normal(0, 12, (*poses.shape[:2], 2)) for name, poses in clips.items()}
+    (root / "made").mkdir()
+    for name, xy in made.items():
+        np.save(root / "made" / f"{name}.npy", np.concatenate((xy, np.ones_like(xy[..., :1])), -1))
+    report = score(root / "data" / "frames_512x512", root / "made")
     options = {"smooth": 0, "max_gap": 0}
     cache = cache_of(root / "data", **options)
     return (
@@ -323,7 +323,7 @@ def scored(tmp_path_factory):
         cache,
         data_config(root / "data", **options),
         clips,
-        {name: torch.from_numpy(xy) for name, xy in ours.items()},
+        {name: torch.from_numpy(xy) for name, xy in made.items()},
     )
 
 
@@ -336,7 +336,7 @@ def equals_scorer(result, report):
 
 
 def test_chunks_score_as_the_scorer_scores_the_clips(scored):
-    report, cache, data, _, ours = scored
+    report, cache, data, _, made = scored
     widths = shoulder_widths(cache, cache.split("test"))
     metric = Reconstruction(BODY, WEIGHTS, SCALE, widths=widths, chunk_len=data.chunk_len)
     for index in cache.split("test"):
@@ -344,7 +344,7 @@ def test_chunks_score_as_the_scorer_scores_the_clips(scored):
         place = batch.place.clone()
         place[place[..., 2] == 0] = 1  # past the clip's end
         xy = torch.zeros(*place.shape[:2], 133, 2)
-        xy[torch.arange(CHUNK) < batch.frames[:, None]] = ours[cache.clips[index].name].float()
+        xy[torch.arange(CHUNK) < batch.frames[:, None]] = made[cache.clips[index].name].float()
         xy = (xy - place[..., None, :2]) / place[..., None, 2:]
         body = batch.target["full_body"], batch.weight["full_body"]
         views = {part.name: xy[..., part.joints, :] - part_centre(*body, part)[..., None, :] for part in BODY.parts}
@@ -353,19 +353,19 @@ def test_chunks_score_as_the_scorer_scores_the_clips(scored):
 
 
 def test_whole_clips_in_pixels_score_as_the_scorer_scores_them(scored):
-    report, cache, data, clips, ours = scored
+    report, cache, data, clips, made = scored
     widths = shoulder_widths(cache, cache.split("test"))
     metric = Reconstruction(BODY, WEIGHTS, SCALE, widths=widths, chunk_len=data.chunk_len)
     for index in cache.split("test"):
         name, place = cache.clips[index].name, torch.from_numpy(cache.frames(index)[:, 0].copy())
-        metric.add_clip(clean(torch.from_numpy(clips[name]), data.min_score).double(), ours[name], place, clip=index)
+        metric.add_clip(clean(torch.from_numpy(clips[name]), data.min_score).double(), made[name], place, clip=index)
     equals_scorer(metric.result(), report)
 
 
 def test_a_whole_clip_counts_by_the_frames_place_in_its_chunk():
     original = torch.ones(25, 133, 3)
-    ours = torch.ones(25, 133, 2)
-    ours[7::10, 1:] += 3.0
+    made = torch.ones(25, 133, 2)
+    made[7::10, 1:] += 3.0
     metric = reconstruction(widths={0: 100.0})
-    metric.add_clip(original, ours, torch.ones(25, 3), clip=0)
+    metric.add_clip(original, made, torch.ones(25, 3), clip=0)
     assert metric.by_frame()["body"].nonzero().tolist() == [[7]]

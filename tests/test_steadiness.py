@@ -21,19 +21,19 @@ SEEN = POSES[..., 2] > 0
 
 
 def test_the_changes_are_what_their_names_say():
-    found = changes(POSES, (512.0, 400.0), seed=3)
-    assert tuple(found) == CHANGES
-    noise = (found[JITTER] - POSES)[..., :2]
+    changed = changes(POSES, (512.0, 400.0), seed=3)
+    assert tuple(changed) == CHANGES
+    noise = (changed[JITTER] - POSES)[..., :2]
     assert noise.std() == pytest.approx(1.0, abs=0.03) and abs(noise.mean()) < 0.05
-    assert torch.equal(found[SHIFT], POSES[1:])
+    assert torch.equal(changed[SHIFT], POSES[1:])
     middle = torch.tensor([256.0, 200.0])
     torch.testing.assert_close(
-        found[LARGER][SEEN][:, :2] - middle, 1.02 * (POSES[SEEN][:, :2] - middle), rtol=0, atol=1e-3
+        changed[LARGER][SEEN][:, :2] - middle, 1.02 * (POSES[SEEN][:, :2] - middle), rtol=0, atol=1e-3
     )
-    hidden = (found[HIDDEN] == 0).all(-1).all(0)
-    assert hidden.sum() == 7 and torch.equal(found[HIDDEN][:, ~hidden], POSES[:, ~hidden])
+    hidden = (changed[HIDDEN] == 0).all(-1).all(0)
+    assert hidden.sum() == 7 and torch.equal(changed[HIDDEN][:, ~hidden], POSES[:, ~hidden])
     for change in (JITTER, LARGER):
-        assert torch.equal(found[change][..., 2], POSES[..., 2])
+        assert torch.equal(changed[change][..., 2], POSES[..., 2])
 
 
 def test_they_depend_on_the_seed_alone():

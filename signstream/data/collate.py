@@ -46,7 +46,7 @@ class ChunkBatch(Movable):
 
     def local(self, part: str | Part) -> View:
         part = self.skeleton.part(part) if isinstance(part, str) else part
-        view = space.local_view(self.xy, self.weight, part, self.centred)
+        view = space.local_view(self.xy, self.weight, part, centred=self.centred)
         return View(view, self.weight[..., part.joints], self.seen[..., part.joints])
 
     def split(self, values: Tensor) -> dict[int, Tensor]:

@@ -242,7 +242,7 @@ class FrontEnd:
         count = len(frames)
         xy, seen = frames[..., :2], frames[..., 2] > 0
         unit = frames.new_tensor([self._unit_of_next() for _ in range(count)])[:, None]  # [n, 1]
-        origin, anchored = find_centre(xy, seen, self.skeleton.origin, unit)
+        origin, anchored = find_centre(xy, seen, self.skeleton.origin, unit=unit)
         known = torch.where(anchored, torch.arange(count)[:, None], -1)
         held = known.cummax(0).values if count else known  # the last frame that had an origin
         spare = box_middle(xy, seen) if self.last_origin is None else self.last_origin.expand(count, 2)

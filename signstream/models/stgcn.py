@@ -195,7 +195,8 @@ class GraphEncoder(nn.Module):
         self.window = sizes.window
         self.strides = strides_of(sizes.frames)
         self.tokens = min(shape.joints for shape in self.shapes)  # rows that a chunk gives a layer, unless it is one
-        joints, width, narrow = joints_of(self.shapes), sizes.width, (sizes.width + 1) // 2
+        joints = joints_of(self.shapes)
+        width, narrow = sizes.width, (sizes.width + 1) // 2
         widths = widths_of(self.strides, width)
         strides = zip(self.strides[1:], widths, widths[1:])
         self.inputs = nn.ModuleList(nn.Linear((self.strides[0] + 2) * 3, widths[0]) for _ in joints)
@@ -240,7 +241,8 @@ class GraphDecoder(nn.Module):
         self.frames = sizes.frames
         self.window = sizes.window
         self.strides = strides_of(sizes.frames)[::-1]
-        joints, width, narrow = joints_of(self.shapes), sizes.width, (sizes.width + 1) // 2
+        joints = joints_of(self.shapes)
+        width, narrow = sizes.width, (sizes.width + 1) // 2
         widths = widths_of(self.strides, width)[::-1]
         strides = zip(self.strides, widths, widths[1:])
         self.inputs = nn.ModuleList(RowLinear(sizes.latent, count * narrow) for count in joints)

@@ -116,16 +116,16 @@ def check(exported: Exported, tokenizer: Tokenizer, real: Sequence[Tensor]) -> V
     """real: clips of prepared frames [N, L, J, 3], which may be none."""
     drawn = random_poses(tokenizer, -(-RANDOM_CHUNKS // tokenizer.config.data.window))
     if exported.kind == "encoder":
-        verdicts = [_check_codes(exported, tokenizer, real, "real")] if real else []
-        verdicts.append(_check_codes(exported, tokenizer, [drawn], "random"))
+        verdicts = [_check_codes(exported, tokenizer, real, name="real")] if real else []
+        verdicts.append(_check_codes(exported, tokenizer, [drawn], name="random"))
     else:
         codes = [encode(tokenizer, poses).codes for poses in real]
-        verdicts = [_check_poses(exported, tokenizer, codes, "real")] if real else []
-        verdicts.append(_check_poses(exported, tokenizer, [random_codes(tokenizer, len(drawn))], "random"))
+        verdicts = [_check_poses(exported, tokenizer, codes, name="real")] if real else []
+        verdicts.append(_check_poses(exported, tokenizer, [random_codes(tokenizer, len(drawn))], name="random"))
     return Verdict(all(verdict.holds for verdict in verdicts), [line for verdict in verdicts for line in verdict.lines])
 
 
-def _check_codes(exported: Exported, tokenizer: Tokenizer, clips: Sequence[Tensor], name: str) -> Verdict:
+def _check_codes(exported: Exported, tokenizer: Tokenizer, clips: Sequence[Tensor], *, name: str) -> Verdict:
     each = [compare_codes(tokenizer, poses, exported.run(poses)) for poses in clips]
     codes = Codes(*map(sum, zip(*each)))
     line = f"{name} chunks: {codes.same} of {codes.asked} codes are PyTorch's, {codes.share:.3%}"
@@ -133,7 +133,7 @@ def _check_codes(exported: Exported, tokenizer: Tokenizer, clips: Sequence[Tenso
     return Verdict(holds, [f"{line}; {codes.ties} set aside as ties"])
 
 
-def _check_poses(exported: Exported, tokenizer: Tokenizer, clips: Sequence[Tensor], name: str) -> Verdict:
+def _check_poses(exported: Exported, tokenizer: Tokenizer, clips: Sequence[Tensor], *, name: str) -> Verdict:
     each = [compare_poses(tokenizer, codes, exported.run(codes)) for codes in clips]
     most, mean = max(apart.most for apart in each), max(apart.mean for apart in each)
     line = f"{name} chunks: poses differ from PyTorch's by {most:.1e} unit lengths at most, {mean:.1e} on average"

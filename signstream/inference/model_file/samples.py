@@ -23,7 +23,8 @@ CLIPS = 20
 def random_codes(tokenizer: Tokenizer, windows: int, seed: int = 0) -> Tensor:
     """[N, P, Q]: any codes, a part in ten not sent at all, any first levels of the others."""
     draw, levels = torch.Generator().manual_seed(seed), torch.tensor(tokenizer.levels)
-    count, parts, depth = windows * tokenizer.config.data.window, len(levels), max(tokenizer.levels)
+    count = windows * tokenizer.config.data.window
+    parts, depth = len(levels), max(tokenizer.levels)
     codes = torch.randint(tokenizer.config.model.rvq.codebook_size, (count, parts, depth), generator=draw)
     first = 1 + (torch.rand(count, parts, generator=draw) * levels).long()
     sent = torch.where(torch.rand(count, parts, generator=draw) < 0.1, 0, first.minimum(levels))
@@ -46,7 +47,8 @@ def random_poses(tokenizer: Tokenizer, windows: int, seed: int = 0) -> Tensor:
 def real_poses(tokenizer: Tokenizer, data: Data) -> list[Tensor]:
     """Clips of the validation split (else of the first), whole windows of prepared frames: [N, L, J, 3] each."""
     source = open_data(data)
-    splits, clips, reason = source.splits(), [], "it has none"
+    splits, reason = source.splits(), "it has none"
+    clips: list[Tensor] = []
     split = "val" if splits.get("val") else next(iter(splits), "val")
     for name in splits.get(split, ()):
         try:

@@ -123,7 +123,7 @@ class Reconstruction(Sums):
         measures = Measures(place[..., 2, None], place.new_tensor(widths, dtype=torch.float64)[:, None, None])
         for part in self.parts:
             gap = reconstructed[part.name].double() - target[part.name].double()  # [N, L, J_p, 2]
-            self._add_part(part, gap, weight[part.name] > 0, measures)
+            self._add_part(part, gap, weight[part.name] > 0, measures=measures)
 
     @torch.no_grad()
     def add_clip(self, original: Tensor, reconstructed: Tensor, place: Tensor, *, clip: int) -> None:
@@ -141,7 +141,7 @@ class Reconstruction(Sums):
             clip=torch.tensor([clip]),
         )
 
-    def _add_part(self, part: Part, gap: Tensor, seen: Tensor, measures: Measures) -> None:
+    def _add_part(self, part: Part, gap: Tensor, seen: Tensor, *, measures: Measures) -> None:
         """gap [N, L, J_p, 2] from the original to the reconstruction; seen [N, L, J_p]."""
         gap = torch.where(seen[..., None], gap, 0.0)
         scaled = gap * self.scale[part.name]
@@ -156,9 +156,9 @@ class Reconstruction(Sums):
         distance = torch.where(seen, gap.norm(dim=-1) * measures.pixels, 0.0)  # [N, L, J_p]
         self._count(part, "placed", seen.sum())
         self._count(part, "pixels", distance.sum())
-        self._add_shoulders(part, distance, seen, measures.shoulders)
+        self._add_shoulders(part, distance, seen, width=measures.shoulders)
 
-    def _add_shoulders(self, part: Part, distance: Tensor, seen: Tensor, width: Tensor) -> None:
+    def _add_shoulders(self, part: Part, distance: Tensor, seen: Tensor, *, width: Tensor) -> None:
         seen = seen & (width > 0)
         error = torch.where(seen, distance / width, 0.0)  # [N, L, J_p]
         self._count(part, "hits", torch.stack([(seen & (error < limit)).sum() for limit in PCK]))

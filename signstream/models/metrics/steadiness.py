@@ -26,7 +26,8 @@ def changes(poses: Tensor, size: tuple[float, float] | None, seed: int) -> dict[
     """poses as `data.frontend.clean` leaves them; `size` of the picture, where it is known: else the middle is that of
     all joints' box."""
     generator = torch.Generator().manual_seed(seed)
-    xy, score, joints = poses[..., :2], poses[..., 2:], poses.shape[1]
+    xy, score = poses[..., :2], poses[..., 2:]
+    joints = poses.shape[1]
     middle = box_middle(xy.flatten(0, 1), score.flatten() > 0) if size is None else xy.new_tensor(size) / 2
     noise = torch.randn(xy.shape, generator=generator)
     hidden = torch.randperm(joints, generator=generator)[: max(round(0.05 * joints), 1)]

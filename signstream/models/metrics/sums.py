@@ -1,5 +1,6 @@
 """Named sums of any shapes, side by side in one flat float64 tensor: what a metric that batches and ranks add up to
-keeps."""
+keeps.
+"""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Budget:
         return cls((firsts + taken) / chunks, prices.cpu())
 
     def price(self, rate: float | str) -> float:
-        """"full": every code is sent, whatever it is worth."""
+        """What a code costs at a rate; at "full" every code is sent, whatever it is worth."""
         if isinstance(rate, str):
             return -torch.inf
         if not len(self.rates) or rate >= float(self.rates[-1]):

@@ -76,14 +76,14 @@ def nearest(vectors: Tensor, centres: Tensor) -> Tensor:
     """[P, N, Z] and [P, K, Z] -> [P, N]: one product a block of rows, looked through while it is in cache."""
     half = centres.square().sum(-1)[:, None] / -2  # nearest = largest product, less half the centre's square
     rows = max(vectors.shape[1], 1) if vectors.is_cuda else CACHED_ROWS
-    found = [torch.baddbmm(half, block, centres.transpose(1, 2)).argmax(-1) for block in vectors.split(rows, 1)]
-    return torch.cat(found, 1) if found else vectors.new_zeros(vectors.shape[:2], dtype=torch.int64)
+    best = [torch.baddbmm(half, block, centres.transpose(1, 2)).argmax(-1) for block in vectors.split(rows, 1)]
+    return torch.cat(best, 1) if best else vectors.new_zeros(vectors.shape[:2], dtype=torch.int64)
 
 
-def tally(vectors: Tensor, weight: Tensor, index: Tensor, size: int) -> Tally:
+def tally(vectors: Tensor, weight: Tensor, index: Tensor, *, size: int) -> Tally:
     """vectors [P, Q, N, Z], their weight and the index of their code [P, Q, N], of `size` codes."""
     parts, depth, _, dim = vectors.shape
-    first = torch.arange(parts * depth, device=index.device).view(parts, depth, 1) * size
+    first = torch.arange(parts * depth, device=index.device).view(parts, depth, 1) * size  # each codebook's first row
     row = (index + first).flatten()
     counts = vectors.new_zeros(parts * depth * size).index_add_(0, row, weight.flatten())
     sums = vectors.new_zeros(parts * depth * size, dim)
@@ -105,7 +105,7 @@ def kmeans(vectors: Tensor, valid: Tensor, size: int, *, iterations: int, genera
 
     def assigned(centres: Tensor) -> Tally:
         index = nearest(vectors, centres)
-        return tally(vectors[:, None], valid[:, None].float(), index[:, None], size)
+        return tally(vectors[:, None], valid[:, None].float(), index[:, None], size=size)
 
     centres = vectors_at(torch.arange(size, device=device) % number)
     for _ in range(iterations):

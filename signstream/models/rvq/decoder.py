@@ -22,7 +22,8 @@ class Decoder(nn.Module):
 
     def __init__(self, sizes: Sizes, arch: str, pool: str) -> None:
         super().__init__()
-        frames, width, joints = sizes.frames, sizes.width, joints_of(sizes.shapes)
+        frames, width = sizes.frames, sizes.width
+        joints = joints_of(sizes.shapes)
         self.shapes = tuple(sizes.shapes)
         self.frames = frames
         self.window = sizes.window

@@ -43,7 +43,8 @@ class FiniteScalarQuantizer(nn.Module):
 
     def __init__(self, levels: Sequence[int], codebook_size: int, dim: int) -> None:
         super().__init__()
-        digits, parts, deepest = digits_of(codebook_size), len(levels), max(levels)
+        digits = digits_of(codebook_size)
+        parts, deepest = len(levels), max(levels)
         radix = [math.prod(digits[:i]) for i in range(len(digits))]
         self.register_buffer("levels", torch.tensor(list(levels)))
         self.register_buffer("steps", torch.tensor(digits, dtype=torch.float32), persistent=False)

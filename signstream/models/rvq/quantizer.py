@@ -38,11 +38,11 @@ class Statistics:
 
     def __add__(self, other: Statistics) -> Statistics:
         """Of a step's several batches the last one that has a donor offers it."""
-        theirs = other.offered[:, None, :, None] > 0
+        offers = other.offered[:, None, :, None] > 0
         return Statistics(
             self.counts + other.counts,
             self.sums + other.sums,
-            torch.where(theirs, other.donors, self.donors),
+            torch.where(offers, other.donors, self.donors),
             torch.maximum(self.offered, other.offered),
         )
 
@@ -188,7 +188,7 @@ class ResidualQuantizer(nn.Module):
             valid = torch.ones_like(index[:, 0], dtype=torch.bool)
         has_level = torch.arange(self.depth, device=index.device) < self.levels[:, None]  # [P, Q]
         weight = (valid[:, None] & has_level[..., None]).float()  # [P, Q, N]
-        counts, sums = tally(residuals, weight, index, self.codebook.shape[2])
+        counts, sums = tally(residuals, weight, index, size=self.codebook.shape[2])
         order = torch.rand(valid.shape, generator=self._generator()).to(valid.device).masked_fill(~valid, -1.0)
         best, row = order.topk(min(self.donors, valid.shape[1]), dim=1)  # [P, R] valid rows first
         donors = residuals.gather(2, row[:, None, :, None].expand(-1, self.depth, -1, residuals.shape[-1]))
@@ -237,7 +237,8 @@ class ResidualQuantizer(nn.Module):
     def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, *, iterations: int = 15) -> None:
         """k-means, level by level, on latents [P, N, Z] that every rank has gathered, so all ranks get the same
         codebooks; `batches`: how many steps' worth they are, which is what the average starts from."""
-        residual, generator, size = latents.float(), self._generator(), self.codebook.shape[2]
+        residual = latents.float()
+        generator, size = self._generator(), self.codebook.shape[2]
         for level, book in enumerate(self.books):
             clusters = kmeans(residual, valid, size, iterations=iterations, generator=generator)
             self.codebook[:, level] = clusters.centres

@@ -123,14 +123,15 @@ class RVQModel(nn.Module):
     def encode(self, views: Sequence[Tensor]) -> Tensor:
         """P x [N, L, J, 3] -> [P, N, Z]"""
         latents = []
-        for block in blocks(views[0], 0, self.window, self.tokens):
+        for block in blocks(views[0], 0, window=self.window, tokens=self.tokens):
             latents.append(self.encoder([self._centred(v[block], s) for v, s in zip(views, self.shapes)]))
         return torch.cat(latents, 1) if len(latents) > 1 else latents[0]
 
     def decode(self, latents: Tensor) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2]"""
-        decoded = [self.decoder(latents[:, block]) for block in blocks(latents, 1, self.window, self.tokens)]
-        views = [torch.cat(pieces) for pieces in zip(*decoded)] if len(decoded) > 1 else decoded[0]
+        pieces = blocks(latents, 1, window=self.window, tokens=self.tokens)
+        decoded = [self.decoder(latents[:, block]) for block in pieces]
+        views = [torch.cat(part) for part in zip(*decoded)] if len(decoded) > 1 else decoded[0]
         return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
 
     @torch.no_grad()

@@ -43,21 +43,21 @@ def recorded() -> bool:
     return torch.jit.is_tracing() or compiling()
 
 
-def at_least_rows(x: Tensor, axis: int, rows: int = ROWS, fill: int = 0) -> Tensor:
+def at_least_rows(x: Tensor, axis: int, *, rows: int = ROWS, fill: int = 0) -> Tensor:
     """x with rows of `fill` after its own, until there are `rows` along the axis."""
     size = list(x.shape)
     size[axis] = rows - size[axis]
     return torch.cat((x, x.new_full(size, fill)), axis) if size[axis] > 0 else x
 
 
-def whole_windows(chunks: Tensor, window: int, tokens: int, fill: int = 0) -> Tensor:
+def whole_windows(chunks: Tensor, window: int, tokens: int, *, fill: int = 0) -> Tensor:
     """chunks [N, ...] -> [N', ...]: whole windows of `window` chunks, and of them as many as make ROWS tokens."""
     filled = -(-len(chunks) // window)
     needed = -(-ROWS // (window * tokens))
-    return at_least_rows(chunks, 0, max(filled, needed) * window, fill)
+    return at_least_rows(chunks, 0, rows=max(filled, needed) * window, fill=fill)
 
 
-def blocks(x: Tensor, axis: int, window: int, tokens: int) -> list[slice]:
+def blocks(x: Tensor, axis: int, *, window: int, tokens: int) -> list[slice]:
     """Pieces of the chunks along an axis: whole windows, about BLOCK tokens each; all at once on a GPU and where the
     graph is recorded."""
     if x.is_cuda or recorded():
