@@ -1,5 +1,6 @@
 """A run that is stopped, at whatever moment, and goes on is the run that was not stopped: bit for bit."""
 
+import copy
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_sets import signer_root
 from helpers import ROOT, assert_same, begin_loop, run_steps, tiny_options
@@ -196,3 +198,25 @@ def test_the_command_stops_on_sigterm_and_goes_on(root, straight, tmp_path):
     assert life([*options(root, tmp_path), "data.workers=1"], log=log) == 0
     assert f"last.pt, step {step}" in log.read_text()
     assert_same_run(newest_run(tmp_path), straight)
+
+
+def test_a_checkpoint_of_format_1_goes_on_bit_for_bit(root, tmp_path):
+    """The tokenizer's constants lay beside the loop's values then, and no group of the optimiser had a rate of its
+    own."""
+    loop = begin_loop(tiny_options(root, *OPTIONS))
+    run_steps(loop, 9)
+    loop.validate(health=False)
+    state = copy.deepcopy(loop.state_dict())
+    old = {key: value for key, value in state.items() if key not in ("task", "watch", "waited")}
+    old |= {**state["task"], **state["watch"], "format": 1}
+    for group in old["optimizer"]["param_groups"]:
+        del group["share"]
+    torch.save(old, tmp_path / "old.pt")
+    resumed = begin_loop(tiny_options(root, *OPTIONS, "train.seed=7"))
+    resumed.load_state_dict(checkpoint.load(tmp_path / "old.pt"))
+    assert run_steps(resumed, 3) == run_steps(loop, 3)
+    one, other = resumed.state_dict(), loop.state_dict()
+    for kept in (one, other):
+        del kept["config"]
+        kept["optimizer"]["param_groups"] = [dict(sorted(group.items())) for group in kept["optimizer"]["param_groups"]]
+    assert_same(one, other)

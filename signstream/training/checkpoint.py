@@ -84,6 +84,8 @@ def load(path: str | Path) -> dict[str, Any]:
 def _from_format_1(state: dict[str, Any]) -> dict[str, Any]:
     """The tokenizer's constants lay beside the loop's own values then."""
     moved = {"space", "budget", "recent", "spikes"}
+    for group in state["optimizer"]["param_groups"] if "optimizer" in state else ():
+        group["share"] = 1.0
     return {
         **{key: value for key, value in state.items() if key not in moved},
         "format": FORMAT,
