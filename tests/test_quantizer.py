@@ -1,8 +1,6 @@
-import numpy as np
 import pytest
 import torch
 
-from signstream.models.rvq.codebook import kmeans
 from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics
 
 
@@ -315,20 +313,3 @@ def test_state_leads_back_to_the_same_quantiser(tmp_path):
         for q in (a, b):
             q.update(q.train()(x).statistics)
     assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
-
-
-@pytest.mark.parametrize("count", [1, 5, 15, 16, 17, 500])
-def test_kmeans_takes_any_number_of_vectors(count):
-    x, valid = latents(count), torch.ones(2, count, dtype=torch.bool)
-    valid[1, count // 2 :] = False
-    centres, counts = kmeans(x, valid, 16, iterations=5, generator=torch.Generator().manual_seed(0))
-    assert torch.isfinite(centres).all()
-    assert counts.sum(1).tolist() == valid.sum(1).tolist()
-
-
-def test_kmeans_finds_clusters_that_are_there():
-    rng = np.random.default_rng(0)
-    middles = rng.normal(size=(8, 6)) * 10
-    x = torch.from_numpy((middles[rng.integers(0, 8, 800)] + rng.normal(size=(800, 6)) * 0.1).astype(np.float32))[None]
-    centres, _ = kmeans(x, ones(x), 32, iterations=15, generator=torch.Generator().manual_seed(1))
-    assert torch.cdist(torch.from_numpy(middles).float(), centres[0]).min(1).values.max() < 0.5
