@@ -183,7 +183,9 @@ def test_options_decide_what_is_written(tiny, straight, tmp_path, capsys):
         export(tiny, out, "export.codes_per_chunk=full", "--num-samples", "3", "--no-rle", "--body-parts", "LH", "F")
         == 0
     )
-    assert "3 clips of val" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "3 clips of val" in printed
+    assert "held" not in printed  # nothing holds, whatever codes come twice
     found, whole = list(read_jsonl(out)), tiny.tokenizer
     whole.codes_per_chunk, whole.hold = "full", 0.0
     for tokens, i in zip(found, val(tiny)[:3], strict=True):
@@ -206,6 +208,7 @@ def test_the_summary_counts_what_is_in_the_file(tiny, straight, tmp_path, capsys
     rate = f"{(codes >= 0).sum() / chunks:.2f} codes and {symbols / chunks:.2f} symbols a chunk"
     assert f"{len(lines)} clips, {chunks} chunks, {rate}" in printed
     assert f"{symbols * np.log2(33) / seconds:.0f} bits/s; 0 clips failed" in printed
+    assert "% of the part-chunks held, " in printed
 
 
 def test_what_fails_is_named_and_the_rest_is_there(tiny, straight, tmp_path, monkeypatch, capsys):

@@ -95,7 +95,7 @@ class Reference:
         if len(place) != tokens.num_frames:
             lengths = f"it has {len(place)} frames at {data.fps:g} a second and the tokens {tokens.num_frames}"
             raise UserError(f"{where}, {tokens.name}: {lengths}: it is another clip")
-        place[:, 2] = place[0, 2]
+        place[:, 2] = place[:, 2].median()
         return at_rate(self.tokenizer.decode(tokens, place), len(clip.poses), FrontEnd(skeleton, data, clip.fps).step)
 
 

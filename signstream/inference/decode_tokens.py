@@ -5,7 +5,7 @@
 
 Without a reference: x and y in unit lengths from the nose, at the tokens' frame rate. With one (a data root in the
 layout that data.layout names): in its clip's pixels, at its frame rate and for as many frames. Of that clip only the
-nose's track and the first frame's unit length are used. The third number is 1 where a part that was sent tells the
+nose's track and one unit length, the median of its frames', are used. The third number is 1 where a part that was sent tells the
 joint. Files of the same names are replaced, others in the folder stay.
 """
 

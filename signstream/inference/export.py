@@ -226,6 +226,6 @@ def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: list[RowPlace]
     total = Counts.of(sum(column) for column in columns)
     parts.remove()
     rate = f"{total.codes / total.chunks:.2f} codes and {total.symbols / total.chunks:.2f} symbols a chunk"
-    held = f"{total.held / total.part_chunks:.1%} of the part-chunks held"
+    held = f"{total.held / total.part_chunks:.1%} of the part-chunks held, " if form.rle else ""
     bits = total.symbols * math.log2(codebook_size + 1) / total.seconds
-    return f"{out}: {len(rows)} clips, {total.chunks} chunks, {rate}, {held}, {bits:.0f} bits/s"
+    return f"{out}: {len(rows)} clips, {total.chunks} chunks, {rate}, {held}{bits:.0f} bits/s"
