@@ -5,6 +5,7 @@ with its inverse.
     a part's view  <--SigningSpace-->  network input in [-bbox_range, bbox_range]
     chunks of a part's view  --join_chunks-->  the same, without a jump from one to the next
     parts' views  --assemble-->  skeleton [.., J, 3] in unit lengths  --to_pixels-->  pixels
+    which parts were sent  --scores-->  which joints they tell of, [.., J]
 
 Tensors and skeletons alone: nothing in this module knows of files or models.
 """
@@ -25,6 +26,7 @@ from signstream.skeleton import Anchor, Part, Skeleton
 
 SEAM = 3  # frames on either side of a border between chunks
 COARSE_FIRST = {"full_body": 0, "body": 1}  # what is drawn over by finer parts
+USUAL = 0.5  # share of a part's training frames that show a joint: below it the joint is not known from the part
 
 
 def find_centre(
@@ -90,6 +92,8 @@ class SigningSpace:
     shift: Tensor  # [P, 2] unit lengths
     scale: Tensor  # [P]
     attach: Tensor  # [P, 2] from the joint that a part hangs on to its own joint there, unit lengths
+    # [P, J] of the training frames that show anything of a part, the share that shows a joint; None: never counted
+    shown: Tensor | None = None
 
     def normalise(self, view: Tensor, part: int, seen: Tensor | None = None) -> Tensor:
         """[.., J_p, 2] unit lengths -> network input; what is not `seen` stays 0."""
@@ -100,11 +104,12 @@ class SigningSpace:
         return view / self.scale[part].to(view) + self.shift[part].to(view)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"parts": list(self.parts), "shift": self.shift, "scale": self.scale, "attach": self.attach}
+        state = {"parts": list(self.parts), "shift": self.shift, "scale": self.scale, "attach": self.attach}
+        return state if self.shown is None else {**state, "shown": self.shown}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> SigningSpace:
-        return cls(tuple(state["parts"]), state["shift"], state["scale"], state["attach"])
+        return cls(tuple(state["parts"]), state["shift"], state["scale"], state["attach"], state.get("shown"))
 
 
 def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> SigningSpace:
@@ -116,6 +121,7 @@ def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> Signing
     shift: list[Tensor] = []
     scale: list[Tensor] = []
     attach: list[Tensor] = []
+    shown: list[Tensor] = []
     for part in skeleton.parts:
         seen = weight[:, part.joints] > 0
         values = local_view(xy, weight, part, centred=data.normalize.center_parts)[seen]  # [K, 2]
@@ -128,8 +134,17 @@ def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> Signing
         joint, host = part.hangs_on[0] if part.hangs_on else (part.centre, part.centre)
         both = (weight[:, joint] > 0) & (weight[:, host] > 0)
         attach.append((xy[both, joint] - xy[both, host]).mean(0) if bool(both.any()) else torch.zeros(2))
+        shown.append(_share_shown(weight, part))
     parts = tuple(part.name for part in skeleton.parts)
-    return SigningSpace(parts, torch.stack(shift), torch.stack(scale), torch.stack(attach))
+    return SigningSpace(parts, torch.stack(shift), torch.stack(scale), torch.stack(attach), torch.stack(shown))
+
+
+def _share_shown(weight: Tensor, part: Part) -> Tensor:
+    """weight [M, J] -> [J]: of the frames that show anything of the part, the share that shows each of its joints."""
+    seen = weight[:, part.joints] > 0
+    share = torch.zeros(weight.shape[1])
+    share[part.joints] = seen.sum(0) / seen.any(1).sum().clamp(min=1)
+    return share
 
 
 def assemble(
@@ -147,7 +162,7 @@ def assemble(
     at, so that exported files hold this function."""
     nothing = torch.zeros_like(next(iter(views.values()))[..., :1, :1])  # [.., 1, 1]
     out = nothing.expand(*nothing.shape[:-2], skeleton.num_joints, 3)
-    for part in sorted(skeleton.parts, key=lambda part: COARSE_FIRST.get(part.name, 2)):
+    for part in _coarse_first(skeleton):
         if part.name not in views:
             continue
         view, centre = views[part.name], (centres or {}).get(part.name)
@@ -160,6 +175,26 @@ def assemble(
         widths = [part.start, len(part), skeleton.num_joints - part.stop]
         out = torch.cat([piece for piece, width in zip(pieces, widths) if width], -2)
     return out
+
+
+def scores(sent: Mapping[str, Tensor], skeleton: Skeleton, space: SigningSpace) -> Tensor:
+    """Which joints are known: sent {part: [..] bool}, of the parts that could be -> [.., J], 1 or 0. The finest part
+    that has a joint decides: a hand that was not sent was not in view, although the full body draws one. And no part
+    knows of joints that training seldom showed with it, such as legs."""
+    some = next(iter(sent.values()))
+    out = torch.zeros(*some.shape, skeleton.num_joints, device=some.device)
+    for part in _coarse_first(skeleton):
+        if part.name not in sent:
+            continue
+        known = torch.ones(len(part), dtype=torch.bool)
+        if space.shown is not None:
+            known = space.shown[space.parts.index(part.name), part.joints] >= USUAL
+        out[..., part.joints] = (sent[part.name][..., None] & known.to(some.device)).to(out.dtype)
+    return out
+
+
+def _coarse_first(skeleton: Skeleton) -> list[Part]:
+    return sorted(skeleton.parts, key=lambda part: COARSE_FIRST.get(part.name, 2))
 
 
 def _hanging_centre(

@@ -12,7 +12,9 @@ import torch
 from signstream.data.datasets import Clip, open_data
 from signstream.data.frontend import prepare
 from signstream.inference import decode_tokens, export_tokens
+from signstream.inference.tokenizer import Tokenizer
 from signstream.tokens.format import TokenSequence, read_jsonl, write_line
+from signstream.training import checkpoint
 from test_export import Tiny, make_tiny
 
 
@@ -48,6 +50,46 @@ def test_the_tokens_alone_give_poses_from_the_nose(tiny, tokens, tmp_path):
         assert np.array_equal(poses, tiny.tokenizer.decode(sequence).numpy())
     assert (tmp_path / "other.txt").read_text() == "mine"
     assert len(list(tmp_path.iterdir())) == len(found) + 1
+
+
+HIPS, LEGS = slice(11, 13), slice(13, 23)  # and feet
+
+
+def test_joints_that_training_never_showed_are_not_known(tiny, tokens, tmp_path):
+    """Legs of a signer who sits are drawn and score 0; a checkpoint without the shares knows all that was sent."""
+    assert not any((clip.poses[:, LEGS, 2] > 0.3).any() for clip in clips(tiny).values())
+    state = checkpoint.load(tiny.checkpoint)
+    state["task"] = {**state["task"], "space": {k: v for k, v in state["task"]["space"].items() if k != "shown"}}
+    old = Tokenizer(state)
+    assert old.digest == tiny.tokenizer.digest
+    for sequence in read_jsonl(tokens):
+        poses, sent = tiny.tokenizer.decode(sequence), of_frames(sequence)
+        as_before = old.decode(sequence)
+        assert torch.equal(poses[..., :2], as_before[..., :2])
+        assert not poses[:, LEGS, 2].any() and poses[:, LEGS, :2].abs().sum() > 0
+        assert torch.equal(poses[:, HIPS, 2] > 0, sent["B"][:, None].expand(-1, 2))
+        assert torch.equal(as_before[:, 17:23, 2] > 0, sent["FB"][:, None].expand(-1, 6))
+
+
+def test_a_hand_that_was_not_sent_is_not_known(tiny):
+    """Although the full body draws one; where the file has no hands, the full body is believed."""
+    clip = next(iter(clips(tiny).values()))
+    hand = tiny.tokenizer.skeleton.part("left_hand").joints
+    poses = clip.poses.copy()
+    poses[:, hand] = 0
+    tokens = tiny.tokenizer.encode(poses, clip.fps)
+    decoded = tiny.tokenizer.decode(tokens)
+    assert of_frames(tokens)["FB"].all() and not decoded[:, hand, 2].any()
+    alone = tiny.tokenizer.decode(tokens.only(["FB"]))
+    shown = tiny.tokenizer.views.space.shown[tokens.parts.index("FB"), hand]
+    assert torch.equal(alone[:, hand, 2], (shown >= 0.5).float().expand(len(alone), -1))
+    assert alone[:, 0, 2].all()
+
+
+def of_frames(tokens: TokenSequence) -> dict[str, torch.Tensor]:
+    """{tag: [T] whether the part was sent}"""
+    sent = (tokens.codes[..., 0] >= 0).repeat_interleave(tokens.chunk_len, 0)[: tokens.num_frames]
+    return dict(zip(tokens.parts, sent.unbind(1)))
 
 
 def error(poses: np.ndarray, clip: Clip) -> float:

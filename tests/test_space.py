@@ -19,6 +19,7 @@ from signstream.space import (
     local_view,
     mirror,
     part_centre,
+    scores,
     to_pixels,
 )
 
@@ -114,7 +115,24 @@ def test_signing_space_survives_a_checkpoint(tmp_path):
     torch.save(space.state_dict(), tmp_path / "space.pt")
     loaded = SigningSpace.from_state(torch.load(tmp_path / "space.pt", weights_only=True))
     assert loaded.parts == space.parts
-    assert all(torch.equal(getattr(loaded, k), getattr(space, k)) for k in ("shift", "scale", "attach"))
+    assert all(torch.equal(getattr(loaded, k), getattr(space, k)) for k in ("shift", "scale", "attach", "shown"))
+
+
+def test_a_joint_is_known_from_a_part_that_usually_shows_it():
+    frames = ready(gaps=False)
+    legs, hand = slice(13, 17), BODY.part("left_hand").joints
+    frames[:, legs] = 0
+    frames[::3, hand] = 0
+    space = fit_signing_space(frames, BODY, Data())
+    body, left = (space.shown[space.parts.index(name)] for name in ("body", "left_hand"))
+    assert not body[legs].any() and (body[:13] > 0.9).all() and not body[17:].any()
+    assert (left[hand] == 1).all()  # of the frames that show a left hand
+    everything = torch.ones(2, dtype=torch.bool)
+    sent = {part.name: everything for part in BODY.parts} | {"left_hand": torch.tensor([True, False])}
+    known = scores(sent, BODY, space)
+    assert not known[:, legs].any() and known[:, :13].all()
+    assert known[0, hand].all() and not known[1, hand].any()
+    assert scores({"full_body": everything}, BODY, space)[:, 91:].all()
 
 
 def test_a_part_that_never_shows_gets_constants_all_the_same():

@@ -41,14 +41,16 @@ def save(path: Path, poses: Tensor) -> None:
 
 def read_tokens(path: Path, tokenizer: Tokenizer) -> list[TokenSequence]:
     """All clips of a file, checked: nothing is decoded from a file that is wrong anywhere."""
-    clips = [widen(tokens, tokenizer) for tokens in read_jsonl(path)]
+    clips = list(read_jsonl(path))
+    for tokens in clips:
+        check_tokens(tokens, tokenizer)
     for name, fault in usable_names([tokens.name for tokens in clips])[1]:
         raise UserError(f"{path}, {name!r}: {fault}; each clip becomes <video_name>.npy")
     return clips
 
 
-def widen(tokens: TokenSequence, tokenizer: Tokenizer) -> TokenSequence:
-    """Tokens of all of the tokenizer's parts; of a part that they leave out nothing was sent."""
+def check_tokens(tokens: TokenSequence, tokenizer: Tokenizer) -> None:
+    """They are the tokenizer's, of all of its parts or of some."""
     config = tokenizer.config
     levels = dict(zip(tokenizer.parts, tokenizer.levels))
     expected = {
@@ -62,9 +64,6 @@ def widen(tokens: TokenSequence, tokenizer: Tokenizer) -> TokenSequence:
         if (given := getattr(tokens, key)) != value:
             differs = f"{tokens.name}: its {key} is {given} and the checkpoint's {value}"
             raise UserError(f"{differs}: load the checkpoint that made the tokens")
-    codes = tokens.codes.new_full((len(tokens.codes), len(levels), max(levels.values())), -1)
-    codes[:, [tokenizer.parts.index(tag) for tag in tokens.parts], : tokens.codes.shape[2]] = tokens.codes
-    return tokenizer.sequence(codes, tokens.num_frames, tokens.name)
 
 
 class Reference:

@@ -5,8 +5,9 @@
 
 Without a reference: x and y in unit lengths from the nose, at the tokens' frame rate. With one (a data root in the
 layout that data.layout names): in its clip's pixels, at its frame rate and for as many frames. Of that clip only the
-nose's track and one unit length, the median of its frames', are used. The third number is 1 where a part that was sent tells the
-joint. Files of the same names are replaced, others in the folder stay.
+nose's track and one unit length, the median of its frames', are used. The third number is 1 where the tokens tell the
+joint, and 0 for a hand that they say is not in view, or joints that training seldom showed, such as legs. Files of the
+same names are replaced, others in the folder stay.
 """
 
 from __future__ import annotations

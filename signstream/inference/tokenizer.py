@@ -3,7 +3,7 @@
     tokenizer = signstream.load("checkpoints/quickstart")      # a checkpoint, a run's folder, or an experiment's
     tokens = tokenizer.encode(poses, fps=25)                   # [T, 133, 3] (x px, y px, score) -> TokenSequence
     poses = tokenizer.decode(tokens)                           # -> [T', 133, 3] (x, y in unit lengths from the nose,
-                                                               #    1 where a part was sent)
+                                                               #    1 where the tokens tell the joint)
     stream = tokenizer.stream(fps=25)
     for frame in camera:
         for chunk in stream.push(frame): ...                   # the same codes, as soon as they are known
@@ -28,12 +28,13 @@ from signstream.config.rvq import Config
 from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
-from signstream.errors import UserError
+from signstream.errors import UserError, shown
 from signstream.inference.holding import Choice, Sent, hold
+from signstream.inference.inputs import checked_place, checked_poses
 from signstream.io.batch import pack
 from signstream.models.rvq.budget import Budget, levels_sent, worth
 from signstream.models.rvq.same_bits import one_thread
-from signstream.space import SigningSpace, assemble, follows_on, in_pixels, join_chunks
+from signstream.space import SigningSpace, assemble, follows_on, in_pixels, join_chunks, scores
 from signstream.tasks.rvq.build import build_model
 from signstream.tasks.rvq.losses import Losses, valid_chunks
 from signstream.tasks.rvq.views import Target, Views
@@ -152,14 +153,9 @@ class Tokenizer:
     def stream(self, fps: float | None = None) -> Stream:
         return Stream(self, fps)
 
-    def checked(self, poses: np.ndarray | Tensor) -> Tensor:
+    def checked(self, poses: np.ndarray | Tensor, one_frame: bool = False) -> Tensor:
         """float32 [T, J, 3], or an error that says what is expected."""
-        poses = poses.float() if isinstance(poses, Tensor) else torch.from_numpy(np.array(poses, np.float32))
-        joints = self.skeleton.num_joints
-        if poses.dim() != 3 or poses.shape[1:] != (joints, 3):
-            expected = f"[T, {joints}, 3] is expected, x and y in pixels and the score"
-            raise UserError(f"poses are {list(poses.shape)}: {expected}")
-        return poses
+        return checked_poses(poses, self.skeleton.num_joints, one_frame=one_frame)
 
     def chunks_of(self, clips: Sequence[np.ndarray], index: Sequence[int]) -> ChunkBatch:
         """Clips [T', 1 + J, 3] and their numbers -> chunks on the device."""
@@ -208,15 +204,27 @@ class Tokenizer:
 
     def decode(self, tokens: TokenSequence, place: Tensor | Sequence[float] | None = None) -> Tensor:
         """[T', J, 3] in unit lengths from the nose, or in pixels with a place: (x, y, pixels a unit length), one or
-        one a frame [T', 3]. The third number is 1 where a part that was sent tells the joint."""
+        one a frame [T', 3]. The tokens may be of some of the parts. The third number is 1 where they tell the joint
+        (space.scores); where it is 0, x and y are what is usual, or the nose."""
+        if not isinstance(tokens, TokenSequence):
+            raise UserError(f"tokens are {shown(tokens)}: a TokenSequence is expected, as encode and read_jsonl give")
         if tokens.tokenizer != self.digest:
             other = f"{tokens.name}: its tokens are of the tokenizer {tokens.tokenizer}, this one is {self.digest}"
             raise UserError(f"{other}: load the checkpoint that made them")
-        poses = self.decode_codes(tokens.codes)[: tokens.num_frames]
+        codes = self.of_all_parts(tokens)
+        sent = (codes[..., 0] >= 0).repeat_interleave(self.config.data.chunk_len, 0).unbind(1)  # P x [N * L]
+        could = {part.name: sent[p] for p, part in enumerate(self.skeleton.parts) if part.tag in tokens.parts}
+        known = scores(could, self.skeleton, self.views.space)
+        poses = torch.cat((self.decode_codes(codes)[..., :2], known[..., None]), -1)[: tokens.num_frames]
         if place is None:
             return poses
-        place = torch.as_tensor(place, dtype=torch.float32).reshape(-1, 3).expand(len(poses), 3)
-        return in_pixels(poses, place)
+        return in_pixels(poses, checked_place(place, len(poses)))
+
+    def of_all_parts(self, tokens: TokenSequence) -> Tensor:
+        """Codes [N, P, Q] of all of the tokenizer's parts and levels; -1 for those that the tokens leave out."""
+        codes = tokens.codes.new_full((len(tokens.codes), len(self.parts), max(self.levels)), -1)
+        codes[:, [self.parts.index(tag) for tag in tokens.parts], : tokens.codes.shape[2]] = tokens.codes
+        return codes
 
     @torch.no_grad()
     def decode_codes(self, codes: Tensor) -> Tensor:
@@ -257,7 +265,7 @@ class Stream:
 
     def push(self, frames: np.ndarray | Tensor) -> list[Chunk]:
         """[n, J, 3], or one frame [J, 3]."""
-        return self._add(self.front.push(self.tokenizer.checked(frames[None] if frames.ndim == 2 else frames)))
+        return self._add(self.front.push(self.tokenizer.checked(frames, one_frame=True)))
 
     def finish(self) -> list[Chunk]:
         chunks = self._add(self.front.finish())
