@@ -87,7 +87,7 @@ def step_ours(
     model: RVQModel, optimizer: torch.optim.Optimizer, views: list[torch.Tensor], *, dtype: torch.dtype | None = None
 ) -> None:
     with torch.autocast(views[0].device.type, dtype=dtype, enabled=dtype is not None):
-        out = model(views, watched=torch.arange(len(views[0]), device=views[0].device) % 8 == 0)
+        out = model(views, watched=torch.arange(0, len(views[0]), 8, device=views[0].device))
     loss = sum(nn.functional.huber_loss(y.float(), v[..., :2], delta=0.1) for y, v in zip(out.views, views))
     (loss + 0.25 * out.quantised.commit.mean() + 1e-3 * out.quantised.usage.sum() / len(views[0])).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -119,7 +119,8 @@ class GlossTask(Task[ClipBatch, GlossBatch]):
             batch = self.prepare(raw, progress, train=False)
             logits = self.model(batch)
             loss = F.cross_entropy(logits, batch.glosses, reduction="sum")
-            sums += torch.stack((loss, (logits.argmax(1) != batch.glosses).sum(), torch.tensor(len(logits)))).double()
+            wrong = (logits.argmax(1) != batch.glosses).sum()
+            sums += torch.tensor((float(loss), float(wrong), len(logits)), dtype=torch.float64)
         loss, wrong, clips = self.ranks.sum_(sums).tolist()
         numbers = {"loss": loss / clips, "wrong": wrong / clips}
         return Findings(numbers, numbers["loss"], [f"validation loss {numbers['loss']:.4g}"])

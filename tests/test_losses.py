@@ -171,7 +171,7 @@ def model():
 def loss_of(net, batch, losses, quantise=True):
     inputs, targets = VIEWS.of(batch)
     valid = torch.stack([(t.weight > 0).any(-1).any(-1) for t in targets])
-    output = net(inputs, valid, quantise=quantise, watched=watched(batch))
+    output = net(inputs, valid, quantise=quantise, watched=watched(batch).nonzero()[:, 0])
     return losses.totals(output, batch, targets), losses.counts(batch, targets)
 
 

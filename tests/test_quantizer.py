@@ -100,7 +100,7 @@ def test_commitment_pulls_the_latents_to_their_codes():
 
 def test_the_usage_loss_has_a_gradient_that_evens_out_the_codes():
     q, raw = quantizer(size=8, decay=0.8, revive_below=0.0), (latents(200) * 0.2).requires_grad_()
-    optimizer, every = torch.optim.Adam([raw], lr=0.05), torch.ones(200, dtype=torch.bool)
+    optimizer, every = torch.optim.Adam([raw], lr=0.05), torch.arange(200)
 
     def perplexity():
         use = q.train()(raw).statistics.counts[0, 0]
@@ -119,7 +119,7 @@ def test_the_usage_loss_has_a_gradient_that_evens_out_the_codes():
 
 def test_the_usage_loss_has_the_gradient_of_the_divergence_from_even_use():
     q, x = quantizer(levels=(1,), size=8, revive_below=0.0), latents(60, 1)
-    every = torch.ones(60, dtype=torch.bool)
+    every = torch.arange(60)
 
     def soft(v):
         distance = torch.cdist(v[0], q.codebook[0, 0]).square()
@@ -138,7 +138,7 @@ def test_the_usage_loss_has_the_gradient_of_the_divergence_from_even_use():
 def test_only_watched_chunks_feel_the_usage_loss():
     q, x = quantizer(), latents(40).requires_grad_()
     watched = torch.arange(40) % 8 == 0
-    out = q.train()(x, watched=watched)
+    out = q.train()(x, watched=watched.nonzero()[:, 0])
     assert (out.usage[:, ~watched] == 0).all() and (out.usage[:, watched] != 0).all()
     out.usage.sum().backward()
     assert (x.grad[:, ~watched] == 0).all()
@@ -159,7 +159,7 @@ def test_invalid_chunks_teach_nothing_and_poison_nothing():
 
 def test_no_chunk_at_all_is_no_error():
     q = quantizer()
-    out = q.train()(torch.zeros(2, 0, 8), watched=torch.zeros(0, dtype=torch.bool))
+    out = q.train()(torch.zeros(2, 0, 8), watched=torch.zeros(0, dtype=torch.int64))
     assert out.codes.shape == (0, 2, 3)
     assert q.encode(torch.zeros(2, 0, 8)).shape == (0, 2, 3)
     q.update(out.statistics)

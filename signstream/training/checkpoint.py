@@ -5,54 +5,91 @@
 
 A checkpoint is {"format": 2, "step": int, ...}, tensors and plain values. It is written under another name, synced and
 renamed, so a stop at any moment leaves the old one or the new one; it is read without running code, and only if every
-byte is as it was written.
+byte is as it was written: it ends with its digest (io/sealed.py). What is in it is known from its headers before
+anything is allocated (headers.py).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import shutil
 import warnings
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
 from signstream.config import Base, to_dict
 from signstream.errors import UserError
+from signstream.io.sealed import Sealer, digest_of, read_seal
 from signstream.io.whole import write_whole
+from signstream.training.headers import DTYPES, MOST_VALUES, Foreign, first_line, read_headers
 
 FORMAT = 2
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
     """state: "step" and whatever else the run is, in tensors and plain values."""
     assert type(state.get("step")) is int, "a checkpoint needs its step"
     whole = {"format": FORMAT, **state}
-    odd = _odd_value(whole, "state")
+    values = list(_values(whole, "state"))
+    odd = next((f"{where} is a {odd}" for where, value in values if (odd := _odd(value))), None)
     assert odd is None, f"{odd}: weights_only=True would not read it back; save tensors and plain values"
+    assert len(values) <= MOST_VALUES, f"{len(values)} values are too many to read back: keep them in tensors"
+    sealers: list[Sealer] = []
+
+    def write(file: IO[bytes]) -> None:
+        sealers.append(Sealer(file))
+        torch.save(whole, sealers[0])
+        sealers[0].finish()
+
     try:
-        write_whole(path, lambda file: torch.save(whole, file))
-    except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError where torch finishes its archive
-        raise UserError(f"cannot write the checkpoint {path}: {_first_line(error)}") from None
+        write_whole(path, write)
+    except (OSError, RuntimeError) as error:  # torch's archive ends in a RuntimeError of its own when a write fails
+        fault = next((sealer.fault for sealer in sealers if sealer.fault), error)
+        needed = sum(value.numel() * value.element_size() for _, value in values if isinstance(value, Tensor))
+        raise UserError(f"cannot write the checkpoint {path}: {_system_says(fault, path, needed)}") from None
 
 
-def _odd_value(value: Any, where: str) -> str | None:
-    """Which value is neither a tensor nor plain, and what it is."""
-    if isinstance(value, Tensor) or value is None or type(value) in (bool, int, float, str):
-        return None
+def _system_says(fault: Exception, path: Path, needed: int) -> str:
+    """In the system's own words; if there was no room, with how much is needed."""
+    if not isinstance(fault, OSError) or fault.errno is None:
+        return first_line(fault)
+    text = os.strerror(fault.errno)
+    if fault.errno not in NO_ROOM:
+        return text
+    free = shutil.disk_usage(path.parent).free
+    return f"{text}: it needs {needed:,} bytes and a little more, and the disk has {free:,} free"
+
+
+def _values(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Every value of a tree, with its path."""
+    yield where, value
     if type(value) in (dict, OrderedDict):
-        inner = [(item, f"{where}[{key!r}]") for key, item in value.items()]
+        for key, inner in value.items():
+            yield from _values(inner, f"{where}[{key!r}]")
     elif type(value) in (list, tuple):
-        inner = [(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    else:
-        return f"{where} is a {type(value).__module__}.{type(value).__name__}"
-    return next((odd for item, name in inner if (odd := _odd_value(item, name))), None)
+        for i, inner in enumerate(value):
+            yield from _values(inner, f"{where}[{i}]")
+
+
+def _odd(value: Any) -> str | None:
+    """What a value is, if it is neither plain nor a tensor with bytes of its own."""
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.dtype not in DTYPES:
+            return f"tensor of {value.dtype}, {value.layout}"
+        repeats = value.numel() * value.element_size() > value.untyped_storage().nbytes()
+        return "tensor that repeats its numbers: clone it" if repeats else None
+    if value is None or type(value) in (bool, int, float, str, dict, OrderedDict, list, tuple):
+        return None
+    return f"{type(value).__module__}.{type(value).__name__}"
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -60,25 +97,39 @@ def load(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
-    fault = _archive_fault(path)
-    if fault:
-        raise UserError(f"{path} is no whole checkpoint: {fault}")
+    with path.open("rb") as file:  # one file to the end, though another run may put a new one under its name
+        _check(file, path)
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                # torch 2.1 warns of what it does itself
+                warnings.filterwarnings("ignore", "TypedStorage is deprecated")
+                state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # the bytes are somebody's, so reading them may fail in any way
+            raise UserError(f"{path} is no checkpoint: torch cannot read it ({type(error).__name__})") from None
+    return _from_format_1(state) if state["format"] == 1 else state
+
+
+def _check(file: IO[bytes], path: Path) -> None:
+    """That the file is whole and a checkpoint of ours, from its digest and its headers."""
+    seal = read_seal(file)
+    if seal is not None and seal != digest_of(file):
+        raise UserError(f"{path} is no whole checkpoint: its bytes are not those that were written")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch 2.1 warns of what it does itself
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the bytes are somebody's, so reading them may fail in any way
-        raise UserError(f"{path} is no checkpoint: {type(error).__name__}, {_first_line(error)}") from None
-    if not isinstance(state, dict) or "format" not in state:
+        tree = read_headers(file, checked=seal is not None)
+    except Foreign as fault:
+        raise UserError(f"{path} is no {'' if fault.whole else 'whole '}checkpoint: {fault}") from None
+    if not isinstance(tree, dict) or "format" not in tree:
         raise UserError(f'{path} is no checkpoint of this program: it has no "format"')
-    if state["format"] not in (1, FORMAT):
+    if type(tree["format"]) is not int or tree["format"] not in (1, FORMAT):
         raise UserError(
-            f"{path} has checkpoint format {state['format']!r}, this version reads {FORMAT}: "
+            f"{path} has checkpoint format {repr(tree['format'])[:80]}, this version reads {FORMAT}: "
             "use the version that wrote it"
         )
-    if type(state.get("step")) is not int:
+    if type(tree.get("step")) is not int:
         raise UserError(f'{path} is no checkpoint of this program: it has no "step"')
-    return _from_format_1(state) if state["format"] == 1 else state
+    if tree["format"] == FORMAT and seal is None:
+        raise UserError(f"{path} is no whole checkpoint: it does not end with the digest of its bytes")
 
 
 def _from_format_1(state: dict[str, Any]) -> dict[str, Any]:
@@ -94,20 +145,6 @@ def _from_format_1(state: dict[str, Any]) -> dict[str, Any]:
         "watch": {"recent": state.get("recent"), "spikes": state.get("spikes")},
         "terms": state.get("terms", []),
     }
-
-
-def _archive_fault(path: Path) -> str | None:
-    """torch does not look at the archive's checksums, so a damaged weight would pass for a weight."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
-        return f"it is cut short, damaged or another kind of file ({_first_line(error)})"
-    return f"{damaged} in it is damaged" if damaged else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def check_same(config: Base, saved: Base, *, free: Sequence[str], why: str) -> None:

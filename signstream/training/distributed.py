@@ -11,8 +11,10 @@ Tensors on a GPU travel over nccl, all else over gloo.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +25,12 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from signstream.errors import UserError
 
 TIMEOUT = timedelta(minutes=30)  # a rank may build the pose cache on a disk of its own before it joins the others
+POLL = 0.02  # seconds between looks at what the others say
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,7 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
         if ranks.device.type == "cuda":
             torch.cuda.set_device(ranks.device)
         if ranks.world > 1:
-            backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=TIMEOUT, rank=ranks.rank, world_size=ranks.world)
+            join(ranks)
         yield ranks
     finally:
         if ranks.world > 1 and dist.is_initialized():
@@ -129,6 +132,42 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
             time.sleep(0.1)
             dist.destroy_process_group()
         torch.set_num_threads(before)
+
+
+def join(ranks: Ranks) -> None:
+    """Makes these processes a group, over the store that the launcher's MASTER_ADDR and MASTER_PORT name."""
+    store, rank, world = next(rendezvous("env://", ranks.rank, ranks.world, timeout=TIMEOUT))
+    store = dist.PrefixStore(agree(store, rank, world), store)
+    backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, timeout=TIMEOUT, rank=rank, world_size=world)
+
+
+def agree(store: dist.Store, rank: int, world: int) -> str:
+    """A name for this start of the ranks, the same on each. torchrun's store outlives ranks that died, and what they
+    left in it, their addresses among it, must not be read by those that come after them.
+
+    TORCHELASTIC_RESTART_COUNT would not do: machines count their own restarts. So each rank puts a name that is new
+    beside its number, rank 0 reads them out as one roster, and a roster stands once every rank has found its name in
+    it."""
+    name = uuid.uuid4().hex
+    store.set(f"name/{rank}", name)
+    names = [f"name/{other}" for other in range(world)]
+    accepted = [f"accepted/{other}" for other in range(1, world)]
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while time.monotonic() < deadline:
+        if rank == 0 and store.check(names):
+            store.set("roster", b" ".join(store.multi_get(names)).decode())
+        roster = store.get("roster").decode() if store.check(["roster"]) else ""
+        if roster.split()[rank : rank + 1] == [name]:
+            start_name = hashlib.sha256(roster.encode()).hexdigest()[:16]
+            if rank > 0:
+                store.set(f"accepted/{rank}", start_name)
+            elif store.check(accepted) and set(store.multi_get(accepted)) == {start_name.encode()}:
+                store.set(f"stands/{start_name}", "")
+            if store.check([f"stands/{start_name}"]):
+                return start_name
+        time.sleep(POLL)
+    raise UserError(f"rank {rank} of {world} waited {TIMEOUT.total_seconds():.0f} s for the others to start")
 
 
 def _this_rank(environment: Mapping[str, str], device: str, threads: int | Literal["auto"]) -> Ranks:

@@ -15,6 +15,12 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTE = "SIGNSTREAM_LAUNCHER_SAYS"  # what a script that starts the program has to say; it belongs into the run's log
+
+
+def launcher_note() -> str | None:
+    """In one line."""
+    return " ".join(os.environ.get(NOTE, "").split()) or None
 
 
 def environment(device: torch.device, world: int, seed: int) -> dict[str, Any]:

@@ -126,18 +126,18 @@ def newest_whole(folder: str | Path) -> Path | None:
 
 
 def find(checkpoint: str | Path) -> Path:
-    """The checkpoint to go on from: a checkpoint's path, or a run folder's."""
+    """The checkpoint to go on from: a checkpoint's path, a run folder's, or an experiment's, whose newest run it is."""
     path = Path(checkpoint)
     if path.is_dir():
-        newest = newest_whole(path)
+        newest = newest_whole(path) or newest_of(path)
         if newest is None:
             raise UserError(
                 f"{path} holds no whole checkpoint (last.pt, best.pt, epoch_*.pt): "
-                "name a checkpoint, a run folder, or auto"
+                "name a checkpoint, a run folder, an experiment's, or auto"
             )
         return newest
     if not path.exists():
-        raise UserError(f"there is no checkpoint {path}: name a checkpoint, a run folder, or auto")
+        raise UserError(f"there is no checkpoint {path}: name a checkpoint, a run folder, an experiment's, or auto")
     return path
 
 

@@ -99,7 +99,7 @@ class Terms:
         self.groups = tuple(groups)
         self.weights = weights
         even = torch.full((len(groups),), 1 / len(groups), dtype=torch.float64)
-        self._shares = [row.double() / row.sum() if row.any() else even for row in weights]  # R x [G]
+        self._shares = [row.double() / row.sum() if row.any() else even for row in weights.cpu()]  # R x [G]
 
     def zeros(self, device: torch.device) -> Tensor:
         """[R, G] in float64, to add up in."""

@@ -58,7 +58,13 @@ class FiniteScalarQuantizer(nn.Module):
         return self.into.shape[1]
 
     def forward(
-        self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, *, watched: Tensor | None = None
+        self,
+        latents: Tensor,
+        valid: Tensor | None = None,
+        sent: Tensor | None = None,
+        *,
+        watched: Tensor | None = None,
+        draw: int | None = None,
     ) -> Quantized:
         """As ResidualQuantizer's; there are no statistics and there is no usage loss."""
         with torch.autocast(latents.device.type, enabled=False):
@@ -77,6 +83,10 @@ class FiniteScalarQuantizer(nn.Module):
                 total = total + chosen * (level < limit)[..., None]
                 codes.append(torch.where(level < limit, self._code(digit), -1))
             return Quantized(total, torch.stack(codes, -1).transpose(0, 1), commit, torch.zeros_like(commit), None)
+
+    def next_draw(self) -> int:
+        """As ResidualQuantizer's; nothing is drawn."""
+        return 0
 
     def encode(self, latents: Tensor) -> Tensor:
         """[P, N, Z] -> codes [N, P, Q]"""

@@ -115,11 +115,17 @@ class ResidualQuantizer(nn.Module):
         return [LevelBook(self.codebook, level) for level in range(self.depth)]
 
     def forward(
-        self, latents: Tensor, valid: Tensor | None = None, sent: Tensor | None = None, *, watched: Tensor | None = None
+        self,
+        latents: Tensor,
+        valid: Tensor | None = None,
+        sent: Tensor | None = None,
+        *,
+        watched: Tensor | None = None,
+        draw: int | None = None,
     ) -> Quantized:
         """latents [P, N, Z]; valid [P, N] bool: which chunks have anything of the part to learn from; sent [N, P]: how
-        many levels the decoder gets (level dropout), all by default; watched [N] bool: the usage loss's chunks, none by
-        default."""
+        many levels the decoder gets (level dropout), all by default; watched [n]: the rows of the usage loss's chunks,
+        none by default; draw: `next_draw`, for who knows it already and would not wait for the device."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             choices = descend(latents.detach(), self.books)
@@ -135,7 +141,7 @@ class ResidualQuantizer(nn.Module):
                 codes=codes_of(choices, limit),
                 commit=commit,
                 usage=self._usage_of(latents, watched),
-                statistics=self._statistics(choices, valid) if self.training else None,
+                statistics=self._statistics(choices, valid, draw) if self.training else None,
             )
 
     def encode(self, latents: Tensor) -> Tensor:
@@ -157,8 +163,7 @@ class ResidualQuantizer(nn.Module):
         usage = latents.new_zeros(latents.shape[:2])
         if watched is None:
             return usage
-        row = watched.nonzero()[:, 0]
-        return usage.index_add(1, row, self._usage(latents[:, row]))
+        return usage.index_add(1, watched, self._usage(latents[:, watched]))
 
     def _usage(self, latents: Tensor) -> Tensor:
         """[P, n, Z] -> [P, n]: sum over codes of a chunk's soft assignment, which has a gradient, times log(K share),
@@ -181,7 +186,7 @@ class ResidualQuantizer(nn.Module):
         return loss / self.levels[:, None]
 
     @torch.no_grad()
-    def _statistics(self, choices: Sequence[Choice], valid: Tensor | None) -> Statistics:
+    def _statistics(self, choices: Sequence[Choice], valid: Tensor | None, draw: int | None) -> Statistics:
         residuals = torch.stack([choice.residual for choice in choices], 1)  # [P, Q, N, Z]
         index = torch.stack([choice.code for choice in choices], 1)  # [P, Q, N]
         if valid is None:
@@ -189,14 +194,16 @@ class ResidualQuantizer(nn.Module):
         has_level = torch.arange(self.depth, device=index.device) < self.levels[:, None]  # [P, Q]
         weight = (valid[:, None] & has_level[..., None]).float()  # [P, Q, N]
         counts, sums = tally(residuals, weight, index, size=self.codebook.shape[2])
-        order = torch.rand(valid.shape, generator=self._generator()).to(valid.device).masked_fill(~valid, -1.0)
+        generator = torch.Generator().manual_seed(self.next_draw() if draw is None else draw)
+        order = torch.rand(valid.shape, generator=generator).to(valid.device).masked_fill(~valid, -1.0)
         best, row = order.topk(min(self.donors, valid.shape[1]), dim=1)  # [P, R] valid rows first
         donors = residuals.gather(2, row[:, None, :, None].expand(-1, self.depth, -1, residuals.shape[-1]))
         short = self.donors - row.shape[1]
         return Statistics(counts, sums, F.pad(donors, (0, 0, 0, short)), F.pad((best >= 0).float(), (0, short)))
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
+    def next_draw(self) -> int:
+        """The seed of what is drawn at random before the next update."""
+        return self.seed * 1_000_003 + int(self.step)
 
     @torch.no_grad()
     def update(
@@ -238,7 +245,7 @@ class ResidualQuantizer(nn.Module):
         """k-means, level by level, on latents [P, N, Z] that every rank has gathered, so all ranks get the same
         codebooks; `batches`: how many steps' worth they are, which is what the average starts from."""
         residual = latents.float()
-        generator, size = self._generator(), self.codebook.shape[2]
+        generator, size = torch.Generator().manual_seed(self.next_draw()), self.codebook.shape[2]
         for level, book in enumerate(self.books):
             clusters = kmeans(residual, valid, size, iterations=iterations, generator=generator)
             self.codebook[:, level] = clusters.centres

@@ -108,12 +108,13 @@ class RVQModel(nn.Module):
         sent: Tensor | None = None,
         *,
         watched: Tensor | None = None,
+        draw: int | None = None,
         quantise: bool = True,
     ) -> Output:
-        """valid [P, N], sent [N, P] and watched [N] as the quantiser takes them; `quantise` False: the network
+        """valid [P, N], sent [N, P], watched [n] and draw as the quantiser takes them; `quantise` False: the network
         alone."""
         latents = self.encode(views)  # [P, N, Z]
-        quantised = self.quantizer(latents, valid, sent, watched=watched) if quantise else None
+        quantised = self.quantizer(latents, valid, sent, watched=watched, draw=draw) if quantise else None
         decoder_input = latents if quantised is None else quantised.quantized
         if self.window > 1 and valid is not None:
             # of a part that is not visible nothing is sent, so its neighbours in the window must do without
@@ -173,7 +174,7 @@ class RVQModel(nn.Module):
         return getattr(self, f"mean_{shape.projection}")
 
     def _flipped(self, xy: Tensor, shape: PartShape) -> Tensor:
-        return xy * xy.new_tensor((-1.0, 1.0)) if shape.flip else xy
+        return torch.stack((-xy[..., 0], xy[..., 1]), -1) if shape.flip else xy
 
     def _centred(self, view: Tensor, shape: PartShape) -> Tensor:
         """[N, L, J, 3] -> the same, x and y from the mean pose and 0 where missing, the score less 1."""

@@ -68,7 +68,14 @@ def terms_of(config: Config, skeleton: Skeleton) -> dict[str, Weighted]:
 class Losses:
     """Totals and counts [R, P] of a batch, a row a term: the four, then `extra`."""
 
-    def __init__(self, config: Config, parts: Sequence[str], extra: Mapping[str, Weighted] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        parts: Sequence[str],
+        extra: Mapping[str, Weighted] | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.delta = config.loss.huber_delta
         self.extra = dict(extra or {})
         share = part_shares(config.loss.part_weights, parts)
@@ -76,7 +83,7 @@ class Losses:
         of_codes = torch.tensor([rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg])[:, None]
         of_poses = torch.tensor([1.0, *(weight for _, weight in self.extra.values())])[:, None] * share
         rows = (of_poses[:1], of_codes.expand(3, len(parts)) / len(parts), of_poses[1:])
-        self.terms = Terms((*TERMS, *self.extra), parts, torch.cat(rows))
+        self.terms = Terms((*TERMS, *self.extra), parts, torch.cat(rows).to(device))
 
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
         """What each term is divided by, once summed over the step: [R, P]."""

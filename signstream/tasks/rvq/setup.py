@@ -14,13 +14,13 @@ from signstream.config import Config, Data
 from signstream.data.cache import open_cache
 from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.io.batch import ClipBatch
-from signstream.io.dataloader_utils import read_clips
+from signstream.io.dataloader_utils import read_clips, step_seed
 from signstream.io.pose_cache import PoseCache
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import Skeleton
 from signstream.space import SigningSpace
 from signstream.tasks.rvq.build import build_model
-from signstream.tasks.rvq.losses import Losses, terms_of, valid_chunks
+from signstream.tasks.rvq.losses import Losses, terms_of, valid_chunks, watched
 from signstream.tasks.rvq.views import Target, Views
 from signstream.training.distributed import Ranks
 
@@ -30,7 +30,8 @@ class RvqBatch:
     chunks: ChunkBatch
     inputs: list[Tensor]  # P x [N, L, J, 3] what the encoder sees
     targets: list[Target]  # P: what the decoder is asked for
-    seed: int  # of the clips that it was made of
+    watched: Tensor | None = None  # [n] the chunks that the usage loss is worked out on
+    sent: Tensor | None = None  # [N, P] how many levels the decoder gets
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -47,7 +48,7 @@ class Setup:
         self.cache = cache
         self.ranks = ranks
         self.parts = [part.name for part in self.skeleton.parts]
-        self.losses = Losses(config, self.parts, terms_of(config, self.skeleton))
+        self.losses = Losses(config, self.parts, terms_of(config, self.skeleton), device=ranks.device)
         self.model: RVQModel = build_model(config, self.skeleton).to(ranks.device)
         self.views = Views(self.skeleton, _no_space(self.parts))  # until the constants are fitted or read
         if config.model.compile:
@@ -75,10 +76,21 @@ class Setup:
         return read_clips(self.cache, index, seed)
 
     def chunked(self, clips: ClipBatch, data: Data | None = None, *, train: bool) -> RvqBatch:
-        """On the device; `data`: the config's unless it is given."""
+        """On the device; `data`: the config's unless it is given. All that waits for the device is done here."""
         chunks = make_chunks(clips.to(self.ranks.device), self.skeleton, data or self.config.data, train=train)
         inputs, targets = self.views.of(chunks)
-        return RvqBatch(chunks, inputs, targets, clips.seed)
+        if not train:
+            return RvqBatch(chunks, inputs, targets)
+        rows = watched(chunks).nonzero()[:, 0] if self.config.model.rvq.usage_reg else None
+        return RvqBatch(chunks, inputs, targets, rows, self._levels_sent(len(chunks), clips.seed))
+
+    def _levels_sent(self, chunks: int, seed: int) -> Tensor:
+        """Level dropout [N, P]: a share of the chunks is decoded from the first few levels alone."""
+        depth, size = self.model.quantizer.depth, (chunks, len(self.parts))
+        generator = torch.Generator().manual_seed(step_seed(seed, 1))  # not the seed that hides joints
+        few = torch.rand(size, generator=generator) < self.config.model.rvq.level_dropout
+        sent = torch.where(few, torch.randint(1, depth + 1, size, generator=generator), depth)
+        return sent.to(self.ranks.device)
 
 
 def _no_space(parts: list[str]) -> SigningSpace:

@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from signstream.config import Config, Data
 from signstream.io.batch import ClipBatch
-from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clips, step_seed
+from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clips
 from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
 from signstream.space import SigningSpace
 from signstream.tasks.rvq.head_start import fit_constants, initialise_codebooks
-from signstream.tasks.rvq.losses import watched
 from signstream.tasks.rvq.report import findings_of
 from signstream.tasks.rvq.setup import RvqBatch, Setup
 from signstream.tasks.rvq.validation import validate
@@ -41,6 +39,8 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         self.model = setup.model
         self.terms = setup.losses.terms
         self.budget: Budget | None = None  # of the last validation
+        self.quantise = True  # whether this step trains the codebooks too
+        self.draw = 0  # what this step draws donors with
 
     @classmethod
     def open(cls, config: Config, ranks: Ranks) -> RvqTask:
@@ -95,42 +95,33 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         return replace(data, augment=replace(data.augment, mirror=False, affine=0.0))
 
     def before_step(self, batches: Sequence[RvqBatch], progress: Progress) -> bool:
-        """Codebooks begin in the step after the warm-up."""
-        if self.setup.quantising or not self._warm(progress):
-            return False
-        clips = self.micro * self.accumulate * self.setup.ranks.world
-        initialise_codebooks(self.setup, self.data(progress), micro=self.micro, clips_a_step=clips)
-        return True
-
-    def _warm(self, progress: Progress) -> bool:
-        """After the warm-up, which takes half of a run that is shorter than twice that."""
-        return progress.step >= min(self.setup.config.train.warmup_steps, progress.total_steps // 2)
+        """Codebooks begin in the step after the warm-up, which takes half of a run that is shorter than twice that."""
+        warmup = min(self.setup.config.train.warmup_steps, progress.total_steps // 2)
+        begun = self.setup.quantising
+        self.quantise = begun or progress.step >= warmup
+        if self.quantise and not begun:
+            clips = self.micro * self.accumulate * self.setup.ranks.world
+            initialise_codebooks(self.setup, self.data(progress), micro=self.micro, clips_a_step=clips)
+        self.draw = self.model.quantizer.next_draw()
+        return self.quantise and not begun
 
     def counts(self, batch: RvqBatch) -> Tensor:
         return self.setup.losses.counts(batch.chunks, batch.targets)
 
     def loss(self, batch: RvqBatch, progress: Progress) -> Loss:
-        quantise = self.setup.quantising or self._warm(progress)
         output = self.model(
             batch.inputs,
             batch.valid,
-            sent=self._levels_sent(batch) if quantise else None,
-            quantise=quantise,
-            watched=watched(batch.chunks) if self.setup.config.model.rvq.usage_reg else None,
+            sent=batch.sent if self.quantise else None,
+            watched=batch.watched,
+            draw=self.draw,
+            quantise=self.quantise,
         )
         totals = self.setup.losses.totals(output, batch.chunks, batch.targets)
-        return Loss(totals, output.quantised.statistics if quantise else None)
-
-    def _levels_sent(self, batch: RvqBatch) -> Tensor:
-        """Level dropout [N, P]: a share of the chunks is decoded from the first few levels alone."""
-        depth, size = self.model.quantizer.depth, (len(batch), len(self.setup.parts))
-        generator = torch.Generator().manual_seed(step_seed(batch.seed, 1))  # not the seed that hides joints
-        few = torch.rand(size, generator=generator) < self.setup.config.model.rvq.level_dropout
-        sent = torch.where(few, torch.randint(1, depth + 1, size, generator=generator), depth)
-        return sent.to(self.setup.ranks.device)
+        return Loss(totals, output.quantised.statistics if output.quantised is not None else None)
 
     def after_step(self, after: Statistics | None, progress: Progress) -> dict[str, float]:
-        if not self.setup.quantising:
+        if not self.quantise:
             return {"revived": 0}
         ranks = self.setup.ranks
         return {"revived": self.model.quantizer.update(after, ranks.sum_, rank=ranks.rank, world=ranks.world)}
