@@ -132,12 +132,14 @@ def test_nobody_waits(what):
     assert not gpu.syncs and not gpu.uploads
 
 
-# What a micro-batch waits for, by function, at most once each: nothing. The test's own gloss task counts chunks by clip.
+# What a micro-batch waits for, by function, at most once each: nothing. The test's own gloss task counts chunks by
+# clip.
 WAITS: set[str] = set()
 GLOSS_WAITS = {"forward"}
-# What a step waits for beside that, by function. Micro-batch by micro-batch, before the first forward pass: which joints
-# only one of two neighbouring frames has, which chunks the usage loss watches. Once: whether there are codes, the seed of
-# what is drawn, whether any rank was asked to stop, the loss that the watch sees, the gradient's norm, codes revived.
+# What a step waits for beside that, by function. Micro-batch by micro-batch, before the first forward pass: which
+# joints only one of two neighbouring frames has, which chunks the usage loss watches. Once: whether there are codes,
+# the seed of what is drawn, whether any rank was asked to stop, the loss that the watch sees, the gradient's norm,
+# codes revived.
 PREPARING = {"sample_at", "chunked"}
 ONCE = {"quantising", "next_draw", "_shared_counts", "step", "optimise", "_revive"}
 
