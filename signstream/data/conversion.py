@@ -25,7 +25,6 @@ from signstream.data.datasets import Clip, PoseData, annotate, load_checked, usa
 from signstream.data.dot_pose import DotPose, check_skeleton, open_library, write_pose
 from signstream.data.npz import NpzPoses
 from signstream.errors import UserError
-from signstream.io.pose_files import read_npy
 from signstream.io.tables import read_table
 from signstream.io.whole import whole_folder
 
@@ -67,9 +66,9 @@ def choose_splits(source: PoseData, wanted: Sequence[str] | None) -> dict[str, l
 def read_notes(source: PoseData) -> dict[str, Any]:
     """The annotations that lie beside .pose files. The other layouts' classes read their own."""
     path = source.root / TABLE
-    if not isinstance(source, DotPose) or not path.is_file():
+    if not isinstance(source, DotPose) or not path.exists():
         return {}
-    return read_table(path, "an object {name: {text, gloss, signer}}")
+    return read_table(path, "an object {name: {text, gloss, signer}}", within=source.root)
 
 
 def note_of(clip: Clip) -> dict[str, Any]:
@@ -107,7 +106,7 @@ def write_csl_daily(root: Path, split: str, clip: Clip) -> None:
     if clip.size is not None:
         rows = np.concatenate((np.full((len(rows), 1, 3), (*clip.size, 1), np.float32), rows), 1)
     path = root / "frames_512x512" / f"{clip.name}.npy"
-    if path.exists() and not np.array_equal(read_npy(path), rows, equal_nan=True):
+    if path.exists() and not np.array_equal(np.load(path, allow_pickle=False), rows, equal_nan=True):
         raise UserError("duplicate name: another split has another clip of it, and this layout has one place for both")
     np.save(path, rows)
 

@@ -15,8 +15,8 @@ import numpy as np
 from signstream.config import Data
 from signstream.data.datasets import Clip, PoseData, name_fault, segments_of
 from signstream.errors import UserError
-from signstream.io.pose_files import npy_frames, read_npy
-from signstream.io.readme_parser import README_NAME, check_readme, parse_readme
+from signstream.io.pose_files import Shape, npy_frames, read_npy
+from signstream.io.readme_parser import README_NAME, check_readme, parse_readme, read_readme
 from signstream.io.tables import TWICE, read_table
 
 SPLITS = 'an object {"train": [names], "val": [names], "test": [names]}'
@@ -33,10 +33,11 @@ class CSLDaily(PoseData):
             )
         readme = self.root / README_NAME
         if readme.is_file():
-            check_readme(parse_readme(readme.read_text(encoding="utf-8", errors="replace")), data, readme)
+            check_readme(parse_readme(read_readme(readme, self.root)), data, readme)
         expected = "an object {name: {text, gloss, num_frames, signer}}"
-        self.annotations = read_table(self.root / "annotations.json", expected)
-        self.names = read_table(self.split_path, SPLITS)
+        self.annotations = read_table(self.root / "annotations.json", expected, within=self.root)
+        # A file that the user names may lie anywhere.
+        self.names = read_table(self.split_path, SPLITS, within=None if data.split_file else self.root)
         for split, names in self.names.items():
             if names == TWICE:
                 raise UserError(
@@ -66,10 +67,8 @@ class CSLDaily(PoseData):
 
     def load(self, split: str, name: str) -> Clip:
         note = self._note(name)
-        poses = read_npy(self.path(name))
+        poses = read_npy(self.path(name), self._check_shape, within=self.root)
         joints = self.data.num_joints
-        if poses.ndim != 3 or poses.shape[1] not in (joints, joints + 1) or poses.shape[2] != 3:
-            raise UserError(f"shape {list(poses.shape)}: [T, {joints + 1}, 3] or [T, {joints}, 3] is expected")
         stated = note.get("num_frames")
         if self.data.check_num_frames and isinstance(stated, (int, float)) and stated != len(poses):
             raise UserError(f"num_frames: the annotation says {stated}, the file has {len(poses)}")
@@ -87,6 +86,11 @@ class CSLDaily(PoseData):
             signer="" if note.get("signer") is None else str(note["signer"]),
             segments=segments_of(note.get("segments"), len(poses)),
         )
+
+    def _check_shape(self, shape: Shape) -> None:
+        joints = self.data.num_joints
+        if len(shape) != 3 or shape[1] not in (joints, joints + 1) or shape[2] != 3:
+            raise UserError(f"shape {list(shape)}: [T, {joints + 1}, 3] or [T, {joints}, 3] is expected")
 
     def _note(self, name: str) -> dict[str, Any]:
         note = self.annotations.get(name)

@@ -11,6 +11,7 @@ clip is ever made up.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -23,9 +24,11 @@ from signstream import registry, skeleton
 from signstream.config import Data
 from signstream.data.frontend import FARTHEST
 from signstream.errors import UserError
+from signstream.io.pose_files import LARGEST
 from signstream.skeleton import Skeleton
 
 Segment = tuple[int, int, str]  # first frame, one past the last, gloss
+PIECE = 8192  # frames that are looked at together
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,26 @@ def load_checked(source: PoseData, split: str, name: str) -> Clip:
         raise UserError(f"shape {list(clip.poses.shape)}: [T, {joints}, 3] is expected")
     if len(clip.poses) == 0:
         raise UserError("no frame")
-    finite = np.isfinite(clip.poses)
-    if not finite[..., :2].any():
+    rate = _frame_rate(clip.fps)
+    _check_length(len(clip.poses), rate, source.data)
+    pieces = [clip.poses[start : start + PIECE] for start in range(0, len(clip.poses), PIECE)]
+    if not any(np.isfinite(piece[..., :2]).any() for piece in pieces):
         raise UserError("not finite")
-    if not ((clip.poses[..., 2] > source.data.min_score) & (np.abs(clip.poses[..., :2]) < FARTHEST).all(-1)).any():
+    if not any(_visible(piece, source.data.min_score) for piece in pieces):
         raise UserError("no visible joint")
-    return replace(clip, fps=_frame_rate(clip.fps))
+    return replace(clip, fps=rate)
+
+
+def _check_length(frames: int, fps: float | None, data: Data) -> None:
+    """A slow clip becomes many times its frames: so what the front end gives is bounded as a file is."""
+    ready = min(frames * data.fps / (fps or data.fps), data.max_frames or math.inf)
+    if ready * data.num_joints * 12 > LARGEST:
+        rate = f" at {fps:g} a second" * bool(fps)
+        raise UserError(f"too long: {frames} frames{rate} are {ready:.0f} at {data.fps:g}; data.max_frames=N cuts them")
+
+
+def _visible(poses: np.ndarray, min_score: float) -> bool:
+    return bool(((poses[..., 2] > min_score) & (np.abs(poses[..., :2]) < FARTHEST).all(-1)).any())
 
 
 def open_data(data: Data) -> PoseData:

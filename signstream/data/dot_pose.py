@@ -3,14 +3,15 @@ Holistic's in, COCO-WholeBody's out.
 
     DotPose: <root>/{train,val,test}/<name>.pose -> Clip, poses [T, 133, 3]        write_pose(path, clip)
 
-A point's confidence is its score; a masked point, and one that the file lacks, scores 0. The third dimension is left
-out. Only signstream.data.convert reads these: training reads what it makes of them. The library reads and writes the
-bytes and is imported where it is used.
+A point's confidence is its score; one that the file lacks scores 0. The third dimension is left out. Only
+signstream.data.convert reads these: training reads what it makes of them. The library writes the bytes, and is imported
+where it is used; io/dot_pose_files.py reads them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,8 @@ from signstream.config import Data
 from signstream.data.datasets import Clip, PoseData, usable_names
 from signstream.data.holistic import COCO_COMPONENTS, Point, describe, table_of
 from signstream.errors import UserError
-from signstream.io.pose_files import LARGEST, open_regular
+from signstream.io.dot_pose_files import Component, read_head, read_points
+from signstream.io.pose_files import open_clip
 from signstream.io.tables import read_table
 from signstream.skeleton import COCO_WHOLEBODY, NUM_JOINTS
 
@@ -70,7 +72,6 @@ class DotPose(PoseData):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         check_skeleton(data)
-        self.package = open_library()
         self.lacking = Counter[tuple[int, ...]]()
         self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
         self.names = _listed(Path(data.split_file)) if data.split_file else _folders(self.folder)
@@ -85,26 +86,14 @@ class DotPose(PoseData):
         return [self.path(split, name)]
 
     def load(self, split: str, name: str) -> Clip:
-        pose = _read(self.path(split, name), self.package)
-        components = pose.header.components
-        width, height = pose.header.dimensions.width, pose.header.dimensions.height
-        for component in components:
-            if component.format[:2] != "XY" or component.format[-1] != "C":
-                raise UserError(f"format {component.format[:20]!r} of {component.name[:40]!r}: XY..C is expected")
-        # With the suffix it is AlphaPose's name for the same points.
-        names = [component.name.removesuffix("_133") for component in components]
-        table = table_of(tuple(names))
-        column = _columns(names, [component.points for component in components])
-        if pose.body.data.shape[1] != 1:
-            raise UserError(f"{pose.body.data.shape[1]} people: one signer is expected")
-        known = {joint: column[point] for joint, point in enumerate(table) if point in column}
-        joints, columns = list(known), list(known.values())
-        masked = np.any(np.ma.getmaskarray(pose.body.data)[:, 0], axis=-1)
-        poses = np.zeros((len(masked), NUM_JOINTS, 3), np.float32)
-        poses[:, joints, :2] = pose.body.data.data[:, 0, columns, :2]
-        poses[:, joints, 2] = np.where(masked[:, columns], 0, np.asarray(pose.body.confidence)[:, 0, columns])
+        with open_clip(self.path(split, name), self.root) as file:
+            head = read_head(file)
+            known = joints_in(head.components)
+            points = read_points(file, head, list(known.values()))
+        poses = np.zeros((len(points), NUM_JOINTS, 3), np.float32)
+        poses[:, list(known)] = points
         self.lacking[tuple(joint for joint in range(NUM_JOINTS) if joint not in known)] += 1
-        return Clip(name, poses, fps=_shortest(pose.body.fps), size=(width, height) if width and height else None)
+        return Clip(name, poses, fps=_shortest(head.fps), size=head.size if all(head.size) else None)
 
     def lacks(self) -> list[tuple[int, str]]:
         """(clips, what their files had no point for)."""
@@ -141,20 +130,19 @@ def _listed(path: Path) -> dict[str, list[str]]:
     return names
 
 
-def _read(path: Path, library: Library) -> Any:
-    with open_regular(path) as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise UserError(f"too large: more than {LARGEST} bytes")
-    try:
-        return library.pose.read(content)
-    except Exception as error:  # the library raises whatever a broken file makes it raise
-        raise UserError(
-            f"not a whole {ENDING} file ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
-        ) from None
+def joints_in(components: Sequence[Component]) -> dict[int, int]:
+    """{joint: the column of its point}, or the reason why these components are no skeleton's."""
+    for component in components:
+        if component.form[:2] != "XY" or component.form[-1] != "C":
+            raise UserError(f"format {component.form[:20]!r} of {component.name[:40]!r}: XY..C is expected")
+    # With the suffix it is AlphaPose's name for the same points.
+    names = [component.name.removesuffix("_133") for component in components]
+    table = table_of(tuple(names))
+    column = _columns(names, [component.points for component in components])
+    return {joint: column[point] for joint, point in enumerate(table) if point in column}
 
 
-def _columns(names: list[str], points: list[list[str]]) -> dict[Point, int]:
+def _columns(names: list[str], points: list[tuple[str, ...]]) -> dict[Point, int]:
     """Where each of a file's points stands."""
     flat = [(name, point) for name, listed in zip(names, points) for point in listed]
     return {point: column for column, point in reversed(list(enumerate(flat)))}

@@ -7,6 +7,7 @@ that count
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from signstream.config import Data
 from signstream.data.datasets import Clip, PoseData, annotate
 from signstream.errors import UserError
-from signstream.io.pose_files import npz_frames, read_npz
+from signstream.io.pose_files import Shape, npz_frames, read_npz
 from signstream.io.tables import read_table
 
 USUAL = ("train", "val", "test")
@@ -30,7 +31,8 @@ class NpzPoses(PoseData):
                 "that is where the npz layout keeps <name>.npz"
             )
         table = self.root / "annotations.json"
-        self.annotations = read_table(table, "an object {name: {text, gloss, signer}}") if table.is_file() else {}
+        expected = "an object {name: {text, gloss, signer}}"
+        self.annotations = read_table(table, expected, within=self.root) if table.exists() else {}
 
     def splits(self) -> dict[str, list[str]]:
         folders = sorted(folder for folder in self.folder.iterdir() if folder.is_dir())
@@ -53,19 +55,24 @@ class NpzPoses(PoseData):
         return npz_frames(self.path(split, name))
 
     def load(self, split: str, name: str) -> Clip:
-        arrays = read_npz(self.path(split, name), ("poses", "mask", "fps"))
-        joints = self.data.num_joints
-        if "poses" not in arrays:
-            raise UserError("no array `poses`")
+        path = self.path(split, name)
+        arrays = read_npz(path, ("poses", "mask", "fps"), self._check_shapes, within=self.root)
         poses = arrays["poses"]
-        if poses.ndim != 3 or poses.shape[1] != joints or poses.shape[2] not in (2, 3):
-            raise UserError(f"shape {list(poses.shape)}: [T, {joints}, 3] or [T, {joints}, 2] is expected")
         if poses.shape[2] == 2:
             poses = np.concatenate((poses, (poses != 0).any(-1, keepdims=True).astype(np.float32)), -1)
         if "mask" in arrays:
-            mask = arrays["mask"]
-            if mask.shape != poses.shape[:1]:
-                raise UserError(f"mask {list(mask.shape)}: [{len(poses)}] is expected")
-            poses = np.where(mask.astype(bool)[:, None, None], poses, np.float32(0))
+            poses = np.where(arrays["mask"].astype(bool)[:, None, None], poses, np.float32(0))
         fps = float(arrays["fps"].ravel()[0]) if "fps" in arrays and arrays["fps"].size else None
         return annotate(Clip(name, poses, fps=fps), self.annotations.get(name))
+
+    def _check_shapes(self, shapes: dict[str, Shape]) -> None:
+        joints = self.data.num_joints
+        if "poses" not in shapes:
+            raise UserError("no array `poses`")
+        poses = shapes["poses"]
+        if len(poses) != 3 or poses[1] != joints or poses[2] not in (2, 3):
+            raise UserError(f"shape {list(poses)}: [T, {joints}, 3] or [T, {joints}, 2] is expected")
+        if shapes.get("mask", poses[:1]) != poses[:1]:
+            raise UserError(f"mask {list(shapes['mask'])}: [{poses[0]}] is expected")
+        if math.prod(shapes.get("fps", ())) > max(poses[0], 1):
+            raise UserError(f"fps {list(shapes['fps'])}: one number is expected")

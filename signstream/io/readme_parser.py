@@ -1,7 +1,8 @@
 """Reads what a data set's README states as facts (array shape, frame rate, joint ranges, centres, unit joints) and
 holds it against the config.
 
-    parse_readme(text) -> ReadmeFacts        check_readme(facts, config.data, path): ValueError where the two contradict
+    parse_readme(read_readme(path)) -> ReadmeFacts
+    check_readme(facts, config.data, path): ValueError where the two contradict
 
 The README is prose for people, so a fact is looked for by its words and a fact that is not found is not checked.
 Joints count from 1, as READMEs count them.
@@ -16,8 +17,10 @@ from pathlib import Path
 from signstream import skeleton
 from signstream.config import Data
 from signstream.errors import UserError
+from signstream.text_files import read_text
 
 README_NAME = "CSL-Daily_README.md"
+LARGEST_README = 1 << 20  # bytes
 _PART_WORDS = {
     "face": "face",
     "left_hand": "left[ _-]hand",
@@ -39,6 +42,14 @@ class ReadmeFacts:
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     centers: dict[str, int] = field(default_factory=dict)
     unit_joints: tuple[tuple[int, int], ...] = ()
+
+
+def read_readme(path: Path, within: Path | None = None) -> str:
+    """Its text, whatever the encoding; `within`: the folder that links may not lead out of."""
+    try:
+        return read_text(path, most=LARGEST_README, within=within, errors="replace")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
 
 
 def parse_readme(text: str) -> ReadmeFacts:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from signstream.errors import UserError
+from signstream.text_files import read_text
 
+LARGEST_TABLE = 1 << 27  # bytes; 100,000 clips with their segments have a third of that
 TWICE = "duplicate name: two annotations that differ"
 
 
-def read_table(path: Path, expected: str) -> dict[str, Any]:
+def read_table(path: Path, expected: str, within: Path | None = None) -> dict[str, Any]:
     """A JSON object, or one line that says what is wrong with it. TWICE is the value of a key that stands there with
-    two tables or lists."""
+    two tables or lists. `within`: the folder that links may not lead out of."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        table = json.loads(read_text(path, most=LARGEST_TABLE, within=within), object_pairs_hook=_unique)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; {expected} is expected there") from None
     except (ValueError, RecursionError) as error:
