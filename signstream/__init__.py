@@ -1,8 +1,8 @@
 """SignStream: signing to tokens and back.
 
-    signstream.load(path)        a Tokenizer (inference/tokenizer.py)
-    signstream.register          makes a class of your own known by a name (registry.py)
-    signstream.UserError         what is said to a user: ends a program with one line
+signstream.load(path)        a Tokenizer (inference/tokenizer.py)
+signstream.register          makes a class of your own known by a name (registry.py)
+signstream.UserError         what is said to a user: ends a program with one line
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signstream import cli
 from signstream.errors import UserError
 from signstream.registry import register
 
@@ -22,6 +23,8 @@ __all__ = ["UserError", "load", "register"]
 
 def load(path: str | Path, device: str = "auto") -> Tokenizer:
     """A tokenizer from a checkpoint, a run's folder or an experiment's folder (its newest run)."""
-    from signstream.inference.tokenizer import Tokenizer
-
+    try:
+        from signstream.inference.tokenizer import Tokenizer
+    except ModuleNotFoundError as error:
+        raise cli.lacking(error) from None
     return Tokenizer.load(path, device)

@@ -28,9 +28,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from signstream.errors import UserError
+from signstream.errors import UserError, one_line, refusal, shown
 
 # requirements.txt, by the names they are imported under
 REQUIRED = ("torch", "numpy", "yaml", "tensorboard", "matplotlib", "tqdm")
@@ -39,11 +39,21 @@ REQUIRED = ("torch", "numpy", "yaml", "tensorboard", "matplotlib", "tqdm")
 SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses NUL, which the system takes in no path."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for argument in sys.argv[1:] if args is None else args:
+            if "\0" in argument:
+                raise UserError(f"{shown(argument)} holds NUL, which no path and no option can")
+        return super().parse_known_args(args, namespace)
+
+
 def parser(doc: str | None, spec: ModuleSpec | None) -> argparse.ArgumentParser:
     """The parser of the door with this docstring and __spec__."""
     name = spec.name.removesuffix(".__main__") if spec else "?"
     raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=f"python -m {name}", description=doc, formatter_class=raw)
+    return Parser(prog=f"python -m {name}", description=doc, formatter_class=raw)
 
 
 def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
@@ -53,8 +63,8 @@ def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -
 
 
 def parse_training(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments of the program that trains, which has two names. After a rank died, torchrun begins it anew: then it
-    goes on, not over."""
+    """The arguments of the program that trains, which has two names. After a rank died, torchrun begins it anew: then
+    it goes on, not over."""
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
@@ -141,10 +151,18 @@ def told_as(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno is not None:  # the system's own: no such file, no room, not allowed
-        return str(error)
+        return one_line(str(error))
+    if isinstance(error, OSError) and str(error) != refusal(error):  # numpy's own: no room
+        return refusal(error)
     if isinstance(error, ModuleNotFoundError) and error.name in REQUIRED:
         return (
             f"{sys.executable} has no {error.name}: `bash train.sh` makes .venv, which has it; "
             "then `source .venv/bin/activate`, or start this with .venv/bin/python"
         )
     return None
+
+
+def lacking(error: ModuleNotFoundError) -> Exception:
+    """What a user's own program gets where a package is missing."""
+    line = told_as(error)
+    return error if line is None else UserError(line)

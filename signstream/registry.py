@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from signstream.errors import UserError
+from signstream.errors import UserError, shown
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
@@ -80,7 +80,7 @@ def find(kind: str, name: str) -> Any:
     if name not in TABLES[kind]:
         known = names(kind)
         choices = f"{', '.join(known)}{' or ' if known else ''}a name that a module of --import registers"
-        raise UserError(f"{OPTIONS[kind]} {'names' if kind == 'loss' else 'is'} {name!r}: {choices} is expected")
+        raise UserError(f"{OPTIONS[kind]} {'names' if kind == 'loss' else 'is'} {shown(name)}: {choices} is expected")
     made = TABLES[kind][name]
     return resolve(made) if isinstance(made, str) else made
 

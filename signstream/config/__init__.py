@@ -23,7 +23,7 @@ from signstream.config.common import Augment, Base, Data, Normalize, Train
 from signstream.config.rvq import Config, Export, Loss, Model, Rvq
 from signstream.config.schema import option
 from signstream.config.shipped import locate
-from signstream.errors import UserError
+from signstream.errors import UserError, shown
 
 __all__ = [
     "Augment",
@@ -69,7 +69,7 @@ def load_config(
     for module in head.imports:
         registry.import_module(module)
     if below is not None and head.task != below.task and any("task" in layer.tree for layer in layers):
-        raise UserError(f"task is {head.task!r} and the checkpoint's is {below.task!r}: begin a new run")
+        raise UserError(f"task is {shown(head.task)} and the checkpoint's is {below.task!r}: begin a new run")
     section = _config_class(head) if below is None else type(below)
     known = set(schema.keys(section))
     tree = to_dict(below) if below is not None else {}
@@ -110,6 +110,9 @@ def from_dict(tree: dict[str, Any], *, kind: type[C]) -> C: ...
 def from_dict(tree: dict[str, Any], *, kind: type[Base] = Base) -> Any:
     """A checked config from plain values, as a YAML file or a checkpoint holds them, of the class that its task has.
     Runs no module, and reads what is set in vain: an older checkpoint may hold that."""
+    if not isinstance(tree, dict):
+        raise UserError(f"the config is {shown(tree)}: a table of keys is expected")
+    schema.check_size(tree, "the config")
     head = schema.build(Base, {key: tree[key] for key in ("task", "imports") if key in tree})
     section = _config_class(head)
     tree = aliases.rename(tree, "the config", set(schema.keys(section)))
@@ -177,6 +180,6 @@ def _demand_known(kind: str, name: str, imports: Sequence[str]) -> None:
     option_name = registry.OPTIONS[kind]
     way_out = "" if kind in ("arch", "task") else f", or another {option_name}"
     raise UserError(
-        f"{option_name} names {name!r}, made with {' '.join(f'--import {module}' for module in absent)}: "
+        f"{option_name} names {shown(name)}, made with {' '.join(f'--import {module}' for module in absent)}: "
         f"give that{way_out} (in Python, import it first); nothing is imported only because a checkpoint names it"
     )

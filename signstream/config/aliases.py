@@ -13,6 +13,7 @@ from typing import Any
 
 from signstream.config.schema import shown
 from signstream.errors import UserError
+from signstream.errors import shown as quoted
 
 SECTIONS = {"training": "train"}
 VALUES = {"train.amp": {"bf32": "bf16"}}
@@ -74,7 +75,7 @@ def rename(tree: dict[str, Any], where: str, keys: Collection[str]) -> dict[str,
         if key in out and key not in keys:
             value = out.pop(key)
             if value != only or isinstance(value, bool) != isinstance(only, bool):
-                raise UserError(f"{where}: {key} is {value!r}: {only!r} is expected, since {why}")
+                raise UserError(f"{where}: {key} is {quoted(value)}: {only!r} is expected, since {why}")
     for name, path in {**KEYS, **MOVED}.items():
         if path in keys and name not in keys and _has(out, name):
             clash = f"{where} has {name!r} and {path!r}, which are the same option: keep one"
@@ -129,20 +130,20 @@ def _put(tree: dict[str, Any], path: str, value: Any, *, clash: str = "") -> Non
 def _converted(key: str, value: Any, where: str) -> Any:
     if key == "use_amp":
         if not isinstance(value, bool):
-            raise UserError(f"{where}: use_amp is {value!r}: true (train.amp bf16) or false (fp32) is expected")
+            raise UserError(f"{where}: use_amp is {quoted(value)}: true (train.amp bf16) or false (fp32) is expected")
         return "bf16" if value else "fp32"
     if key not in ("quantization_weight", "sequence_length"):
         return value
     try:
         number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if key == "quantization_weight" and number >= 0:
         return COMMITMENT * number
     if key == "sequence_length" and number >= 1 and number % 1 == 0:
         return Frames(number)
     expected = "a whole number of frames" if key == "sequence_length" else "a number from 0"
-    raise UserError(f"{where}: {key} is {value!r}: {expected} is expected")
+    raise UserError(f"{where}: {key} is {quoted(value)}: {expected} is expected")
 
 
 def whole_window(tree: dict[str, Any], chunk_len: int) -> dict[str, Any]:
@@ -154,7 +155,8 @@ def whole_window(tree: dict[str, Any], chunk_len: int) -> dict[str, Any]:
         return tree
     dividing = [length for length in (10, 9, 11, 8, 12) if frames % length == 0]
     length = data.get("chunk_len", dividing[0] if dividing else chunk_len)
-    if not str(length).isdecimal() or int(length) == 0:
+    digits = length if isinstance(length, str) else quoted(length)
+    if not digits.isdecimal() or len(digits) > 9 or int(digits) == 0:
         return {**tree, "data": {**data, "window": 1}}  # chunk_len has an error of its own
     if frames % int(length):
         advice = f"data.chunk_len={dividing[0]} would do" if dividing else "give another one of the two"

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from signstream.config.schema import option
-from signstream.errors import UserError
+from signstream.errors import UserError, shown
 
 Ranges = dict[str, tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
+# Frames a second: fewer would make millions of frames of a clip that has more, more no camera gives.
+SLOWEST, FASTEST = 1.0, 1000.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Data:
     check_num_frames: bool = option(True, idle={"layout": ("npz",)})
     cache: str = "cache"
     workers: int = option(0, low=0)
-    fps: float = option(30.0, low=1e-3)
+    fps: float = option(30.0, low=SLOWEST, high=FASTEST)
     max_frames: int | None = option(None, low=1)
     min_score: float = option(0.3, low=0, high=1)
     max_gap: int = option(4, low=0)
@@ -116,10 +118,10 @@ class Base:
         for module in self.imports:
             if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
                 raise UserError(
-                    f"imports holds {module!r}: the name of a module is expected, my_signs for a file my_signs.py"
+                    f"imports holds {shown(module)}: the name of a module is expected, my_signs for a file my_signs.py"
                 )
         if not self.experiment_name or "/" in self.experiment_name or self.experiment_name in (".", ".."):
             raise UserError(
-                f"experiment_name is {self.experiment_name!r}: "
+                f"experiment_name is {shown(self.experiment_name)}: "
                 "it names a folder, so letters, digits, - and _ are expected"
             )

@@ -4,7 +4,8 @@
     override("data.chunk_len=8") -> Layer("the override 'data.chunk_len=8'", {"data": {"chunk_len": 8}})
     merge(Config, lower, upper) -> one table
 
-Nothing is renamed or checked here but that it can be read.
+Nothing is renamed or checked here but that it can be read: as text, as YAML, and as a tree of a config's size, however
+often its aliases repeat it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from signstream import cli
-from signstream.config.schema import options
-from signstream.errors import UserError
+from signstream.config.schema import DEEPEST, check_size, options
+from signstream.errors import UserError, one_line, refusal, shown
+from signstream.text_files import read_text
 
 with cli.required():
     import yaml
+
+LARGEST = 1 << 20  # bytes of one file
+LONGEST = 1 << 18  # characters of YAML: configs/default.yaml has 10,000
+MOST_FILES = 20  # that stand on each other
 
 
 class Layer(NamedTuple):
@@ -30,36 +36,40 @@ class Layer(NamedTuple):
 
 def read(path: Path, above: tuple[Path, ...] = ()) -> list[Layer]:
     """A file, after those that it stands on."""
+    text = _text(path)
     if path.resolve() in above:
         raise UserError(f"{path}: its `base:` leads back to itself")
-    tree = parse(_text(path), str(path)) or {}
+    if len(above) >= MOST_FILES:
+        raise UserError(f"{path}: its `base:` is the {MOST_FILES}th on the way: put some of these files together")
+    tree = parse(text, str(path)) or {}
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds {type(tree).__name__}: a config is a table of keys")
     base = tree.pop("base", None)
     if base is None:
         return [Layer(str(path), tree)]
     if not isinstance(base, str):
-        raise UserError(f"{path}: base is {base!r}: one path, relative to this file, is expected")
+        raise UserError(f"{path}: base is {shown(base)}: one path, relative to this file, is expected")
     return [*read(path.parent / base, (*above, path.resolve())), Layer(str(path), tree)]
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, most=LARGEST)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        reason = refusal(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"cannot read the config {path}: {reason}") from None
 
 
 def override(text: str) -> Layer:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UserError(f"{text!r} is no override: write key.path=value, for example data.chunk_len=8")
-    where = f"the override {text!r}"
+        raise UserError(f"{shown(text)} is no override: write key.path=value, for example data.chunk_len=8")
+    where = f"the override {shown(text)}"
     spaced = re.sub(r"(?<=\w):(?=[\w\[])", ": ", value) if value.startswith("{") else value
     tree = parse(spaced, where)
-    for part in reversed(name.split(".")):
+    for part in reversed(name.split(".", DEEPEST)):
         tree = {part: tree}
+    check_size(tree, where)
     return Layer(where, tree)
 
 
@@ -79,22 +89,39 @@ def merge(section: type, below: dict[str, Any], above: dict[str, Any]) -> dict[s
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice."""
+    """SafeLoader that refuses a key written twice, and what is nested deeper than any config."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.depth > DEEPEST:
+            raise UserError(f"nested deeper than {DEEPEST} levels (line {self.line + 1})")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
-        if twice:
-            raise UserError(f"the key {twice[0]!r} is written twice (line {node.start_mark.line + 1})")
+        keys: set[Any] = set()
+        for written, _ in node.value:
+            key = self.construct_object(written, deep=deep)
+            if key in keys:
+                raise UserError(f"the key {shown(key)} is written twice (line {node.start_mark.line + 1})")
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
 def parse(text: str, where: str) -> Any:
     """Plain values of YAML text: a SafeLoader builds nothing else."""
+    if len(text) > LONGEST:
+        raise UserError(f"{where} has {len(text)} characters: a config has {LONGEST} at most")
     try:
-        return yaml.load(text, Loader)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise UserError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from None
+        tree = yaml.load(text, Loader)
+    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where} is not YAML that can be read: {one_line(reason, 300)}") from None
+    check_size(tree, where)
+    return tree
 
 
 def write(tree: dict[str, Any]) -> str:

@@ -21,7 +21,11 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from signstream.errors import UserError
+from signstream.errors import MOST_SHOWN, UserError, odd_character, one_line
+from signstream.errors import shown as quoted
+
+DEEPEST = 16  # levels of a config: ours have 4
+MOST_VALUES = 20_000  # of a config: ours have 100
 
 Section = TypeVar("Section")
 Wording = Callable[[str], str]  # what is said of a path that there is not
@@ -115,15 +119,37 @@ def _plain(value: Any) -> Any:
 # -- from plain values
 
 
+def check_size(tree: Any, where: str) -> None:
+    """That plain values are no more than a config may be, counted as often as they are repeated: what is shared, or
+    stands inside itself, takes little room, and any amount of time."""
+    count = 0
+    level = [tree]
+    for _ in range(DEEPEST + 1):
+        inner: list[Any] = []
+        for value in level:
+            inner += [*value, *value.values()] if isinstance(value, dict) else value if _is_list(value) else ()
+            if count + len(inner) > MOST_VALUES:
+                raise UserError(f"{where} has more than {MOST_VALUES} values, its aliases written out: no config has")
+        count += len(inner)
+        level = inner
+    if level:
+        raise UserError(f"{where} is nested deeper than {DEEPEST} levels: no config is")
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple, set, frozenset))
+
+
 def build(section: type[Section], tree: Any, path: str = "", *, unknown: Wording | None = None) -> Section:
     """A checked section. `unknown` words the error for a path that there is not."""
     fields = options(section)
     if not isinstance(tree, dict):
-        raise UserError(f"{path} is {tree!r}: a section with keys is expected ({', '.join(fields)})")
+        raise UserError(f"{path} is {quoted(tree)}: a section with keys is expected ({', '.join(fields)})")
     made = {}
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
         if key not in fields:
+            name = one_line(name, MOST_SHOWN)
             raise UserError(unknown(name) if unknown else f"unknown key {name}")
         if fields[key].is_section:
             made[key] = build(fields[key].kind, {} if value is None else value, name, unknown=unknown)
@@ -141,7 +167,7 @@ def _hold_limits(value: Any, metadata: Mapping[str, Any], name: str) -> None:
     low, high = metadata.get("low", -math.inf), metadata.get("high", math.inf)
     if isinstance(value, (int, float)) and not low <= value <= high:
         limits = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UserError(f"{name} is {value:g}: {limits} is expected")
+        raise UserError(f"{name} is {_written(value)}: {limits} is expected")
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
@@ -149,7 +175,9 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     try:
         return _cast(kind, value)
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{name} is {value!r}: {_describe(kind)} is expected") from None
+        odd = odd_character(value) if isinstance(value, str) else None
+        without = f" without the character {odd}" if odd else ""
+        raise UserError(f"{name} is {quoted(value)}: {_describe(kind)}{without} is expected") from None
 
 
 def _cast(kind: Any, value: Any) -> Any:
@@ -166,8 +194,10 @@ def _cast(kind: Any, value: Any) -> Any:
         return tuple(_cast(inner[0], each) for each in value)
     if kind is type(None):
         return _demand(value is None, value)
-    if kind in (bool, str):
-        return _demand(isinstance(value, kind), value)
+    if kind is bool:
+        return _demand(isinstance(value, bool), value)
+    if kind is str:
+        return _demand(isinstance(value, str) and not odd_character(value), value)
     return _number(kind, value)
 
 
@@ -248,4 +278,8 @@ def shown(value: Any) -> str:
     """As a config file would write it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return _written(value) if isinstance(value, float) else quoted(value) if not isinstance(value, str) else value
+
+
+def _written(value: float) -> str:
+    return f"{value:g}"

@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from reprlib import repr as shown  # short, on one line, whatever it shows
 from typing import Any, NamedTuple
@@ -23,12 +24,14 @@ from torch import Tensor
 
 from signstream.errors import UserError
 from signstream.skeleton import TAGS
+from signstream.text_files import open_regular
 from signstream.tokens.codes import check_codes, held_chunks
 from signstream.tokens.rle import Row, compress, expand
 from signstream.tokens.templates import from_templates, part_letters, templates
 
 FORMAT = 1
 LONGEST = 1 << 20  # frames, 9.7 hours at 30 a second: a few bytes of text can ask for no more memory than that
+LONGEST_LINE = 1 << 28  # bytes; 9.7 hours are 60 MB
 NAMES = {tag: name for name, tag in TAGS.items()}
 NEEDED_KEYS = ("video_name", "fps", "chunk_len", "num_frames", "tokens", "meta")
 OPTIONAL_KEYS = ("templates", "rle")
@@ -269,11 +272,14 @@ def read_jsonl(path: str | Path) -> Iterator[TokenSequence]:
     """The clips of a JSONL file, or of one that is a JSON list. What is wrong is an error in one line: file, line (or
     the list's item), fault."""
     empty = True
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_regular(Path(path)) as file:
+        lines = iter(partial(file.readline, LONGEST_LINE + 1), b"")
+        for number, line in enumerate(lines, 1):
             if empty and line.lstrip().startswith(b"["):
                 yield from _read_list(line + file.read(), str(path))
                 return
+            if len(line) > LONGEST_LINE:
+                raise UserError(f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MB, which no clip's is")
             if line.strip():
                 empty = False
                 yield parse_line(line.strip(), f"{path}, line {number}")
