@@ -16,16 +16,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from signstream.config import Data
+from signstream.config.common import FASTEST, SLOWEST
+from signstream.errors import UserError, shown
 from signstream.skeleton import Skeleton
 from signstream.space import box_middle, find_centre
 
 FARTHEST = 1e6  # pixels; beyond it a coordinate is no measurement
+PIECE = 4096  # frames of a whole clip that go through the front end at once
 SAME_RATE = 0.01  # frame rates this close are taken as equal: 29.97 is 30
 
 
@@ -40,6 +45,15 @@ class Prepared:
     def rows(self) -> Tensor:
         """[T, 1 + J, 3]: the place as row 0 of each frame, as the pose cache holds clips."""
         return torch.cat((self.place[:, None], self.frames), 1)
+
+
+def frame_rate(value: Any, what: str = "fps") -> float:
+    """Frames a second as a number, or an error that says what they can be."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not SLOWEST <= value <= FASTEST:
+        given = f"{value:g}" if isinstance(value, float) else shown(value)
+        raise UserError(f"{what} is {given}: {SLOWEST:g} to {FASTEST:g} frames a second are expected")
+    return float(value)
 
 
 def as_raw(poses: np.ndarray) -> Tensor:
@@ -180,7 +194,7 @@ class FrontEnd:
     def __init__(self, skeleton: Skeleton, data: Data, fps: float | None = None) -> None:
         self.skeleton = skeleton
         self.data = data
-        self.step = (fps or data.fps) / data.fps  # source frames per frame
+        self.step = (data.fps if fps is None else frame_rate(fps)) / data.fps  # source frames per frame
         if abs(self.step - 1) < SAME_RATE:
             self.step = 1.0
         empty = torch.zeros(0, skeleton.num_joints, 3)
@@ -261,8 +275,16 @@ class FrontEnd:
 
 
 def prepare(raw: Tensor, skeleton: Skeleton, data: Data, *, fps: float | None = None) -> Prepared:
-    """A whole clip [T, J, 3] through the front end, cut to `data.max_frames`."""
+    """A whole clip [T, J, 3] through the front end, cut to `data.max_frames`; in pieces, so that a long one takes
+    little more memory than itself."""
     front = FrontEnd(skeleton, data, fps)
-    head, tail = front.push(raw.float()), front.finish()
     stop = data.max_frames
-    return Prepared(torch.cat((head.frames, tail.frames))[:stop], torch.cat((head.place, tail.place))[:stop])
+    done, frames = list[Prepared](), 0
+    for piece in raw.split(PIECE):
+        done.append(front.push(piece.float()))
+        frames += len(done[-1].frames)
+        if stop is not None and frames >= stop:
+            break
+    else:
+        done.append(front.finish())
+    return Prepared(torch.cat([part.frames for part in done])[:stop], torch.cat([part.place for part in done])[:stop])
