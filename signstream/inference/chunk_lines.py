@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from signstream.data.frontend import frame_rate
 from signstream.errors import UserError
 from signstream.inference.session import open_session
 from signstream.inference.tokenizer import Chunk, Tokenizer
@@ -25,8 +26,8 @@ from signstream.io import pose_files
 
 def stream(args: Namespace) -> None:
     """What the door was asked for: the options of inference/stream.py."""
-    if args.fps is not None and not 1 <= args.fps <= 1000:
-        raise UserError(f"--fps is {args.fps:g}: 1 to 1000 frames a second are expected")
+    if args.fps is not None:
+        frame_rate(args.fps, "--fps")
     if args.realtime and args.input == "-":
         raise UserError("--realtime plays a file: name it with --input")
     with open_session(args.checkpoint, overrides=args.overrides) as (tokenizer, config, _):
@@ -88,7 +89,7 @@ def npy_frames(path: Path, joints: int) -> Iterator[np.ndarray]:
     """Frame by frame from the disk; what is no array of poses is an error before the first."""
     try:
         if pose_files.npy_frames(path) is None:
-            raise UserError(f"shape {list(pose_files.read_npy(path).shape)}")
+            raise UserError(f"shape {list(pose_files.npy_shape(path))}")
         poses = np.load(path, mmap_mode="r", allow_pickle=False)
         if poses.shape[1] not in (joints, joints + 1) or poses.shape[2] != 3 or poses.dtype.kind not in "fiu":
             raise UserError(f"shape {list(poses.shape)} of {poses.dtype}")
