@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from clips import moving_clip
 from signstream.config import Data, from_dict
@@ -57,7 +58,13 @@ def data_config(root: Path, **options: object) -> Data:
 
 
 def cache_of(root: Path, workers: int = 1, **options: object) -> PoseCache:
-    return open_cache(data_config(root, **options), workers=workers, quiet=True)
+    """Built by so many processes: as many as there are threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(workers)
+    try:
+        return open_cache(data_config(root, **options), quiet=True)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def content(cache: PoseCache) -> dict[tuple[str, str], tuple]:

@@ -77,7 +77,7 @@ class GlossTask(Task[ClipBatch, GlossBatch]):
     @classmethod
     def open(cls, config: GlossConfig, ranks: Ranks) -> GlossTask:
         torch.manual_seed(config.train.seed)
-        return cls(config, open_cache(config.data, workers=1, quiet=True), ranks)
+        return cls(config, open_cache(config.data, quiet=True), ranks)
 
     def describe(self) -> list[str]:
         return [f"data: {self.cache.summary()}", f"model: {len(self.ids)} glosses"]

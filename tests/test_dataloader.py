@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,7 +110,11 @@ class TinyCache:
     """As much of a PoseCache as a loader uses: clip i is i + 1 frames that all hold i."""
 
     clips: list
+    checked: set = field(default_factory=set)
     skeleton = COCO_WHOLEBODY
+
+    def digest(self, split):
+        return f"of {len(self.clips)} clips"
 
     def split(self, name):
         return list(range(len(self.clips)))

@@ -61,7 +61,7 @@ def evaluated(run, ranks=None, *, split="val", change=lambda tokenizer: None, op
     torch.set_num_threads(1)
     config, tokenizer = load_config(None, [*run[0], *options]), Tokenizer(checkpoint.load(run[1]))
     change(tokenizer)
-    cache = open_cache(config.data, workers=1, quiet=True)
+    cache = open_cache(config.data, quiet=True)
     return evaluate(Subject(tokenizer, config, cache), split, ranks or Ranks())
 
 
@@ -197,7 +197,7 @@ def test_raw_is_what_the_scorer_computes(root, run, report, tmp_path, options):
         run = trained(tmp_path, root, *options)
         report = evaluated(run)
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
-    cache = open_cache(config.data, workers=1, quiet=True)
+    cache = open_cache(config.data, quiet=True)
     names = [cache.clips[clip].name for clip in cache.split("val")]
     for name, clip in zip(names, cache.split("val")):
         np.save(tmp_path / f"{name}.npy", reconstructed(tokenizer, cache, clip).numpy())
@@ -380,7 +380,7 @@ def test_with_windows_the_numbers_are_those_of_the_chunks_that_a_clip_has(root, 
     run = trained(tmp_path, root, *ARCHS["stgcn"])
     found = evaluated(run)
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
-    cache = open_cache(config.data, workers=1, quiet=True)
+    cache = open_cache(config.data, quiet=True)
     val = cache.split("val")
     assert found["run"]["chunks"] == sum(-(-cache.clips[i].length // 4) for i in val) and any(
         -(-cache.clips[i].length // 4) % 2 for i in val

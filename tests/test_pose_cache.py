@@ -92,9 +92,7 @@ def test_it_is_built_anew_when_a_file_changes(root, change):
     change(root)
     after = cache_of(root)
     assert built(after) != before
-    assert content(after) == content(
-        open_cache(data_config(root, cache=str(root.parent / "fresh")), workers=1, quiet=True)
-    )
+    assert content(after) == content(open_cache(data_config(root, cache=str(root.parent / "fresh")), quiet=True))
     assert files(after) == {"lock", "index.json", after.path.name}, "the old memory map goes"
 
 
@@ -264,10 +262,12 @@ class Slow(CSLDaily):
 """
 OPEN = """
 import hashlib, json, sys
+import torch
 import slow_layout
 from signstream.config import from_dict
 from signstream.data.cache import open_cache
-cache = open_cache(from_dict({"data": json.loads(sys.argv[1])}).data, workers=int(sys.argv[2]), quiet=True)
+torch.set_num_threads(int(sys.argv[2]))
+cache = open_cache(from_dict({"data": json.loads(sys.argv[1])}).data, quiet=True)
 digest = hashlib.sha256(b"".join(cache.frames(i).tobytes() for i in range(len(cache.clips)))).hexdigest()
 print(cache.path.name, digest, len(cache.clips))
 """
@@ -361,7 +361,7 @@ def test_who_has_it_open_keeps_the_old_frames_while_it_is_built_anew(slow):
     (root.parent / "hang").touch()
     process = start()
     wait_for((root.parent / "hanging").exists)
-    assert content(PoseCache(cache.folder, read_index(cache), cache.skeleton)) == before, (
+    assert content(PoseCache(cache.folder, cache.index, cache.skeleton)) == before, (
         "the old one stands until the new one is whole"
     )
     process.kill()

@@ -8,26 +8,32 @@ The cache lies in <data.cache>/<root's name>-<key>/, the key being the root's pa
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from signstream.config import Data
-from signstream.data.datasets import Clip, PoseData, load_checked, open_data, skeleton_of, usable_names
+from signstream.data.datasets import Clip, PoseData, load_checked, open_data, skeleton_of, splits_of, usable_names
 from signstream.data.frontend import as_raw, prepare
-from signstream.errors import UserError
-from signstream.io.pose_cache import Entry, Name, PoseCache, Skipped, Source, count_reasons
+from signstream.errors import UserError, one_line
+from signstream.io.cache_index import Skipped
+from signstream.io.pose_cache import Entry, Name, PoseCache, Source, count_reasons
 from signstream.skeleton import Skeleton
 
-FORMAT = 1  # raise it when the front end's arithmetic or the index changes
+FORMAT = 1  # raise it when the front end's arithmetic changes
+LONGEST_REASON = 300  # characters
 
 
-def open_cache(data: Data, workers: int | None = None, quiet: bool = False) -> PoseCache:
-    """The cache of `data.root` under this preprocessing; `workers` processes (default: one a core) build it."""
+def open_cache(data: Data, quiet: bool = False) -> PoseCache:
+    """The cache of `data.root` under this preprocessing, built by as many processes as this one has threads
+    (train.threads) where it has to be."""
     source = source_of(open_data(data), skeleton_of(data))
     key = hashlib.sha256(repr((str(source.root), _preprocessing(data, source.skeleton))).encode()).hexdigest()[:12]
-    cache = PoseCache.open(Path(data.cache) / f"{source.root.name}-{key}", source, workers, quiet=quiet)
+    cache = PoseCache.open(Path(data.cache) / f"{source.root.name}-{key}", source, torch.get_num_threads(), quiet=quiet)
     if not cache.clips:
         raise UserError(_nothing_left(source.root, data.layout, cache.skipped))
     return cache
@@ -37,7 +43,7 @@ def source_of(data_set: PoseData, skeleton: Skeleton) -> Source:
     """What a cache is built from: the data set's clips, each to go through the front end."""
     names: list[Name] = []
     refused: list[Skipped] = []
-    for split, listed in data_set.splits().items():
+    for split, listed in splits_of(data_set).items():
         usable, faulty = usable_names(listed)
         names += [Name(split, name) for name in usable]
         refused += [Skipped(split, name, reason) for name, reason in faulty]
@@ -58,12 +64,17 @@ def prepare_clip(split: str, name: str, *, data_set: PoseData, skeleton: Skeleto
         clip = load_checked(data_set, split, name)
         note = _note(clip, data_set.data)
     except ValueError as error:
-        return Entry(None, {}, " ".join(str(error).split()))
+        return Entry(None, {}, _short(error))
     except Exception as error:
         # A user's own reader may raise anything; the clip is counted and listed, the rest goes on.
-        return Entry(None, {}, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return Entry(None, {}, f"{type(error).__name__}: {_short(error)}")
     poses = as_raw(clip.poses)
+    note["poses_crc"] = zlib.crc32(poses.numpy().data, zlib.crc32(repr(clip.fps).encode()))
     return Entry(prepare(poses, skeleton, data_set.data, fps=clip.fps).rows().numpy(), note)
+
+
+def _short(error: Exception) -> str:
+    return one_line(" ".join(str(error).split()), LONGEST_REASON)
 
 
 def _files(data_set: PoseData, names: list[Name]) -> Iterator[Path]:
@@ -99,7 +110,7 @@ def _note(clip: Clip, data: Data) -> dict[str, Any]:
         "text": str(clip.text),
         "gloss": str(clip.gloss),
         "signer": str(clip.signer),
-        "segments": [(int(first), int(last), str(gloss)) for first, last, gloss in clip.segments],
+        "segments": tuple((int(first), int(last), str(gloss)) for first, last, gloss in clip.segments),
     }
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from signstream.config import Data, load_config
 from signstream.data.csl_daily import CSLDaily
-from signstream.data.datasets import Clip, PoseData, annotate, load_checked, usable_names
+from signstream.data.datasets import Clip, PoseData, annotate, load_checked, splits_of, usable_names
 from signstream.data.dot_pose import DotPose, check_skeleton, open_library, write_pose
 from signstream.data.npz import NpzPoses
 from signstream.errors import UserError
@@ -57,7 +57,7 @@ def open_source(layout: str, data: Data) -> PoseData:
 
 
 def choose_splits(source: PoseData, wanted: Sequence[str] | None) -> dict[str, list[str]]:
-    splits = source.splits()
+    splits = splits_of(source)
     if unknown := [split for split in wanted or () if split not in splits]:
         raise UserError(f"--splits: {source.root} has no split {unknown[0]!r}, but {', '.join(splits)}")
     return {split: splits[split] for split in wanted or splits}

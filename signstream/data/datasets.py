@@ -23,7 +23,7 @@ import numpy as np
 from signstream import registry, skeleton
 from signstream.config import Data
 from signstream.data.frontend import FARTHEST
-from signstream.errors import UserError
+from signstream.errors import UserError, odd_character, one_line
 from signstream.io.pose_files import LARGEST
 from signstream.skeleton import Skeleton
 
@@ -167,7 +167,7 @@ def usable_names(names: list[Any]) -> tuple[list[str], list[tuple[str, str]]]:
         if reason is None:
             usable[name] = None
         else:
-            refused.append((str(name).encode("utf-8", "backslashreplace").decode(), reason))
+            refused.append((one_line(str(name), 240), reason))
     return list(usable), refused
 
 
@@ -178,9 +178,21 @@ def name_fault(name: Any) -> str | None:
     if "/" in name or "\\" in name or "\0" in name or name in (".", ".."):
         return "unsafe name: it would lead out of the folder"
     try:
-        return "unsafe name: longer than a file's name can be" if len(name.encode("utf-8")) > 240 else None
+        if len(name.encode("utf-8")) > 240:
+            return "unsafe name: longer than a file's name can be"
     except UnicodeEncodeError:
         return "unsafe name: not valid UTF-8"
+    odd = odd_character(name)
+    return None if odd is None else f"unsafe name: it holds the character {odd}"
+
+
+def splits_of(source: PoseData) -> dict[str, list[str]]:
+    """`source.splits`, whose names can be printed."""
+    splits = source.splits()
+    for split in splits:
+        if odd := odd_character(split):
+            raise UserError(f"{source.root}: the split {split!r} has an unsafe name: it holds the character {odd}")
+    return splits
 
 
 def _frame_rate(value: Any) -> float | None:

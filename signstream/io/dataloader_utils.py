@@ -144,9 +144,12 @@ class _Batches(Dataset):
     def __init__(self, cache: PoseCache) -> None:
         self.cache = cache
 
-    def __getitem__(self, request: tuple[list[int], int]) -> ClipBatch:
+    def __getitem__(self, request: tuple[list[int], int]) -> ClipBatch | UserError:
         clips, seed = request
-        return read_clips(self.cache, clips, seed)
+        try:
+            return read_clips(self.cache, clips, seed)
+        except UserError as error:  # raised in a worker it would become a traceback's text
+            return error
 
 
 class ClipLoader:
@@ -166,6 +169,7 @@ class ClipLoader:
         pin: bool = False,
     ) -> None:
         self.cache = cache
+        self.split = split
         self.clips = cache.split(split)
         self.workers = data.workers
         self.train = train
@@ -213,6 +217,9 @@ class ClipLoader:
             prefetch_factor=4 if workers else None,
         )
         for batch in reader:
+            if isinstance(batch, UserError):
+                raise batch
+            self.cache.checked.update(batch.index)  # by a worker, of whose memory nothing remains
             sampler.step += 1  # before the batch is used: a state saved after its step has it behind
             yield batch
         if self.train:
@@ -221,10 +228,16 @@ class ClipLoader:
             sampler.step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return self.sampler.state_dict()
+        return {**self.sampler.state_dict(), "data": self.cache.digest(self.split)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """An older checkpoint does not say of which data it is."""
         self.sampler.load_state_dict(state)
+        if state.get("data", self.cache.digest(self.split)) != self.cache.digest(self.split):
+            raise UserError(
+                f"the run was saved with other poses or frame rates in the split {self.split!r} than the data has now: "
+                "a run goes on only on the same data"
+            )
 
 
 def _as_it_is(batch: Any) -> Any:

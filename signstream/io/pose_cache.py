@@ -1,11 +1,12 @@
 """Named clips' frames in one memory map with one index, built once from whatever source it is handed.
 
-    cache = PoseCache.open(folder, source)   # builds it if it isn't there or no longer fits; source: see data/cache.py
+    cache = PoseCache.open(folder, source, workers)   # builds it if need be; source: see data/cache.py
     cache.splits["train"] -> [clip index]    cache.clips[i] -> CachedClip    cache.frames(i) -> [T, 1 + J, 3] float32
 
 Row 0 of a frame is its place (origin x, origin y, unit, in pixels), rows 1.. are (x, y in unit lengths from the
-origin, weight). The index also holds a digest of every file's size and time. A build happens under a lock and shows
-only when whole, so ranks may start together and a killed build leaves nothing.
+origin, weight). The index also holds a digest of every file's size and times, and a checksum of each clip, which its
+frames are held against when they are first read. A build happens under a lock and shows only when whole, so ranks may
+start together and a killed build leaves nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 import uuid
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -32,43 +34,20 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from signstream.errors import UserError
-from signstream.io.whole import remove_parts, whole_file, write_whole
+from signstream.errors import UserError, shown
+from signstream.io.cache_index import CachedClip, Index, Skipped, digest_of, discard, read_index, write_index
+from signstream.io.whole import remove_parts, whole_file
 from signstream.skeleton import Skeleton
 
-INDEX_KEYS = {"rows", "splits", "clips", "skipped"}
 SPARE_DISK = 64 << 20
 CLIPS_A_TASK = 8
-
-
-@dataclass(frozen=True)
-class CachedClip:
-    name: str
-    split: str
-    start: int  # first row in the memory map
-    length: int  # frames after the front end
-    num_frames: int  # frames of the file
-    fps: float  # the file's; the config's where it does not say
-    fps_known: bool
-    size: tuple[float, float] | None
-    text: str
-    gloss: str
-    signer: str
-    segments: tuple[tuple[int, int, str], ...]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    split: str
-    name: str
-    reason: str
 
 
 class Entry(NamedTuple):
     """One clip as it goes in, or a reason why it does not."""
 
     frames: np.ndarray | None  # [T, 1 + J, 3] float32
-    note: Mapping[str, Any]  # CachedClip's fields from num_frames on, as JSON has them
+    note: Mapping[str, Any]  # CachedClip's fields from num_frames to poses_crc
     reason: str = ""
 
 
@@ -94,12 +73,13 @@ class Source:
         return (1 + self.skeleton.num_joints) * 3 * 4
 
     def stamp(self) -> str:
-        """A digest of the names and of the files' sizes and times."""
+        """A digest of the names and of the files' sizes and times. Who changes a file can set back when it was
+        modified, but not when the system last saw it change."""
         digest = hashlib.sha256(json.dumps(self.names).encode())
         for path in self.files:
             try:
                 status = os.stat(path)
-                line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n"
             except (OSError, ValueError):
                 line = f"{path}\0missing\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
@@ -109,38 +89,56 @@ class Source:
 class PoseCache:
     """An open cache. Safe to hand to worker processes: each opens the memory map for itself."""
 
-    def __init__(self, folder: Path, index: dict[str, Any], skeleton: Skeleton) -> None:
+    def __init__(self, folder: Path, index: Index, skeleton: Skeleton) -> None:
         self.folder = folder
+        self.index = index
         self.skeleton = skeleton
-        self.path = folder / index["file"]
-        self.rows: int = index["rows"]
-        self.clips = [_cached(clip) for clip in index["clips"]]
-        self.skipped = [Skipped(**line) for line in index["skipped"]]
-        self.splits: dict[str, list[int]] = {split: [] for split in index["splits"]}
+        self.path = folder / index.file
+        self.rows = index.rows
+        self.clips = list(index.clips)
+        self.skipped = list(index.skipped)
+        self.checked = set[int]()  # clips whose frames are known to be those that were written
+        self.splits: dict[str, list[int]] = {split: [] for split in index.splits}
         for i, clip in enumerate(self.clips):
             self.splits[clip.split].append(i)
         self._map: np.ndarray | None = None
 
     @classmethod
-    def open(cls, folder: Path, source: Source, workers: int | None = None, *, quiet: bool = False) -> PoseCache:
-        """The cache of `source` in `folder`, built with `workers` processes (default: one a core) if need be."""
+    def open(cls, folder: Path, source: Source, workers: int, *, quiet: bool = False) -> PoseCache:
+        """The cache of `source` in `folder`, built with `workers` processes if need be."""
         stamp = source.stamp()
-        index = _read_index(folder, stamp)
+        index, _ = read_index(folder, stamp, source.row_bytes)
         if index is None:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                index = _read_index(folder, stamp)  # another process may have built it while we waited
+                # Another process may have built it while we waited.
+                index, why = read_index(folder, stamp, source.row_bytes)
                 if index is None:
-                    index = _build(folder, source, stamp, workers=workers or len(os.sched_getaffinity(0)), quiet=quiet)
+                    if why and not quiet:
+                        print(f"cache: {folder} is built anew: {why}", file=sys.stderr)
+                    index = _build(folder, source, stamp, workers=workers, quiet=quiet)
         return cls(folder, index, source.skeleton)
 
     def frames(self, index: int) -> np.ndarray:
-        """[T, 1 + J, 3] of one clip, a view into the memory map."""
+        """[T, 1 + J, 3] of one clip, a view into the memory map; the first time, held against its checksum."""
         if self._map is None:
             self._map = np.memmap(self.path, np.float32, "r", shape=(self.rows, 1 + self.skeleton.num_joints, 3))
         clip = self.clips[index]
-        return self._map[clip.start : clip.start + clip.length]
+        frames = self._map[clip.start : clip.start + clip.length]
+        if index not in self.checked:
+            if zlib.crc32(frames.data) != clip.frames_crc:
+                discard(self.folder, self.index)
+                raise UserError(
+                    f"the cache {self.path} no longer holds what was written for the clip {shown(clip.name)}: "
+                    "start again, and it is built anew; if this happens twice, look at the disk"
+                )
+            self.checked.add(index)
+        return frames
+
+    def digest(self, split: str) -> str:
+        """Of the poses of a split as they were read; equal for the same clips in another place or layout."""
+        return digest_of([self.clips[i] for i in self.splits[split]])
 
     def split(self, name: str) -> list[int]:
         if not self.splits.get(name):
@@ -182,7 +180,7 @@ class PoseCache:
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}
+        return {**self.__dict__, "_map": None, "checked": set()}
 
 
 def count_reasons(skipped: Iterable[Skipped]) -> str:
@@ -190,23 +188,7 @@ def count_reasons(skipped: Iterable[Skipped]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
 
 
-def _cached(line: dict[str, Any]) -> CachedClip:
-    size, segments = line["size"], line["segments"]
-    return CachedClip(**{**line, "size": size and tuple(size), "segments": tuple(map(tuple, segments))})
-
-
-def _read_index(folder: Path, stamp: str) -> dict[str, Any] | None:
-    """The index, if it describes these files and its memory map is whole."""
-    try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        size = (folder / index["file"]).stat().st_size
-        whole = index["stamp"] == stamp and size == index["bytes"] and index.keys() >= INDEX_KEYS
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return index if whole else None
-
-
-def _build(folder: Path, source: Source, stamp: str, *, workers: int, quiet: bool) -> dict[str, Any]:
+def _build(folder: Path, source: Source, stamp: str, *, workers: int, quiet: bool) -> Index:
     """Writes the memory map and the index; the caller holds the lock."""
     remove_parts(folder)
     for older in folder.glob("*.tmp"):  # what a killed build was called before
@@ -216,7 +198,7 @@ def _build(folder: Path, source: Source, stamp: str, *, workers: int, quiet: boo
     shown = tqdm(results, total=len(source.names), desc="cache", unit="clip", disable=True if quiet else None)
     file = f"frames-{uuid.uuid4().hex[:8]}.f32"
     rows = 0
-    clips: list[dict[str, Any]] = []
+    clips: list[CachedClip] = []
     skipped = list(source.refused)
     with whole_file(folder / file) as part, part.open("xb") as out:
         for (split, name), ready in zip(source.names, shown):
@@ -224,19 +206,12 @@ def _build(folder: Path, source: Source, stamp: str, *, workers: int, quiet: boo
                 skipped.append(Skipped(split, name, ready.reason))
                 continue
             out.write(ready.frames.data)
-            clips.append({"name": name, "split": split, "start": rows, "length": len(ready.frames), **ready.note})
-            rows += len(ready.frames)
-    index = {
-        "file": file,
-        "bytes": rows * source.row_bytes,
-        "rows": rows,
-        "stamp": stamp,
-        "root": str(source.root),
-        "splits": list(dict.fromkeys([split for split, _ in source.names] + [line.split for line in skipped])),
-        "clips": clips,
-        "skipped": [asdict(line) for line in skipped],
-    }
-    write_whole(folder / "index.json", lambda out: out.write(json.dumps(index).encode()))
+            length, crc = len(ready.frames), zlib.crc32(ready.frames.data)
+            clips.append(CachedClip(name, split, rows, length, **ready.note, frames_crc=crc))
+            rows += length
+    splits = dict.fromkeys([split for split, _ in source.names] + [line.split for line in skipped])
+    index = Index(file, stamp, tuple(splits), tuple(clips), tuple(skipped))
+    write_index(folder, index, source.root)
     for old in folder.glob("frames-*.f32"):
         if old.name != file:
             old.unlink()  # a reader that has it open keeps it

@@ -48,12 +48,12 @@ class Header(NamedTuple):
     start: int  # where the numbers begin
 
     @property
-    def count(self) -> int:
+    def numbers(self) -> int:
         return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
-        return self.count * self.kind.itemsize
+        return self.numbers * self.kind.itemsize
 
 
 def read_npy(path: Path, accept: Callable[[Shape], object], within: Path | None = None) -> np.ndarray:
@@ -203,8 +203,8 @@ def _frames(header: Header, size: int) -> int | None:
 def _check(header: Header, size: int) -> None:
     """Raises the reason why the array behind a header, in a file of `size` bytes, is not to be read."""
     _check_promise(header, size)
-    if header.count * 4 > LARGEST:
-        raise UserError(f"too large: {header.count * 4} bytes in float32, {LARGEST} are possible")
+    if header.numbers * 4 > LARGEST:
+        raise UserError(f"too large: {header.numbers * 4} bytes in float32, {LARGEST} are possible")
 
 
 def _check_promise(header: Header, size: int) -> None:
@@ -219,7 +219,7 @@ def _check_promise(header: Header, size: int) -> None:
 def _read_numbers(file: IO[bytes], header: Header) -> np.ndarray:
     """The array, in C order; `file` stands at its numbers."""
     # One number is a frame rate: 23.976 in float32 gives other frames.
-    array = np.empty(header.shape, np.float64 if header.count == 1 else np.float32)
+    array = np.empty(header.shape, np.float64 if header.numbers == 1 else np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32's range becomes inf, which is missing
         for piece in _pieces(array.T if header.fortran else array):
             content = file.read(piece.size * header.kind.itemsize)
