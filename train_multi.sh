@@ -16,21 +16,25 @@ for name in NUM_GPUS NUM_PROCS NNODES; do
     [ "${!name:-1}" -ge 1 ] || fail "$name is ${!name}: at least 1 is expected"
 done
 
+note=
 if [ -n "${NUM_PROCS:-}" ]; then
     export CUDA_VISIBLE_DEVICES=
     procs=$NUM_PROCS
-    echo "train_multi: $procs processes on the CPU" >&2
+    note="$procs processes on the CPU"
 else
     gpus="$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')"
     procs="${NUM_GPUS:-$gpus}"
     if [ "$gpus" -eq 0 ]; then
         procs=1
-        echo "train_multi: no GPU here: 1 process on the CPU (NUM_PROCS=n: more of them)" >&2
+        note="${NUM_GPUS:+NUM_GPUS is $NUM_GPUS, but }no GPU here: 1 process on the CPU (NUM_PROCS=n: more of them)"
     elif [ "$procs" -gt "$gpus" ]; then
         procs=$gpus
-        echo "train_multi: NUM_GPUS is $NUM_GPUS, but there are $gpus: using $gpus" >&2
+        note="NUM_GPUS is $NUM_GPUS, but there are $gpus: using $gpus"
     fi
 fi
+# The run's log begins with it, for whoever asks later why the run was slow.
+export SIGNSTREAM_LAUNCHER_SAYS="${note:+train_multi: $note}"
+[ -z "$SIGNSTREAM_LAUNCHER_SAYS" ] || echo "$SIGNSTREAM_LAUNCHER_SAYS" >&2
 if [ "$procs" -gt 1 ]; then
     # What torchrun would set, with a warning; train.threads decides for torch itself.
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from signstream.config import check_names, from_dict, load_config
+from signstream.config import check_names, load_config
 from signstream.config.rvq import Config
 from signstream.inference.tokenizer import Tokenizer
-from signstream.training.checkpoint import check_same, load
+from signstream.training.checkpoint import check_same, config_of, load
 from signstream.training.distributed import Ranks, start
 from signstream.training.run_folder import best_of
 
@@ -32,7 +32,7 @@ def open_session(checkpoint: str | Path, file: str | None = None, overrides: Seq
     """A checkpoint's tokenizer on this rank's device, under the checkpoint's config, or the file's, with the command
     line's options on top."""
     state = load(best_of(checkpoint))
-    saved = from_dict(state["config"], kind=Config)
+    saved = config_of(state, Config)
     config = load_config(file, overrides, saved, kind=Config)
     check_names(config, ("arch", "layout"))
     check_same(config, saved, free=FREE, why="the tokens are those of the checkpoint's model")

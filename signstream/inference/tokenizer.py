@@ -23,20 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.config import Export, check_names, from_dict
+from signstream.config import Export, check_names
 from signstream.config.rvq import Config
 from signstream.data.collate import ChunkBatch, make_chunks
-from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
 from signstream.errors import UserError, shown
 from signstream.inference.holding import Choice, Sent, hold
 from signstream.inference.inputs import checked_place, checked_poses
 from signstream.io.batch import pack
-from signstream.models.rvq.budget import Budget, levels_sent, worth
+from signstream.models.rvq.budget import levels_sent, worth
 from signstream.models.rvq.same_bits import one_thread
-from signstream.space import SigningSpace, assemble, follows_on, in_pixels, join_chunks, scores
-from signstream.tasks.rvq.build import build_model
+from signstream.space import assemble, follows_on, in_pixels, join_chunks, scores
 from signstream.tasks.rvq.losses import Losses, valid_chunks
+from signstream.tasks.rvq.restore import restore
 from signstream.tasks.rvq.views import Target, Views
 from signstream.tokens.codes import first_levels, held_chunks, where_visible
 from signstream.tokens.format import TokenSequence
@@ -75,24 +74,20 @@ class Tokenizer:
     def __init__(
         self, state: Mapping[str, Any], device: str | torch.device = "cpu", export: Export | None = None
     ) -> None:
-        self.config: Config = from_dict(state["config"])
+        self.config = checkpoint.config_of(state, Config)
         check_names(self.config, ("arch",))
         self._set_export(export or self.config.export)
-        if not bool(state["model"]["quantizer.initialised"]):
+        self.device = torch.device(device)
+        self.skeleton, self.model, space, self.budget = restore(self.config, state)
+        if not bool(self.model.quantizer.initialised):
             begins = "before the codebooks begin (train.warmup_steps): train on"
             raise UserError(f"the checkpoint is of step {state['step']}, {begins}")
-        self.device = torch.device(device)
-        self.skeleton = skeleton_of(self.config.data)
-        self.model = build_model(self.config, self.skeleton)
-        self.model.load_state_dict(state["model"])
         self.model.to(self.device).eval().requires_grad_(False)
-        space, budget = state["task"]["space"], state["task"]["budget"]
-        self.views = Views(self.skeleton, SigningSpace.from_state(space))
-        self.budget = Budget.from_state(budget) if budget else None
+        self.views = Views(self.skeleton, space)
         self.losses = Losses(self.config, [part.name for part in self.skeleton.parts])
         self.parts = tuple(part.tag for part in self.skeleton.parts)
         self.levels = tuple(self.model.quantizer.levels.tolist())
-        constants = {f"space.{name}": space[name] for name in ("shift", "scale", "attach")}
+        constants = {"space.shift": space.shift, "space.scale": space.scale, "space.attach": space.attach}
         self.digest = checkpoint.digest({**state["model"], **constants})
 
     def _set_export(self, export: Export) -> None:

@@ -20,18 +20,19 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
 
-from signstream.config import Base, to_dict
+from signstream.config import Base, from_dict, to_dict
 from signstream.errors import UserError
 from signstream.io.sealed import Sealer, digest_of, read_seal
 from signstream.io.whole import write_whole
 from signstream.training.headers import DTYPES, MOST_VALUES, Foreign, first_line, read_headers
 
 FORMAT = 2
+C = TypeVar("C", bound=Base)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,7 +48,7 @@ def save(state: Mapping[str, Any], path: Path) -> None:
 
     def write(file: IO[bytes]) -> None:
         sealers.append(Sealer(file))
-        torch.save(whole, sealers[0])
+        torch.save(whole, cast(IO[bytes], sealers[0]))
         sealers[0].finish()
 
     try:
@@ -135,8 +136,11 @@ def _check(file: IO[bytes], path: Path) -> None:
 def _from_format_1(state: dict[str, Any]) -> dict[str, Any]:
     """The tokenizer's constants lay beside the loop's own values then."""
     moved = {"space", "budget", "recent", "spikes"}
-    for group in state["optimizer"]["param_groups"] if "optimizer" in state else ():
-        group["share"] = 1.0
+    optimizer = state.get("optimizer")
+    groups = optimizer.get("param_groups") if isinstance(optimizer, dict) else None
+    for group in groups if isinstance(groups, list) else ():
+        if isinstance(group, dict):
+            group["share"] = 1.0
     return {
         **{key: value for key, value in state.items() if key not in moved},
         "format": FORMAT,
@@ -145,6 +149,17 @@ def _from_format_1(state: dict[str, Any]) -> dict[str, Any]:
         "watch": {"recent": state.get("recent"), "spikes": state.get("spikes")},
         "terms": state.get("terms", []),
     }
+
+
+@overload
+def config_of(state: Mapping[str, Any]) -> Any: ...
+@overload
+def config_of(state: Mapping[str, Any], kind: type[C]) -> C: ...
+def config_of(state: Mapping[str, Any], kind: type[Base] = Base) -> Any:
+    """The config of the run that a checkpoint is of."""
+    if not isinstance(state.get("config"), dict):
+        raise UserError('the checkpoint is of another program: it has no "config"')
+    return from_dict(state["config"], kind=kind)
 
 
 def check_same(config: Base, saved: Base, *, free: Sequence[str], why: str) -> None:

@@ -136,6 +136,9 @@ def start(device: str = "auto", threads: int | Literal["auto"] = "auto") -> Iter
 
 def join(ranks: Ranks) -> None:
     """Makes these processes a group, over the store that the launcher's MASTER_ADDR and MASTER_PORT name."""
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise UserError(f"{name} is not set: start the program with torchrun, train_multi.sh or accelerate launch")
     store, rank, world = next(rendezvous("env://", ranks.rank, ranks.world, timeout=TIMEOUT))
     store = dist.PrefixStore(agree(store, rank, world), store)
     backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"

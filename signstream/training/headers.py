@@ -65,7 +65,7 @@ class Foreign(Exception):
 class Storage(NamedTuple):
     key: str
     dtype: torch.dtype
-    count: int
+    numbers: int
 
 
 class Header(NamedTuple):
@@ -142,7 +142,7 @@ def _hold_opcodes(pickled: bytes) -> None:
     for number, (code, argument, _) in enumerate(pickletools.genops(pickled)):
         if code.name not in OPCODES:
             raise pickle.UnpicklingError(f"its pickle has {code.name}, which no plain value needs")
-        if number > limit or (code.name == "LONG_BINPUT" and argument > limit):
+        if number > limit or (code.name == "LONG_BINPUT" and int(argument or 0) > limit):
             raise pickle.UnpicklingError(f"its pickle holds more than {MOST_VALUES} values")
 
 
@@ -190,9 +190,9 @@ def _header(storage: Storage, offset: int, shape: Sequence[int], stride: Sequenc
         raise pickle.UnpicklingError("a tensor is none")
     if len(shape) != len(stride) or len(shape) > DEEPEST:
         raise pickle.UnpicklingError("a tensor is none")
-    numbers = math.prod(shape)
-    last = offset + sum((size - 1) * step for size, step in zip(shape, stride)) if numbers else -1
-    if last >= storage.count or numbers > storage.count:
+    asked = math.prod(shape)
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride)) if asked else -1
+    if last >= storage.numbers or asked > storage.numbers:
         raise pickle.UnpicklingError(f"a tensor of {list(shape)} is larger than its bytes")
     return Header(storage.dtype, tuple(shape))
 

@@ -24,6 +24,7 @@ from signstream.config import Base, Train, to_dict
 from signstream.errors import UserError
 from signstream.training import optim
 from signstream.training.distributed import Ranks
+from signstream.training.fits import check_fits
 from signstream.training.task import Findings, Progress, Task
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -163,6 +164,8 @@ class Loop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        moved = [tuple(weight.shape) for group in self.optimizer.param_groups for weight in group["params"]]
+        check_fits(state, self.state_dict(), moved)
         self.task.model.load_state_dict(state["model"])
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -18,12 +18,14 @@ from typing import Any
 import torch
 
 from signstream import registry
-from signstream.config import Base, check_names, from_dict, load_config
+from signstream.config import Base, check_names, load_config
+from signstream.errors import UserError
 from signstream.io.whole import write_whole
 from signstream.pictures.figure import figure_pixels, save_figure
 from signstream.training import checkpoint, seed
 from signstream.training.distributed import Ranks, start
-from signstream.training.environment import environment
+from signstream.training.environment import environment, launcher_note
+from signstream.training.headers import first_line
 from signstream.training.loop import Loop, auto_batch
 from signstream.training.run_folder import RunFolder, find, newest_of
 from signstream.training.speed import Timer, memory_used, progress_line
@@ -161,33 +163,30 @@ class Run:
         for journal in self.journals:
             journal.sync()
         generators = self.ranks.collect(seed.generator_states())
-        if self.ranks.is_main:
-            path = {"last": self.folder.last, "best": self.folder.best, "epoch": self.folder.epoch(epoch)}[kind]
-            checkpoint.save({**self.loop.state_dict(), "generators": generators}, path)
-            if kind == "epoch":
-                self.folder.prune(self.train_config.keep)
-        self.ranks.barrier()
+        path = {"last": self.folder.last, "best": self.folder.best, "epoch": self.folder.epoch(epoch)}[kind]
+        self.ranks.from_main(lambda: checkpoint.save({**self.loop.state_dict(), "generators": generators}, path))
+        if kind == "epoch" and self.ranks.is_main:
+            self.folder.prune(self.train_config.keep)
 
 
 def train(file: str | None, overrides: Sequence[str], going_on: str | None) -> int:
     """The exit status. `file`: the config's; without one a checkpoint's own config is used, or the defaults, with the
     overrides on top. `going_on`: a checkpoint, a run's folder or "auto"."""
-    stop = Stop()
-    named = find(going_on) if going_on not in (None, "auto") else None
-    config = load_config(file, overrides, from_dict(checkpoint.load(named)["config"]) if named else None)
+    path = find(going_on) if going_on not in (None, "auto") else None
+    state = checkpoint.load(path) if path else None
+    config = load_config(file, overrides, checkpoint.config_of(state) if state else None)
     with start(config.train.device, config.train.threads) as ranks:
-        newest = (
-            ranks.from_main(lambda: newest_of(Path(config.save_path) / config.experiment_name))
-            if going_on == "auto"
-            else None
-        )
-        path = named or newest
-        state = checkpoint.load(path) if path else None
+        stop = Stop()  # not before: who waits for other ranks has nothing to save
+        # torchrun says which ranks were begun anew, and where there are several machines it need not say it to all
+        if path is None and ranks.any(going_on == "auto"):
+            path = ranks.from_main(lambda: newest_of(Path(config.save_path) / config.experiment_name))
+            state = checkpoint.load(path) if path else None
+            config = load_config(None, overrides, checkpoint.config_of(state)) if state and not file else config
         if state is not None:
-            saved = from_dict(state["config"])
-            config = config if file or named else load_config(None, overrides, saved)
             check_names(config)
+            saved = checkpoint.config_of(state)
             checkpoint.check_same(config, saved, free=FREE_TO_CHANGE, why="a run goes on with what it began with")
+            registry.find("task", config.task).check_state(config, state)
         ranks.from_main(lambda: check_wandb(config))
         seed.seed_everything(config.train.seed, ranks.rank)
         task = registry.find("task", config.task).open(config, ranks)
@@ -229,6 +228,8 @@ def begin(run: Run, state: dict[str, Any] | None, path: str | Path | None) -> No
     """The first lines, and what the first step needs: constants of a new run, or all that lasted of one that goes
     on."""
     loop, ranks = run.loop, run.ranks
+    if note := launcher_note():
+        run.say(note)
     processes = f"{ranks.world} process{'es' * (ranks.world > 1)}"
     run.say(f"run: {run.folder.path}; {processes} on {ranks.device}, {ranks.threads} threads each")
     *lines, model = loop.task.describe()
@@ -241,7 +242,18 @@ def begin(run: Run, state: dict[str, Any] | None, path: str | Path | None) -> No
     if state is None:
         loop.task.begin()
         return
-    loop.load_state_dict(state)
-    if len(state["generators"]) == ranks.world:
-        seed.restore_generators(state["generators"][ranks.rank])
+    go_on(loop, state, path)
     run.say(f"going on from {path}, step {loop.steps}")
+
+
+def go_on(loop: Loop, state: dict[str, Any], path: str | Path | None) -> None:
+    """All that lasted of a run, into a new loop."""
+    try:
+        loop.load_state_dict(state)
+        if len(state["generators"]) == loop.ranks.world:
+            seed.restore_generators(state["generators"][loop.ranks.rank])
+    except UserError:
+        raise
+    except Exception as error:  # the values are somebody's, so taking them over may fail in any way
+        fault = f"{type(error).__name__}, {first_line(error)}"
+        raise UserError(f"{path} is no checkpoint of such a run: {fault}") from error

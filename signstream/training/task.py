@@ -136,6 +136,10 @@ class Task(ABC, Generic[Raw, Batch]):
     def open(cls, config: Any, ranks: Ranks) -> Task:
         """Its data and its model, which is on the ranks' device. C"""
 
+    @classmethod
+    def check_state(cls, config: Any, state: Mapping[str, Any]) -> None:
+        """That a checkpoint, which may be anybody's, is of its config: a UserError before anything of it is built."""
+
     @abstractmethod
     def describe(self) -> list[str]:
         """Lines at the start of a run: the data, what was left out of them, and last the model."""

@@ -20,9 +20,9 @@ from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clip
 from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
-from signstream.space import SigningSpace
 from signstream.tasks.rvq.head_start import fit_constants, initialise_codebooks
 from signstream.tasks.rvq.report import findings_of
+from signstream.tasks.rvq.restore import constants_of, restore
 from signstream.tasks.rvq.setup import RvqBatch, Setup
 from signstream.tasks.rvq.validation import validate
 from signstream.training.distributed import Ranks
@@ -45,6 +45,10 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
     @classmethod
     def open(cls, config: Config, ranks: Ranks) -> RvqTask:
         return cls(Setup.open(config, ranks))
+
+    @classmethod
+    def check_state(cls, config: Config, state: Mapping[str, Any]) -> None:
+        restore(config, state)
 
     def describe(self) -> list[str]:
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
@@ -139,5 +143,5 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         return {"space": self.setup.views.space.state_dict(), "budget": budget}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.setup.use_space(SigningSpace.from_state(state["space"]))
-        self.budget = Budget.from_state(state["budget"]) if state["budget"] else None
+        space, self.budget = constants_of(state, self.setup.skeleton)
+        self.setup.use_space(space)
