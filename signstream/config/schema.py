@@ -119,21 +119,21 @@ def _plain(value: Any) -> Any:
 # -- from plain values
 
 
-def check_size(tree: Any, where: str) -> None:
-    """That plain values are no more than a config may be, counted as often as they are repeated: what is shared, or
-    stands inside itself, takes little room, and any amount of time."""
+def check_size(tree: Any, where: str, most: int = MOST_VALUES) -> None:
+    """That plain values are no more than `most` and nested no deeper than DEEPEST, counted as often as they are
+    repeated: what is shared, or stands inside itself, takes little room, and any amount of time."""
     count = 0
     level = [tree]
     for _ in range(DEEPEST + 1):
         inner: list[Any] = []
         for value in level:
             inner += [*value, *value.values()] if isinstance(value, dict) else value if _is_list(value) else ()
-            if count + len(inner) > MOST_VALUES:
-                raise UserError(f"{where} has more than {MOST_VALUES} values, its aliases written out: no config has")
+            if count + len(inner) > most:
+                raise UserError(f"{where} has more than {most} values, its aliases written out")
         count += len(inner)
         level = inner
     if level:
-        raise UserError(f"{where} is nested deeper than {DEEPEST} levels: no config is")
+        raise UserError(f"{where} is nested deeper than {DEEPEST} levels")
 
 
 def _is_list(value: Any) -> bool:

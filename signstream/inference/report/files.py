@@ -6,19 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from signstream.errors import UserError
+from signstream.config.schema import check_size
+from signstream.errors import UserError, refusal
 from signstream.inference.report.build import FORMAT
-from signstream.io.whole import write_whole
+from signstream.io.whole import write_together
+from signstream.text_files import read_text
 from signstream.training.run_folder import best_of
+
+LARGEST = 1 << 26  # bytes of report.json; a usual one has 200,000
 
 
 def write(out: Path, page: str, report: dict[str, Any] | None = None) -> Path:
     """index.html, and report.json where there is one; the page's path."""
     out.mkdir(parents=True, exist_ok=True)
+    contents = {out / "index.html": page.encode("utf-8", "backslashreplace")}
     if report is not None:
-        text = json.dumps(report, allow_nan=False, indent=1)
-        write_whole(out / "report.json", lambda file: file.write(text.encode()))
-    write_whole(out / "index.html", lambda file: file.write(page.encode("utf-8", "backslashreplace")))
+        contents[out / "report.json"] = json.dumps(report, allow_nan=False, indent=1).encode()
+    write_together(contents)
     return out / "index.html"
 
 
@@ -33,9 +37,11 @@ def find_report(run: str) -> dict[str, Any]:
         make = f"python -m signstream.inference.evaluate --checkpoint {run}"
         raise UserError(f"{run} has no report.json: make it first, {make}")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is no report: {error}") from None
+        report = json.loads(read_text(file, most=LARGEST))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = refusal(error) if isinstance(error, OSError) else str(error)
+        raise UserError(f"{file} is no report: {reason}") from None
+    check_size(report, str(file), LARGEST)
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         raise UserError(f"{file} is no report of this version: make it anew with evaluate --checkpoint")
     return report

@@ -43,7 +43,8 @@ class Axes(NamedTuple):
 
 def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *, count: int) -> dict[str, Any] | None:
     """`count` of the clips, evenly over the split; None: there is no clip."""
-    shown = sorted({clips[i * len(clips) // count] for i in range(count)}) if clips else []
+    count = min(count, len(clips))
+    shown = sorted({clips[i * len(clips) // count] for i in range(count)})
     if not shown:
         return None
     axes = latent_axes(tokenizer, cache, [clips[i] for i in seeded_order(len(clips))[:PCA_CLIPS]])
