@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from argparse import Namespace
@@ -31,8 +32,11 @@ from signstream.inference.session import Session, open_session
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.io.whole import write_whole
+from signstream.text_files import open_regular
 from signstream.tokens.format import FORMAT, Counts, TokenSequence, write_line, write_list
 from signstream.tokens.vocabulary import Vocabulary, to_llm
+
+FIRST_BYTES = 1 << 20  # of a file of tokens: enough to see what made it
 
 TextIds = Callable[[str], list[int]]
 
@@ -68,15 +72,17 @@ class Form(NamedTuple):
 
 def export_tokens(args: Namespace) -> int:
     """What the door was asked for: the options of inference/export_tokens.py."""
-    config = load_config(args.config, args.overrides, kind=Config)
     if args.num_samples is not None and args.num_samples < 1:
         raise UserError(f"--num-samples is {args.num_samples}: at least 1 is expected")
-    if args.out.is_dir():
-        raise UserError(f"--out {args.out} is a folder: name a file in it")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.out.exists() and not args.out.is_file():
+        raise UserError(f"--out {args.out} is {'a folder: name a file in it' if args.out.is_dir() else 'no file'}")
     rle = [] if args.rle is None else [f"export.enable_rle={str(args.rle).lower()}"]
-    checkpoint = args.checkpoint or Path(config.save_path, config.experiment_name)
+    checkpoint = args.checkpoint
+    if checkpoint is None:
+        config = load_config(args.config, args.overrides, kind=Config)
+        checkpoint = Path(config.save_path, config.experiment_name)
     with open_session(checkpoint, args.config, [*args.overrides, *rle]) as session:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         return export(args, session)
 
 
@@ -96,6 +102,8 @@ def export(args: Namespace, session: Session) -> int:
         print(f"data: {cache.summary()}")
         about = f"{len(clips)} clips of {args.split}, {len(clips) - len(todo)} of them done before"
         print(f"tokenizer {session.tokenizer.digest}: {about}", flush=True)
+        if args.out.exists():
+            print(f"{args.out} {there(args.out)}, which this one replaces when it is whole", flush=True)
     failed = left_out(cache, args.split, clips) if args.num_samples is None else {}
     failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form)
     for others in ranks.collect(failed):
@@ -189,6 +197,13 @@ def open_text_tokenizer(path: str) -> Any:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise UserError(f"--tokenizer {path}: {str(error).strip().splitlines()[0]}") from None
+
+
+def there(out: Path) -> str:
+    """What stands under the output's name."""
+    with open_regular(out) as file:
+        made = re.search(rb'"tokenizer": "([0-9a-f]{16})"', file.read(FIRST_BYTES))
+    return f"is an export of the tokenizer {made[1].decode()}" if made else "is another file"
 
 
 def header(args: Namespace, form: Form, session: Session, *, data: str) -> dict[str, Any]:

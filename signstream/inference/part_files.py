@@ -9,12 +9,16 @@ on.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from signstream.errors import UserError, refusal
 
 ROW = re.compile(rb"(\d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\n")
 CLIP, COUNTS, LINE, LLM = range(1, 5)  # the fields of a row
@@ -58,10 +62,20 @@ class PartFiles:
 
     def append(self, rank: int) -> Callable[[bytes], object]:
         """What writes this rank's rows."""
-        file = self.out.with_name(f".{self.out.name}.rank{rank}.part").open("ab", buffering=0)
+        path = self.out.with_name(f".{self.out.name}.rank{rank}.part")
+        file = path.open("ab", buffering=0)
+
+        def write(row: bytes) -> None:
+            try:
+                if file.write(row) < len(row):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                goes_on = "what is finished stays, and the same command goes on with it"
+                raise UserError(f"cannot write {path}: {refusal(error)}; {goes_on}") from None
+
         if file.tell() == 0:
-            file.write(self.header)
-        return file.write
+            write(self.header)
+        return write
 
     def read(self, rows: Iterable[RowPlace], field: int) -> Iterator[bytes]:
         """A field of each row, a line each."""

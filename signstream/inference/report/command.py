@@ -19,7 +19,6 @@ from signstream.training.run_folder import RUN_NAME, RunFolder, best_of
 
 def run(args: Namespace) -> None:
     """The options of inference/evaluate.py."""
-    load_config(args.config, args.overrides)
     if args.out is not None and args.out.is_file():
         raise UserError(f"--out {args.out} is a file: name a folder")
     if args.clips < 1:
@@ -63,4 +62,5 @@ def evaluate_checkpoint(args: Namespace) -> None:
 def compare_runs(args: Namespace) -> None:
     if args.out is None:
         raise UserError("--compare needs --out DIR, where the page goes")
+    load_config(args.config, args.overrides)
     print(write(args.out, render_compare([find_report(run) for run in args.compare])), flush=True)
