@@ -210,7 +210,7 @@ def test_a_disk_that_cannot_hold_it_is_one_line_with_both_sizes(root, monkeypatc
     monkeypatch.setattr("signstream.io.pose_cache.SPARE_DISK", 3_000_000 - 20_000)
     with pytest.raises(
         ValueError,
-        match=rf"the cache of {root} needs 0 MB and .* has 3 MB free: name another place with data.cache=DIR",
+        match=rf"the cache of {root} needs 0 MB and 3 MB to spare, and .* has 3 MB free: name another place with data.cache=DIR",
     ):
         cache_of(root)
     assert not list((root.parent / "cache").glob("*/frames-*"))

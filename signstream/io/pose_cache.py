@@ -227,8 +227,8 @@ def _check_room(folder: Path, source: Source, quiet: bool) -> None:
         print(f"cache: preparing {len(source.names)} clips, {size}", file=sys.stderr)
     if estimate + SPARE_DISK > free:
         raise UserError(
-            f"the cache of {source.root} needs {estimate / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free: "
-            "name another place with data.cache=DIR"
+            f"the cache of {source.root} needs {estimate / 1e6:.0f} MB and {SPARE_DISK / 1e6:.0f} MB to spare, "
+            f"and {folder} has {free / 1e6:.0f} MB free: name another place with data.cache=DIR"
         )
 
 
