@@ -32,8 +32,11 @@ class UserError(ValueError):
 
 def one_line(text: str, most: int = MOST_SAID) -> str:
     """Line breaks as spaces, other odd characters as Python would write them, the middle left out of what is long."""
-    text = text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
-    return ODD.sub(lambda match: " " if match[0] in "\n\r\t" else ascii(match[0])[1:-1], text)
+    return _cut(ODD.sub(lambda match: " " if match[0] in "\n\r\t" else ascii(match[0])[1:-1], _cut(text, most)), most)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}...{text[2 - most // 2 :]}"
 
 
 def odd_character(text: str) -> str | None:
