@@ -76,7 +76,7 @@ class Loop:
         if task.before_step(batches, progress):
             self.watch.forget()
         counts, stop = self._shared_counts(batches, stop)
-        totals, after = self._forward_backward(batches, counts, progress)
+        totals, after = self.forward_backward(batches, counts, progress)
         self.ranks.sum_(totals)
         self.watch.see(float(task.terms.value(totals, counts)), self.steps)
         self.optimise()
@@ -94,7 +94,7 @@ class Loop:
         self.ranks.sum_(shared)
         return shared[:-1].view_as(counts), bool(shared[-1] > 0)
 
-    def _forward_backward(self, batches: list[Any], counts: Tensor, progress: Progress) -> tuple[Tensor, Any]:
+    def forward_backward(self, batches: list[Any], counts: Tensor, progress: Progress) -> tuple[Tensor, Any]:
         """One micro-batch after another: the sums of their losses [R, G], and of what after_step needs. Nothing here
         waits for the device."""
         totals, after = self.task.terms.zeros(self.ranks.device), None
@@ -237,13 +237,15 @@ def auto_batch(task: Task, config: Base, ranks: Ranks) -> int:
         return train.clips_per_step
 
     def try_batch(clips: int) -> None:
+        """A whole step of the largest clips lies ready, one micro-batch goes through the model."""
         loop = Loop(task, config, ranks, clips=clips)
         moments = [
             torch.empty_like(p) for group in task.groups() for p in group.parameters for _ in range(2)
         ]  # AdamW's
         ended = Progress(loop.total_steps, loop.total_steps, train.epochs, train.epochs)  # when all that is trained is
-        batch = task.prepare(task.largest(clips), ended, train=True)
-        loop._forward_backward([batch], task.counts(batch), ended)
+        raw = task.largest(loop.micro * loop.accumulate)
+        batches = [task.prepare(small, ended, train=True) for small in task.split(raw, loop.micro)]
+        loop.forward_backward(batches[:1], task.counts(batches[0]), ended)
         del moments
         loop.optimizer.zero_grad(set_to_none=True)
 

@@ -159,4 +159,6 @@ class FiniteScalarQuantizer(nn.Module):
         size = (rows @ axes).square().mean(0).sqrt().clamp(min=1e-6)
         self.into[part, level, :, : axes.shape[1]] = axes / size
         share = self._middle(self._cut(torch.sigmoid(SPREAD * rows @ self.into[part, level])))
-        self.out[part, level] = torch.linalg.lstsq(2 * share - 1, rows, driver="gelsd").solution
+        # On the CPU, which alone has a solver for digits that say the same.
+        solved = torch.linalg.lstsq((2 * share - 1).cpu(), rows.cpu(), driver="gelsd").solution  # [d, Z]
+        self.out[part, level] = solved.to(rows.device)

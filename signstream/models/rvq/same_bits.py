@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 ROWS = 4  # from so many on a matrix product gives a row the same bits whatever stands beside it
 BLOCK = 640  # tokens that a CPU takes at a time, about: what lies between the layers then stays in its cache
+GPU_WINDOWS = 4096  # that a GPU takes at a time: attention over many more sequences is refused by its libraries
 
 
 class RowLinear(nn.Linear):
@@ -58,12 +59,13 @@ def whole_windows(chunks: Tensor, window: int, tokens: int, *, fill: int = 0) ->
 
 
 def blocks(x: Tensor, axis: int, *, window: int, tokens: int) -> list[slice]:
-    """Pieces of the chunks along an axis: whole windows, about BLOCK tokens each; all at once on a GPU and where the
-    graph is recorded."""
-    if x.is_cuda or recorded():
+    """Pieces of the chunks along an axis: whole windows, on a CPU about BLOCK tokens each; all at once where the graph
+    is recorded."""
+    if recorded():
         return [slice(None)]
     windows = x.shape[axis] // window
-    count = max(windows * window * tokens // BLOCK, 1)
+    count = -(-windows // GPU_WINDOWS) if x.is_cuda else windows * window * tokens // BLOCK
+    count = max(count, 1)
     ends = [i * windows // count * window for i in range(count + 1)]
     return [slice(first, end) for first, end in zip(ends, ends[1:])]
 
