@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,15 +44,22 @@ FORMS = {"error": ".4f", "first code": ".4f", "used": ".1%", "perplexity": ".0f"
 
 
 def run_loop(
-    config: Config, kind: type[RvqTask] = RvqTask, after_epoch: Callable[[Loop, int], None] | None = None
+    config: Config,
+    kind: type[RvqTask] = RvqTask,
+    after_epoch: Callable[[Loop, int], None] | None = None,
+    state: dict[str, Any] | None = None,
 ) -> Loop:
-    """A run from its first step to its last, without a folder; `after_epoch` is called with the epochs that are
-    done."""
+    """A run from its first step, or from a checkpoint's `state`, to its last, without a folder; `after_epoch` is called
+    with the epochs that are done."""
     with start(config.train.device, config.train.threads) as ranks:
         seed.seed_everything(config.train.seed)
         task = kind.open(config, ranks)
         loop = Loop(task, config, ranks, clips=config.train.clips_per_step)
-        task.begin()
+        if state is None:
+            task.begin()
+        else:
+            loop.load_state_dict(state)
+            seed.restore_generators(state["generators"][0])
         while loop.loader.epoch < config.train.epochs:
             for clips in loop.loader:
                 loop.step(clips)

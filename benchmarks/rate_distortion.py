@@ -13,32 +13,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from benchmarks.ablation import setup_of
-from benchmarks.reconstruction import (
-    Encode,
-    cost,
-    encoder,
-    from_codes,
-    priced,
-    read_loop,
-    reconstruct,
-    reference,
-    scored,
-)
+from benchmarks.pca_kmeans import reference
+from benchmarks.reconstruction import priced, tokens_of
+from benchmarks.scoring import Clips, Encode, save_both, scored
 from signstream import cli
-from signstream.config import from_dict, load_config
+from signstream.config import Data, from_dict, load_config
 from signstream.config.rvq import Config
-from signstream.data.collate import ChunkBatch
+from signstream.inference.tokenizer import Tokenizer
+from signstream.tokens.format import TokenSequence
 from signstream.training import checkpoint
-from signstream.training.loop import Loop
 
 RATES = (4, 5, 6, 8, 10, 12, 16, 20)
 HOLDS = (0.0, 0.01, 0.04)
@@ -58,39 +50,39 @@ class Row(NamedTuple):
         return cls(series, name, bits, bits + lengths, report["mean_local"], report["hands_local"])
 
 
-def of_levels(loop: Loop, count: int) -> Encode:
+def of_levels(tokenizer: Tokenizer, clips: Clips, count: int) -> Encode:
     """The first codes of every part."""
-    setup = setup_of(loop)
 
-    def codes_of(batch: ChunkBatch) -> Tensor:
-        return setup.model.tokenise(setup.views.of(batch)[0])[..., :count]
+    def encode(clip: int) -> TokenSequence:
+        tokens = tokens_of(tokenizer, clips, clip)
+        codes = tokens.codes.clone()
+        codes[..., count:] = -1
+        return replace(tokens, codes=codes)
 
-    return codes_of
+    return encode
 
 
-def tokenizer_rows(loop: Loop, data: Path, scratch: Path) -> Iterator[Row]:
-    tokenizer = priced(loop, "val")
-
-    def row(series: str, name: str, codes_of: Encode) -> Row:
+def tokenizer_rows(tokenizer: Tokenizer, clips: Clips, scratch: Path) -> Iterator[Row]:
+    def row(series: str, name: str, encode: Encode) -> Row:
         folder = Path(tempfile.mkdtemp(dir=scratch))
-        lengths = cost(loop, codes_of, folder / "tokens.jsonl", rle=tokenizer.hold > 0)
-        made = reconstruct(loop, data, folder / "poses", draw=from_codes(loop, codes_of))
-        return Row.of(series, name, scored(data, made, folder / "tokens.jsonl"), lengths=lengths)
+        lengths = save_both(clips, encode, tokenizer.decode, folder, rle=tokenizer.hold > 0)
+        return Row.of(series, name, scored(clips, folder), lengths=lengths)
 
+    tokenizer.codes_per_chunk, tokenizer.hold = "full", 0.0
     for count in range(1, max(tokenizer.levels) + 1):
-        yield row("every part alike", f"{count} levels", of_levels(loop, count))
+        yield row("every part alike", f"{count} levels", of_levels(tokenizer, clips, count))
     for hold in HOLDS:
         for rate in RATES:
             tokenizer.codes_per_chunk, tokenizer.hold = rate, hold
             series = f"budget, holding at {hold:g}" if hold else "budget"
-            yield row(series, f"{rate} codes", encoder(loop, tokenizer))
+            yield row(series, f"{rate} codes", partial(tokens_of, tokenizer, clips))
 
 
-def reference_rows(bench: Path, data: Path, scratch: Path) -> Iterator[Row]:
+def reference_rows(data: Data, clips: Clips, scratch: Path) -> Iterator[Row]:
     for codes in (256, 1024):
         for levels in (1, 2, 3):
             folder = Path(tempfile.mkdtemp(dir=scratch))
-            report = reference(bench, data, folder, "--levels", str(levels), "--codes", str(codes))
+            report = reference(data, clips, folder, levels=levels, codes=codes)
             yield Row.of(f"PCA + k-means, {codes} codes", f"{levels} levels", report)
 
 
@@ -111,18 +103,20 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/realsign"))
-    parser.add_argument("--bench", type=Path, default=Path("../shared/bench"))
     parser.add_argument("--out", type=Path, help="a picture")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        saved = from_dict(checkpoint.load(args.checkpoint)["config"], kind=Config)
-        places = [f"data.root={args.data}", f"data.cache={scratch / 'cache'}"]
-        loop = read_loop(args.checkpoint, load_config(None, places, saved, kind=Config))
-        rows = []
+        state = checkpoint.load(args.checkpoint)
+        saved = from_dict(state["config"], kind=Config)
+        places = [f"data.root={args.data}", f"data.cache={scratch / 'cache'}", "data.split_file=null"]
+        config = load_config(None, places, saved, kind=Config)
+        clips = Clips.open(config.data, args.data)
+        tokenizer = priced(state, clips, "val")
+        rows: list[Row] = []
         print(f"{'':34}{'':12}{'bits/s':>8}{'+ lengths':>11}{'mean_local':>12}{'hands_local':>13}")
-        for row in chain(reference_rows(args.bench, args.data, scratch), tokenizer_rows(loop, args.data, scratch)):
+        for row in chain(reference_rows(config.data, clips, scratch), tokenizer_rows(tokenizer, clips, scratch)):
             rows.append(row)
             errors = f"{row.mean_local:12.4f}{row.hands_local:13.4f}"
             print(f"{row.series:34}{row.name:12}{row.bits:8.0f}{row.with_lengths:11.0f}{errors}", flush=True)
