@@ -122,6 +122,7 @@ def test_a_disk_that_is_full_leaves_the_old_checkpoint_and_one_line(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
+    assert str(caught.value).endswith("free") and "File too large: it needs 4,000,000 bytes" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert load(tmp_path / "last.pt")["step"] == 1
     assert [f.name for f in tmp_path.iterdir()] == ["last.pt"]
@@ -197,6 +198,7 @@ def test_auto_is_the_newest_run_of_the_experiment_that_can_go_on(tmp_path):
     assert newest_of(tmp_path / "a") == older.last
     assert find(str(older.path)) == older.last
     assert find(str(older.last)) == older.last
+    assert find(tmp_path / "a") == older.last, "an experiment's folder: its newest run"
     with pytest.raises(ValueError, match="holds no whole checkpoint"):
         find(str(broken.path))
     with pytest.raises(ValueError, match="there is no checkpoint"):

@@ -175,7 +175,7 @@ def fake_python(tmp_path_factory):
     cases = (
         "*check_requirements.py) exit 0;;",
         '-c) echo "$FAKE_GPUS";;',
-        '*) echo "CVD=${CUDA_VISIBLE_DEVICES-all}" "$@";;',
+        '*) echo "CVD=${CUDA_VISIBLE_DEVICES-all}" "$@"; echo "log: $SIGNSTREAM_LAUNCHER_SAYS" >&2;;',
     )
     (folder / "python").write_text("\n".join(("#!/bin/sh", 'case "$1" in', *cases, "esac", "")))
     (folder / "python").chmod(0o755)
@@ -214,7 +214,9 @@ def launch(fake_python: Path, gpus: int, *arguments: str, **variables: str) -> s
 def test_train_multi_starts_a_process_a_gpu(fake_python, gpus, variables, procs, warning):
     done = launch(fake_python, gpus, "--config", "a b.yaml", **variables)
     assert done.returncode == 0, done.stderr
-    assert warning in done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("train_multi: ")]
+    assert len(said) == bool(warning) and warning in "".join(said)
+    assert f"log: {''.join(said)}" in done.stderr.splitlines(), "what is said is in the run's log too"
     words = shlex.split(done.stdout.replace("a b.yaml", "'a b.yaml'"))
     assert f"--nproc_per_node={procs}" in words and "--standalone" in words
     assert words[-4:] == ["-m", "signstream.training.train_rvq", "--config", "a b.yaml"]

@@ -163,7 +163,8 @@ def test_from_the_command_line_that_is_one_line_and_the_last_checkpoint_is_from_
 # -- a run in its folder
 
 
-def test_a_run_leaves_numbers_that_are_finite(signer, tmp_path, train, capsys):
+def test_a_run_leaves_numbers_that_are_finite(signer, tmp_path, train, capsys, monkeypatch):
+    monkeypatch.setenv("SIGNSTREAM_LAUNCHER_SAYS", "train_multi: NUM_GPUS is 4, but there are 1: using 1")
     assert (
         train(
             *tiny_options(signer, "train.epochs=3", "train.log_every=2", "train.health_every=2", "train.save_every=2")
@@ -190,6 +191,7 @@ def test_a_run_leaves_numbers_that_are_finite(signer, tmp_path, train, capsys):
     assert len(progress) == 3 and progress[1].startswith("step 4/6  66.7% | loss ") and "nan" not in "".join(progress)
     assert "bits | dead " in progress[2], "after a validation that counted codes the line tells of them"
     assert (folder / "train.log").read_text() == said
+    assert said.startswith("train_multi: NUM_GPUS is 4, but there are 1: using 1\nrun: ")
     names = {
         "last.pt",
         "best.pt",

@@ -15,7 +15,8 @@ from torch import Tensor
 from signstream.errors import UserError
 
 SCALARS = ("step", "epoch", "best", "waited")
-LATER = ("loader.data",)  # what older checkpoints lack
+TABLES = ("loader", "scaler", "watch", "terms")
+NEEDED = (*SCALARS, *TABLES, "task", "window", "model", "optimizer")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GROUP = ("params", "lr", "weight_decay", "share", "betas", "eps")  # what a group of parameters cannot do without
 
@@ -32,16 +33,18 @@ def check_tensors(saved: Any, fresh: Mapping[str, Tensor], name: str) -> None:
 
 
 def _faults(state: Mapping[str, Any], fresh: Mapping[str, Any], shapes: Sequence[Sequence[int]]) -> Iterator[str]:
-    for key in fresh:
+    for key in NEEDED:
         if key not in state:
             yield f'it has no "{key}"'
-    for key in (*SCALARS, "loader", "task", "scaler", "watch", "terms"):
+    for key in (*SCALARS, *TABLES):
         yield from _of_kind(state[key], fresh[key], key)
+    if not isinstance(state["task"], dict):
+        yield "task is no table"
     if state["step"] < 0 or state["waited"] < 0:
         yield "its step is below 0"
     if state["terms"] == fresh["terms"]:
         yield from _of_kind(state["window"], fresh["window"], "window")
-    if not all(type(loss) is float for loss in state["watch"]["recent"]):
+    if not all(type(loss) is float for loss in state["watch"].get("recent", ())):
         yield "watch.recent is not of numbers"
     yield from _of_tensors(state["model"], fresh["model"], "model")
     yield from _of_optimizer(state["optimizer"], fresh["optimizer"], shapes)
@@ -58,7 +61,7 @@ def _of_tensors(saved: Any, fresh: Mapping[str, Tensor], name: str) -> Iterator[
 
 
 def _of_kind(saved: Any, fresh: Any, where: str) -> Iterator[str]:
-    """A table may have more keys, and a list or a table that is empty yet may hold anything."""
+    """A table may have other keys, of an older version, say, and a list that is empty yet may hold anything."""
     if isinstance(fresh, Tensor):
         expected = f"{fresh.dtype} {list(fresh.shape)}"
         if not isinstance(saved, Tensor):
@@ -69,13 +72,8 @@ def _of_kind(saved: Any, fresh: Any, where: str) -> Iterator[str]:
         if not isinstance(saved, dict):
             yield f"{where} is no table"
             return
-        for key, value in fresh.items():
-            if key not in saved and f"{where}.{key}" in LATER:
-                continue
-            if key not in saved:
-                yield f"{where} has no {key}"
-                return
-            yield from _of_kind(saved[key], value, f"{where}.{key}")
+        for key in (key for key in fresh if key in saved):
+            yield from _of_kind(saved[key], fresh[key], f"{where}.{key}")
     elif isinstance(fresh, (list, tuple)):
         if not isinstance(saved, (list, tuple)):
             yield f"{where} is no list"
@@ -101,6 +99,7 @@ def _of_optimizer(saved: Any, fresh: Mapping[str, Any], shapes: Sequence[Sequenc
     for number, (group, expected) in enumerate(zip(groups, fresh["param_groups"])):
         where = f"optimizer.param_groups[{number}]"
         yield from _of_kind(group, {key: expected[key] for key in GROUP}, where)
+        yield from (f"{where} has no {key}" for key in GROUP if key not in group)
         if group["params"] != expected["params"] or len(group["betas"]) != 2:
             yield f"{where} is of other parameters"
     for index, moments in saved["state"].items():

@@ -47,6 +47,8 @@ def restore_generators(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(cuda_state, device)
     saved = state["numpy"]
     keys = saved["keys"].numpy().astype(np.uint32)
+    if not 0 <= saved["position"] <= len(keys):  # numpy would read past them
+        raise ValueError(f"the position in {len(keys)} numbers is {saved['position']}")
     np.random.set_state(("MT19937", keys, saved["position"], saved["has_gauss"], saved["gauss"]))
     python = state["python"]
     random.setstate((python["version"], tuple(python["numbers"].tolist()), python["gauss"]))
