@@ -89,9 +89,7 @@ class DotPose(PoseData):
         with open_clip(self.path(split, name), self.root) as file:
             head = read_head(file)
             known = joints_in(head.components)
-            points = read_points(file, head, list(known.values()))
-        poses = np.zeros((len(points), NUM_JOINTS, 3), np.float32)
-        poses[:, list(known)] = points
+            poses = read_points(file, head, known, NUM_JOINTS)
         self.lacking[tuple(joint for joint in range(NUM_JOINTS) if joint not in known)] += 1
         return Clip(name, poses, fps=_shortest(head.fps), size=head.size if all(head.size) else None)
 
