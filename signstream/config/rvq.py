@@ -51,6 +51,10 @@ class Model:
                 f"model.encoder_latent_dim is {width}: the transformer has a head for every {HEAD_WIDTH} of it, "
                 f"so {heads}, which must share it evenly; {lower} or {lower + HEAD_WIDTH} would do"
             )
+        if self.compile and self.arch == "stgcn":
+            raise UserError(
+                "model.compile is true and model.arch stgcn: torch's compiler fails on its graphs; leave it false"
+            )
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Setup:
         generator = torch.Generator().manual_seed(step_seed(seed, 1))  # not the seed that hides joints
         few = torch.rand(size, generator=generator) < self.config.model.rvq.level_dropout
         sent = torch.where(few, torch.randint(1, depth + 1, size, generator=generator), depth)
-        return sent.to(self.ranks.device)
+        return sent.to(self.ranks.device, non_blocking=True)
 
 
 def _no_space(parts: list[str]) -> SigningSpace:
