@@ -239,12 +239,12 @@ def auto_batch(task: Task, config: Base, ranks: Ranks) -> int:
     def try_batch(clips: int) -> None:
         """A whole step of the largest clips lies ready, one micro-batch goes through the model."""
         loop = Loop(task, config, ranks, clips=clips)
-        moments = [
-            torch.empty_like(p) for group in task.groups() for p in group.parameters for _ in range(2)
-        ]  # AdamW's
+        trained = [parameter for group in task.groups() for parameter in group.parameters]
+        moments = [torch.empty_like(parameter) for parameter in trained for _ in range(2)]  # AdamW's
         ended = Progress(loop.total_steps, loop.total_steps, train.epochs, train.epochs)  # when all that is trained is
-        raw = task.largest(loop.micro * loop.accumulate)
-        batches = [task.prepare(small, ended, train=True) for small in task.split(raw, loop.micro)]
+        # One clip more, and a tenth more of the step: what is drawn at random makes clips longer and shorter.
+        raw = task.largest(max(loop.micro * loop.accumulate * 11 // 10, clips + 1))
+        batches = [task.prepare(small, ended, train=True) for small in task.split(raw, clips + 1)]
         loop.forward_backward(batches[:1], task.counts(batches[0]), ended)
         del moments
         loop.optimizer.zero_grad(set_to_none=True)

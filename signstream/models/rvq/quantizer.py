@@ -195,9 +195,8 @@ class ResidualQuantizer(nn.Module):
         weight = (valid[:, None] & has_level[..., None]).float()  # [P, Q, N]
         counts, sums = tally(residuals, weight, index, size=self.codebook.shape[2])
         generator = torch.Generator().manual_seed(self.next_draw() if draw is None else draw)
-        order = (
-            torch.rand(valid.shape, generator=generator).to(valid.device, non_blocking=True).masked_fill(~valid, -1.0)
-        )
+        order = torch.rand(valid.shape, generator=generator).to(valid.device, non_blocking=True)
+        order = order.masked_fill(~valid, -1.0)
         best, row = order.topk(min(self.donors, valid.shape[1]), dim=1)  # [P, R] valid rows first
         donors = residuals.gather(2, row[:, None, :, None].expand(-1, self.depth, -1, residuals.shape[-1]))
         short = self.donors - row.shape[1]
