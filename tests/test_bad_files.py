@@ -164,7 +164,7 @@ NAMES = {
     "absolute": ("/etc/passwd", "/etc/passwd", "unsafe name: "),
     "a backslash": ("..\\a", "..\\a", "unsafe name: "),
     "two dots": ("..", "..", "unsafe name: "),
-    "NUL": ("a\0b", "a\0b", "unsafe name: "),
+    "NUL": ("a\0b", "a\\x00b", "unsafe name: "),
     "half a character": ("a\ud800", "a\\ud800", "unsafe name: not valid UTF-8"),
     "too long": ("n" * 300, "n" * 300, "unsafe name: longer"),
     "too long in bytes": ("语" * 100, "语" * 100, "unsafe name: longer"),

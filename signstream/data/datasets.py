@@ -167,7 +167,7 @@ def usable_names(names: list[Any]) -> tuple[list[str], list[tuple[str, str]]]:
         if reason is None:
             usable[name] = None
         else:
-            refused.append((one_line(str(name), 240), reason))
+            refused.append((one_line(str(name)), reason))
     return list(usable), refused
 
 

@@ -89,7 +89,7 @@ class DotPose(PoseData):
         with open_clip(self.path(split, name), self.root) as file:
             head = read_head(file)
             known = joints_in(head.components)
-            poses = read_points(file, head, known, NUM_JOINTS)
+            poses = read_points(file, head, known, rows=NUM_JOINTS)
         self.lacking[tuple(joint for joint in range(NUM_JOINTS) if joint not in known)] += 1
         return Clip(name, poses, fps=_shortest(head.fps), size=head.size if all(head.size) else None)
 

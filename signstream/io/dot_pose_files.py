@@ -2,7 +2,7 @@
 size before a point is read, and only the points that are wanted are kept.
 
     head = read_head(file)          # components by name, T, frame rate, the picture's size
-    read_points(file, head, columns, rows) -> [T, rows, 3] float32: x, y, confidence
+    read_points(file, head, columns, rows=133) -> [T, rows, 3] float32: x, y, confidence
 
 Versions 0.1 and 0.2 of the format, one person. Whatever is wrong is a UserError whose text is a short reason.
 """
@@ -100,21 +100,21 @@ def read_head(file: BinaryIO) -> Head:
     return head
 
 
-def read_points(file: BinaryIO, head: Head, columns: Mapping[int, int], rows: int) -> np.ndarray:
+def read_points(file: BinaryIO, head: Head, columns: Mapping[int, int], *, rows: int) -> np.ndarray:
     """Of each frame so many rows, the points at `columns` {row: column} in theirs and 0 in the others."""
     if head.frames * rows * 12 > LARGEST:
         raise UserError(f"too large: {head.frames} frames")
     file.seek(head.start)
     filled, chosen = list(columns), list(columns.values())
     points = np.zeros((head.frames, rows, 3), np.float32)
-    for start, piece in _pieces(file, head.frames, head.points, head.dimensions):
+    for start, piece in _pieces(file, head.frames, points=head.points, numbers=head.dimensions):
         points[start : start + len(piece), filled, :2] = piece[:, chosen, :2]
-    for start, piece in _pieces(file, head.frames, head.points, 1):
+    for start, piece in _pieces(file, head.frames, points=head.points, numbers=1):
         points[start : start + len(piece), filled, 2] = piece[:, chosen, 0]
     return points
 
 
-def _pieces(file: BinaryIO, frames: int, points: int, numbers: int) -> Iterator[tuple[int, np.ndarray]]:
+def _pieces(file: BinaryIO, frames: int, *, points: int, numbers: int) -> Iterator[tuple[int, np.ndarray]]:
     """(first frame, [n, points, numbers]), a piece after the other."""
     size = points * numbers * 4
     step = max(PIECE // size, 1)
