@@ -5,7 +5,6 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -141,11 +140,9 @@ def test_a_pipe_or_a_device_is_no_config(tmp_path):
     for path, what in ((pipe, "a pipe"), (Path("/dev/zero"), "a device")):
         beside.write_text(f"base: {path}")
         for config in (path, beside):
-            lines: list[str] = []
-            work = threading.Thread(target=lambda: lines.append(refused(lambda: load_config(config))), daemon=True)
-            work.start()
-            work.join(10)
-            assert lines and f"cannot read the config {path}: not a file, but {what}" in lines[0]
+            code = "import sys; from signstream import cli, config; cli.run(lambda: config.load_config(sys.argv[1]))"
+            done = bounded(code, str(config))
+            assert done.stderr == f"error: cannot read the config {path}: not a file, but {what}\n"
 
 
 # -- names and paths
