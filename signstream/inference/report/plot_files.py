@@ -7,7 +7,7 @@ import logging
 from argparse import Namespace
 from pathlib import Path
 
-from signstream.errors import UserError
+from signstream.errors import UserError, one_line
 from signstream.inference.report.files import find_report
 from signstream.inference.report.plots import drawn
 from signstream.pictures.figure import Lettering, heading, save_figure
@@ -27,9 +27,9 @@ def draw_plots(args: Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     about = report.get("run") or {}
     for name, figure in drawn(report, tokens):
-        strong, rest = str(about.get("name", "")), f"{about.get('split', '')}, {about.get('clips', 0)} clips"
+        strong, rest = one_line(str(about.get("name", ""))), f"{about.get('split', '')}, {about.get('clips', 0)} clips"
         if tokens is not None and name == "token_timeline":
-            strong, rest = tokens.name, tokens.tokenizer
+            strong, rest = one_line(tokens.name), tokens.tokenizer
         width = round(12 * figure.get_size_inches()[0])
         heading(figure, letters, (0.1, 0.24), strong=strong, rest=rest, width=width)
         save_figure(figure, args.out / f"{name}.png")
