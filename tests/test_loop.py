@@ -163,57 +163,40 @@ def test_from_the_command_line_that_is_one_line_and_the_last_checkpoint_is_from_
 # -- a run in its folder
 
 
-def test_a_run_leaves_numbers_that_are_finite(signer, tmp_path, train, capsys, monkeypatch):
-    monkeypatch.setenv("SIGNSTREAM_LAUNCHER_SAYS", "train_multi: NUM_GPUS is 4, but there are 1: using 1")
-    assert (
-        train(
-            *tiny_options(signer, "train.epochs=3", "train.log_every=2", "train.health_every=2", "train.save_every=2")
-        )
-        == 0
-    )
-    folder, said = run_folder(tmp_path), capsys.readouterr().out
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["split"], line["step"], line["epoch"]) for line in lines] == [
-        ("train", 2, 1),
-        ("val", 2, 1),
-        ("train", 4, 2),
-        ("val", 4, 2),
-        ("train", 6, 3),
-        ("val", 6, 3),
-    ]
+FILES = {"last.pt", "best.pt", "epoch_0002.pt", "config.yaml", "environment.json", "metrics.jsonl", "speed.jsonl"}
+THREE_EPOCHS = ("train.epochs=3", "train.log_every=2", "train.health_every=2", "train.save_every=2")
+
+
+def lines_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_numbers_that_are_finite(signer, tmp_path, train):
+    assert train(*tiny_options(signer, *THREE_EPOCHS)) == 0
+    lines = lines_of(run_folder(tmp_path))
+    places = [(split, 2 * epoch, epoch) for epoch in (1, 2, 3) for split in ("train", "val")]
+    assert [(line["split"], line["step"], line["epoch"]) for line in lines] == places
     assert all(isinstance(value, str) or math.isfinite(value) for line in lines for value in line.values())
     trained = {"loss", "rec", "commit", "temporal", "usage", "rec/left_hand", "lr", "gradient_norm", "revived"}
     assert all(trained <= line.keys() for line in lines if line["split"] == "train")
-    assert all(
-        ("codes/left_hand/0/perplexity" in line) == (line["epoch"] > 1) for line in lines if line["split"] == "val"
-    )
+    counted = [("codes/left_hand/0/perplexity" in line) == (line["epoch"] > 1) for line in lines]
+    assert all(right for right, line in zip(counted, lines) if line["split"] == "val")
+
+
+def test_a_run_says_what_it_does_and_leaves_its_files(signer, tmp_path, train, capsys, monkeypatch):
+    monkeypatch.setenv("SIGNSTREAM_LAUNCHER_SAYS", "train_multi: NUM_GPUS is 4, but there are 1: using 1")
+    assert train(*tiny_options(signer, *THREE_EPOCHS)) == 0
+    folder, said = run_folder(tmp_path), capsys.readouterr().out
     progress = [line for line in said.splitlines() if line.startswith("step ")]
     assert len(progress) == 3 and progress[1].startswith("step 4/6  66.7% | loss ") and "nan" not in "".join(progress)
     assert "bits | dead " in progress[2], "after a validation that counted codes the line tells of them"
     assert (folder / "train.log").read_text() == said
     assert said.startswith("train_multi: NUM_GPUS is 4, but there are 1: using 1\nrun: ")
-    names = {
-        "last.pt",
-        "best.pt",
-        "epoch_0002.pt",
-        "config.yaml",
-        "environment.json",
-        "metrics.jsonl",
-        "speed.jsonl",
-        "skipped.jsonl",
-        "samples",
-    }
-    assert names <= {path.name for path in folder.iterdir()}
-    assert {path.name for path in (folder / "samples").iterdir()} >= {
-        "tokens_epoch_0003.txt",
-        "reconstruction_0000006.png",
-    }
-    best, last = load(folder / "best.pt"), load(folder / "last.pt")
-    assert (
-        best["best"]
-        == min(line["rec"] for line in lines if line["split"] == "val" and line["epoch"] > 1)
-        == last["best"]
-    )
+    assert {*FILES, "skipped.jsonl", "samples"} <= {path.name for path in folder.iterdir()}
+    samples = {path.name for path in (folder / "samples").iterdir()}
+    assert samples >= {"tokens_epoch_0003.txt", "reconstruction_0000006.png"}
+    errors = [line["rec"] for line in lines_of(folder) if line["split"] == "val" and line["epoch"] > 1]
+    assert load(folder / "best.pt")["best"] == min(errors) == load(folder / "last.pt")["best"]
 
 
 def test_the_means_that_are_logged_are_those_of_the_steps(signer):

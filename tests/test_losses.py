@@ -242,7 +242,8 @@ def test_the_usage_loss_reaches_the_encoder_through_the_value():
     totals, counts = loss_of(net, BATCH, only)
     found = gradients(net, only.terms.value(totals, counts))
     assert {name.split(".")[0] for name, g in found.items() if g.abs().sum() > 0} == {"encoder"}
-    before, optimizer = float(only.terms.value(totals, counts).detach()), torch.optim.Adam(net.encoder.parameters(), 1e-3)
+    before = float(only.terms.value(totals, counts).detach())
+    optimizer = torch.optim.Adam(net.encoder.parameters(), 1e-3)
     for _ in range(15):
         optimizer.zero_grad()
         only.terms.value(*loss_of(net, BATCH, only)).backward()
@@ -251,7 +252,7 @@ def test_the_usage_loss_reaches_the_encoder_through_the_value():
 
 
 class NearestNeighbour:
-    """InfoNCE: a chunk's latent should resemble the next chunk's of its clip more than others'. A user's loss on the latents."""
+    """InfoNCE: a chunk's latent should resemble the next chunk's of its clip more than others'. A user's loss."""
 
     def __init__(self, _config=None, _skeleton=None):
         self.asked = []

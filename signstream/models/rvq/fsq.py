@@ -131,8 +131,8 @@ class FiniteScalarQuantizer(nn.Module):
 
     def update(
         self,
-        statistics: None,
-        all_reduce: Callable[[Tensor], None] | None = None,
+        statistics: object,
+        all_reduce: Callable[[Tensor], object] | None = None,
         *,
         rank: int = 0,
         world: int = 1,

@@ -46,7 +46,7 @@ class Statistics:
             torch.maximum(self.offered, other.offered),
         )
 
-    def over_ranks(self, all_reduce: Callable[[Tensor], None], rank: int, world: int) -> Statistics:
+    def over_ranks(self, all_reduce: Callable[[Tensor], object], rank: int, world: int) -> Statistics:
         """Those of all ranks, by one sum of one flat buffer, in which each rank's donors have rows of their own: R *
         ranks of them."""
         donors = self.donors.new_zeros(world, *self.donors.shape)
@@ -209,13 +209,14 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def update(
         self,
-        statistics: Statistics,
-        all_reduce: Callable[[Tensor], None] | None = None,
+        statistics: Statistics | None,
+        all_reduce: Callable[[Tensor], object] | None = None,
         *,
         rank: int = 0,
         world: int = 1,
     ) -> int:
-        """Once per optimiser step, on every rank. Returns how many dead codes were revived."""
+        """Once per optimiser step that quantised, on every rank. Returns how many dead codes were revived."""
+        assert statistics is not None, "the step did not quantise in training mode"
         if all_reduce is not None and world > 1:
             statistics = statistics.over_ranks(all_reduce, rank, world)
         counts = statistics.counts
