@@ -58,7 +58,8 @@ def cut(path: Path, share: float = 0.5) -> None:
 
 
 def save_and_be_killed(folder: RunFolder) -> int:
-    """Forks a process that does nothing but save and kills it, KILLS times; how many kills came in the middle of a save."""
+    """Forks a process that does nothing but save and kills it, KILLS times; how many kills came in the middle of
+    a save."""
     rng, leftovers = random.Random(0), 0
     for _ in range(KILLS):
         before = load(folder.last)["step"]

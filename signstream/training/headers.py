@@ -18,7 +18,7 @@ import struct
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
 import torch
@@ -183,8 +183,9 @@ class _Reader(pickle.Unpickler):
         return Storage(key, dtype, count)
 
 
-def _header(storage: Storage, offset: int, shape: Sequence[int], stride: Sequence[int], *_: Any) -> Header:
-    """Only what lies in its storage, and is no larger than that."""
+def _header(storage: Storage, offset: int, *layout: Any) -> Header:
+    """Only what lies in its storage, and is no larger than that; layout: shape, stride, and what does not matter."""
+    shape, stride = layout[:2]
     sizes = (offset, *shape, *stride)
     if type(storage) is not Storage or any(type(size) is not int or size < 0 for size in sizes):
         raise pickle.UnpicklingError("a tensor is none")

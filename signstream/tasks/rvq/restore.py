@@ -64,12 +64,13 @@ class Bounded(TorchFunctionMode):
         self.weights = weights
         self.left = SPARE * weights + ALLOWANCE
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, *given: Any) -> Any:
+        args, options = given[0], (given[1] if len(given) > 1 else None) or {}
         if func in FACTORIES:
-            self.left -= max(_numbers(args, kwargs or {}), A_TENSOR)
+            self.left -= max(_numbers(args, options), A_TENSOR)
             if self.left < 0:
                 raise UserError(_too_large(self.weights))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **options)
 
 
 def _numbers(args: Sequence[Any], options: Mapping[str, Any]) -> int:
