@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from threading import Thread
 from typing import IO
 
 MARK = b"signstream sha256 "
@@ -50,12 +51,20 @@ class Sealer:
         self._file.flush()
 
     def _put(self, data: bytes | memoryview) -> None:
+        """Of what is long the digest is worked out while it is written."""
+        digesting = Thread(target=self._sha.update, args=(data,))
+        if len(data) > BLOCK:
+            digesting.start()
+        else:
+            digesting.run()
         try:
             self._file.write(data)
         except OSError as error:
             self.fault = error
             raise
-        self._sha.update(data)
+        finally:
+            if digesting.is_alive():
+                digesting.join()
 
 
 def read_seal(file: IO[bytes]) -> str | None:

@@ -17,6 +17,9 @@ from signstream.errors import UserError
 SCALARS = ("step", "epoch", "best", "waited")
 TABLES = ("loader", "scaler", "watch", "terms")
 NEEDED = (*SCALARS, *TABLES, "task", "window", "model", "optimizer")
+FIXED = ("amsgrad", "maximize", "capturable", "differentiable")  # of AdamW, that we never set
+WAYS = ("foreach", "fused")  # in which it may work, the device's
+MOST = 1 << 63  # of a number that torch is to count with
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GROUP = ("params", "lr", "weight_decay", "share", "betas", "eps")  # what a group of parameters cannot do without
 
@@ -40,8 +43,11 @@ def _faults(state: Mapping[str, Any], fresh: Mapping[str, Any], shapes: Sequence
         yield from _of_kind(state[key], fresh[key], key)
     if not isinstance(state["task"], dict):
         yield "task is no table"
-    if state["step"] < 0 or state["waited"] < 0:
-        yield "its step is below 0"
+    if not 0 <= state["step"] < MOST or state["waited"] < 0:
+        yield "its step is below 0, or no step at all"
+    for name, number in state["loader"].items():
+        if type(number) is int and not 0 <= number < MOST:
+            yield f"loader.{name} is {number}"
     if state["terms"] == fresh["terms"]:
         yield from _of_kind(state["window"], fresh["window"], "window")
     if not all(type(loss) is float for loss in state["watch"].get("recent", ())):
@@ -100,6 +106,8 @@ def _of_optimizer(saved: Any, fresh: Mapping[str, Any], shapes: Sequence[Sequenc
         where = f"optimizer.param_groups[{number}]"
         yield from _of_kind(group, {key: expected[key] for key in GROUP}, where)
         yield from (f"{where} has no {key}" for key in GROUP if key not in group)
+        yield from (f"{where}.{key} is set" for key in FIXED if key in group and group[key] is not expected[key])
+        yield from (f"{where}.{key} is odd" for key in WAYS if group.get(key) not in (None, True, False))
         if group["params"] != expected["params"] or len(group["betas"]) != 2:
             yield f"{where} is of other parameters"
     for index, moments in saved["state"].items():
@@ -110,6 +118,7 @@ def _of_optimizer(saved: Any, fresh: Mapping[str, Any], shapes: Sequence[Sequenc
             moment = moments.get(name)
             if not isinstance(moment, Tensor) or tuple(moment.shape) != tuple(shapes[index]):
                 yield f"optimizer.state[{index}].{name} is not of its parameter's shape"
-        count = moments.get("step")
-        if not ((isinstance(count, Tensor) and count.shape == ()) or type(count) in (int, float)):
-            yield f"optimizer.state[{index}].step is no number"
+        count: Any = moments.get("step")
+        number = (isinstance(count, Tensor) and count.shape == ()) or type(count) in (int, float)
+        if not number or not count >= 0:
+            yield f"optimizer.state[{index}].step is no number of steps"
