@@ -58,7 +58,7 @@ class Header(NamedTuple):
 
 def read_npy(path: Path, accept: Callable[[Shape], object], within: Path | None = None) -> np.ndarray:
     with open_clip(path, within) as file:
-        header = _read_header(file)
+        header = read_header(file)
         _check(header, os.fstat(file.fileno()).st_size)
         accept(header.shape)
         return _read_numbers(file, header)
@@ -66,7 +66,7 @@ def read_npy(path: Path, accept: Callable[[Shape], object], within: Path | None 
 
 def npy_shape(path: Path) -> Shape:
     with open_clip(path) as file:
-        header = _read_header(file)
+        header = read_header(file)
         _check_promise(header, os.fstat(file.fileno()).st_size)
         return header.shape
 
@@ -74,7 +74,7 @@ def npy_shape(path: Path) -> Shape:
 def npy_frames(path: Path) -> int | None:
     try:
         with open_clip(path) as file:
-            return _frames(_read_header(file), os.fstat(file.fileno()).st_size)
+            return _frames(read_header(file), os.fstat(file.fileno()).st_size)
     except (ValueError, OSError):
         return None
 
@@ -147,7 +147,7 @@ def _header_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> 
     if fault := _member_fault(member, size):
         raise UserError(f"`{key}`: {fault}")
     with archive.open(member) as file:
-        header = _read_header(file)
+        header = read_header(file)
     _check(header, member.file_size)
     if member.file_size - header.start - header.bytes > MOST_TRAILING:
         raise UserError(f"`{key}`: {member.file_size} bytes, its shape needs {header.start + header.bytes}")
@@ -166,12 +166,12 @@ def _member_fault(member: zipfile.ZipInfo, size: int) -> str | None:
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as file:
-        array = _read_numbers(file, _read_header(file))
+        array = _read_numbers(file, read_header(file))
         file.read()  # at its last byte, zipfile holds the member against its checksum
         return array
 
 
-def _read_header(file: IO[bytes]) -> Header:
+def read_header(file: IO[bytes]) -> Header:
     """Shape, Fortran order and type, read by numpy's own header parser, which takes literals only; `file` then stands
     at the numbers."""
     head = file.read(len(npy.MAGIC_PREFIX) + 2)
