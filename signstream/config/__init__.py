@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 
 from signstream import registry
 from signstream.config import aliases, files, schema
-from signstream.config.common import Augment, Base, Data, Normalize, Train
+from signstream.config.common import Augment, Base, Data, Normalize, PoseAugment, Poses, Train
 from signstream.config.rvq import Config, Export, Loss, Model, Rvq
 from signstream.config.schema import option
 from signstream.config.shipped import locate
@@ -34,6 +34,8 @@ __all__ = [
     "Loss",
     "Model",
     "Normalize",
+    "PoseAugment",
+    "Poses",
     "Rvq",
     "Train",
     "check_names",
@@ -156,7 +158,7 @@ def describe(path: str, overrides: Sequence[str]) -> str:
     """A config as the programs see it, and what follows from it."""
     config = load_config(path, overrides)
     data = getattr(config, "data", None)
-    if not isinstance(data, Data):
+    if not isinstance(data, Poses):
         return dump(config)
     seconds = data.lookahead / data.fps
     return f"{dump(config)}# data.lookahead: {data.lookahead} frames, {seconds:.2f} s (max_gap + smooth)\n"

@@ -24,18 +24,26 @@ class Normalize:
 
 
 @dataclass(frozen=True)
-class Augment:
+class PoseAugment:
+    """Of poses, whatever is made of them."""
+
     mirror: bool = True
     time_warp: bool = True
     time_warp_range: float = option(0.2, low=0, high=0.9, idle={"time_warp": (False,)})
     affine: float = option(0.0, low=0, high=1)
     dropout_prob: float = option(0.05, low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Augment(PoseAugment):
     random_phase: bool = True
     calm: float = option(0.0, low=0, high=1, idle={"mirror": (False,), "affine": (0.0,)})
 
 
 @dataclass(frozen=True)
-class Data:
+class Poses:
+    """A data set's poses, from its files through the front end: what stands in a pose cache."""
+
     root: str = "./CSL-Daily"
     layout: str = option("csl_daily", names="layout")
     split_file: str | None = option(None, idle={"layout": ("npz",)})
@@ -48,9 +56,6 @@ class Data:
     max_gap: int = option(4, low=0)
     smooth: int = option(2, low=0, high=8)
     unit_window: int = option(300, low=1)
-    chunk_len: int = option(10, low=1)
-    window: int = option(1, low=1)
-    chunk_stride: int | None = option(None, low=1)
     num_joints: int = option(133, low=1)
     body_parts: Ranges = option(
         {"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17), "full_body": (1, 133)}
@@ -58,8 +63,7 @@ class Data:
     centers: dict[str, int] | None = None
     unit_joints: Pairs | None = None
     mirror_pairs: Pairs | None = None
-    normalize: Normalize = field(default_factory=Normalize)
-    augment: Augment = field(default_factory=Augment)
+    augment: PoseAugment = field(default_factory=PoseAugment)
 
     @property
     def lookahead(self) -> int:
@@ -67,15 +71,29 @@ class Data:
         return self.max_gap + self.smooth
 
     def check(self) -> None:
+        if self.smooth == 1:
+            raise UserError(
+                "data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default"
+            )
+
+
+@dataclass(frozen=True)
+class Data(Poses):
+    """Poses in chunks, a part by itself."""
+
+    chunk_len: int = option(10, low=1)
+    window: int = option(1, low=1)
+    chunk_stride: int | None = option(None, low=1)
+    normalize: Normalize = field(default_factory=Normalize)
+    augment: Augment = field(default_factory=Augment)
+
+    def check(self) -> None:
+        super().check()
         if self.chunk_stride is not None and self.chunk_stride > self.chunk_len * self.window:
             windows = f" x data.window {self.window}" if self.window > 1 else ""
             raise UserError(
                 f"data.chunk_stride is {self.chunk_stride}, longer than data.chunk_len {self.chunk_len}{windows}: "
                 "frames would be left out"
-            )
-        if self.smooth == 1:
-            raise UserError(
-                "data.smooth is 1: the filter of three taps changes nothing; 0 turns it off, 2 is the default"
             )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.data.datasets import Clip, PoseData, load_checked, open_data, skeleton_of, splits_of, usable_names
 from signstream.data.frontend import as_raw, prepare
 from signstream.errors import UserError, one_line
@@ -28,7 +28,7 @@ FORMAT = 1  # raise it when the front end's arithmetic changes
 LONGEST_REASON = 300  # characters
 
 
-def open_cache(data: Data, quiet: bool = False) -> PoseCache:
+def open_cache(data: Poses, quiet: bool = False) -> PoseCache:
     """The cache of `data.root` under this preprocessing, built by as many processes as this one has threads
     (train.threads) where it has to be."""
     source = source_of(open_data(data), skeleton_of(data))
@@ -83,7 +83,7 @@ def _files(data_set: PoseData, names: list[Name]) -> Iterator[Path]:
         yield from data_set.files(split, name)
 
 
-def _preprocessing(data: Data, skeleton: Skeleton) -> tuple[object, ...]:
+def _preprocessing(data: Poses, skeleton: Skeleton) -> tuple[object, ...]:
     """All that the cached numbers depend on beside the files."""
     options = (
         data.layout,
@@ -99,7 +99,7 @@ def _preprocessing(data: Data, skeleton: Skeleton) -> tuple[object, ...]:
     return FORMAT, options, skeleton.num_joints, skeleton.origin, skeleton.unit_pairs, skeleton.spare_units
 
 
-def _note(clip: Clip, data: Data) -> dict[str, Any]:
+def _note(clip: Clip, data: Poses) -> dict[str, Any]:
     """What the index holds of a clip, as JSON can hold it whatever number types a user's reader gave."""
     width, height = clip.size or (0, 0)
     return {

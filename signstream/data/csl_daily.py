@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.data.datasets import Clip, PoseData, name_fault, segments_of
 from signstream.errors import UserError
 from signstream.io.pose_files import Shape, npy_frames, read_npy
@@ -23,7 +23,7 @@ SPLITS = 'an object {"train": [names], "val": [names], "test": [names]}'
 
 
 class CSLDaily(PoseData):
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Poses) -> None:
         super().__init__(data)
         self.split_path = Path(data.split_file) if data.split_file else self.root / "split_files.json"
         if not self.root.is_dir():

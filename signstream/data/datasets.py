@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from signstream import registry, skeleton
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.data.frontend import FARTHEST
 from signstream.errors import UserError, odd_character, one_line
 from signstream.io.pose_files import LARGEST
@@ -49,7 +49,7 @@ class PoseData:
     """What a user extends: `splits` and `load`. `files` lets the cache see that a clip changed, `frames` lets
     it say how large it will be."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Poses) -> None:
         self.data = data
         self.root = Path(os.path.realpath(data.root))  # however it is spelled, the same files have the same paths
 
@@ -118,7 +118,7 @@ def load_checked(source: PoseData, split: str, name: str) -> Clip:
     return replace(clip, fps=rate)
 
 
-def _check_length(frames: int, fps: float | None, data: Data) -> None:
+def _check_length(frames: int, fps: float | None, data: Poses) -> None:
     """A slow clip becomes many times its frames: so what the front end gives is bounded as a file is."""
     ready = min(frames * data.fps / (fps or data.fps), data.max_frames or math.inf)
     if ready * data.num_joints * 12 > LARGEST:
@@ -130,7 +130,7 @@ def _visible(poses: np.ndarray, min_score: float) -> bool:
     return bool(((poses[..., 2] > min_score) & (np.abs(poses[..., :2]) < FARTHEST).all(-1)).any())
 
 
-def open_data(data: Data) -> PoseData:
+def open_data(data: Poses) -> PoseData:
     """The data set that the config names, its own files read and checked."""
     kind = registry.find("layout", data.layout)
     if not (isinstance(kind, type) and issubclass(kind, PoseData)):
@@ -138,7 +138,7 @@ def open_data(data: Data) -> PoseData:
     return kind(data)
 
 
-def skeleton_of(data: Data) -> Skeleton:
+def skeleton_of(data: Poses) -> Skeleton:
     """The skeleton that the config describes, able to be mirrored where augmentation mirrors."""
     body = skeleton.build(
         data.num_joints,

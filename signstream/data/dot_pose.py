@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.data.datasets import Clip, PoseData, usable_names
 from signstream.data.holistic import COCO_COMPONENTS, Point, describe, table_of
 from signstream.errors import UserError
@@ -55,7 +55,7 @@ def open_library() -> Library:
     return Library(Pose, PoseHeader, PoseHeaderComponent, PoseHeaderDimensions, NumPyPoseBody)
 
 
-def check_skeleton(data: Data) -> None:
+def check_skeleton(data: Poses) -> None:
     if data.num_joints != NUM_JOINTS:
         raise UserError(
             f"data.num_joints is {data.num_joints}: "
@@ -69,7 +69,7 @@ class DotPose(PoseData):
 
     `lacking` counts, over the clips that were loaded, the joints for which a file has no point: {joints: clips}."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Poses) -> None:
         super().__init__(data)
         check_skeleton(data)
         self.lacking = Counter[tuple[int, ...]]()

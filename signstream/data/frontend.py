@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.config.common import FASTEST, SLOWEST
 from signstream.errors import UserError, shown
 from signstream.skeleton import Skeleton
@@ -191,7 +191,7 @@ class FrontEnd:
     """The front end as a stream: `push` raw frames of one clip, get the frames that are final;
     `finish` gives the rest."""
 
-    def __init__(self, skeleton: Skeleton, data: Data, fps: float | None = None) -> None:
+    def __init__(self, skeleton: Skeleton, data: Poses, fps: float | None = None) -> None:
         self.skeleton = skeleton
         self.data = data
         self.step = (data.fps if fps is None else frame_rate(fps)) / data.fps  # source frames per frame
@@ -274,7 +274,7 @@ class FrontEnd:
         return unit
 
 
-def prepare(raw: Tensor, skeleton: Skeleton, data: Data, *, fps: float | None = None) -> Prepared:
+def prepare(raw: Tensor, skeleton: Skeleton, data: Poses, *, fps: float | None = None) -> Prepared:
     """A whole clip [T, J, 3] through the front end, cut to `data.max_frames`; in pieces, so that a long one takes
     little more memory than itself."""
     front = FrontEnd(skeleton, data, fps)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.data.datasets import Clip, PoseData, annotate
 from signstream.errors import UserError
 from signstream.io.pose_files import Shape, npz_frames, read_npz
@@ -22,7 +22,7 @@ USUAL = ("train", "val", "test")
 
 
 class NpzPoses(PoseData):
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Poses) -> None:
         super().__init__(data)
         self.folder = self.root / "processed" if (self.root / "processed").is_dir() else self.root
         if not any((self.folder / split).is_dir() for split in USUAL):

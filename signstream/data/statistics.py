@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.data.datasets import PoseData, load_checked
 from signstream.data.frontend import clean
 from signstream.errors import UserError
@@ -42,7 +42,7 @@ class Numbers:
     parts: tuple[PartNumbers, ...]
     seconds: np.ndarray  # [clips of the split]
     units: np.ndarray  # [clips sampled] pixels, each clip's median
-    data: Data
+    data: Poses
 
 
 @dataclass

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from signstream import skeleton
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.errors import UserError
 from signstream.text_files import read_text
 
@@ -84,7 +84,7 @@ def _frame_rate(text: str) -> float | None:
     return (float(fps[1]) or None) if fps else None
 
 
-def check_readme(facts: ReadmeFacts, data: Data, path: Path) -> None:
+def check_readme(facts: ReadmeFacts, data: Poses, path: Path) -> None:
     """Raises with both values at the first thing that the README and the config state differently."""
 
     def contradiction(key: str, configured: object, stated: object) -> UserError:
