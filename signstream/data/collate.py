@@ -64,7 +64,8 @@ def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, *, train: bool
     cut = transforms.cut(batch.frames, plan)  # [N, L, 1 + J, 3]
     place, joints = cut[:, :, 0], cut[:, :, 1:]
     if rng is not None and len(plan.clip):
-        joints = _moved(joints, plan.clip, len(batch.lengths), data=data, skeleton=skeleton, rng=rng)
+        augment, clips = data.augment, len(batch.lengths)
+        joints = transforms.move(joints, plan.clip, clips, augment=augment, skeleton=skeleton, rng=rng)
     seen = weight = joints[..., 2]
     if train and data.augment.dropout_prob:
         generator = torch.Generator().manual_seed(batch.seed)
@@ -81,16 +82,3 @@ def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, *, train: bool
         skeleton=skeleton,
         centred=data.normalize.center_parts,
     )
-
-
-def _moved(
-    joints: Tensor, clip: np.ndarray, clips: int, *, data: Data, skeleton: Skeleton, rng: np.random.Generator
-) -> Tensor:
-    """Chunks [N, L, J, 3] of `clips` clips, mirrored and deformed clip by clip; clip [N]."""
-    if data.augment.mirror:
-        chosen = torch.from_numpy((rng.random(clips) < 0.5)[clip].nonzero()[0]).to(joints.device)
-        joints = joints.index_copy(0, chosen, space.mirror(joints[chosen], skeleton))
-    if data.augment.affine:
-        maps = np.eye(2) + rng.normal(0, data.augment.affine, (clips, 2, 2))
-        joints = transforms.deform(joints, torch.from_numpy(maps[clip].astype(np.float32)).to(joints.device))
-    return joints

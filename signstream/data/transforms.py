@@ -1,6 +1,6 @@
 """From prepared frames to chunks, batched, on any device.
 
-    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --deform, hide_joints-->  ChunkBatch
+    packed frames [M, J, 3]  --plan_chunks, cut-->  chunks [N, L, J, 3]  --move, hide_joints-->  ChunkBatch
 
 Whatever is drawn at random is drawn on the CPU, from a generator that the batch's seed sets, so every device sees the
 same chunks.
@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signstream.config import Augment, Data
+from signstream import space
+from signstream.config import Data, PoseAugment
 from signstream.data.frontend import sample_at
+from signstream.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | N
     for index, length in enumerate(lengths):
         track = np.arange(length, dtype=np.float64)
         if rng is not None and length:
-            track = _warped_track(length, data.augment, rng)
+            track = warped_track(length, data.augment, rng)
         frames = len(track)
         phase = 0
         if rng is not None and data.augment.random_phase:
@@ -64,7 +66,7 @@ def plan_chunks(lengths: Sequence[int], data: Data, rng: np.random.Generator | N
     return Plan(position, inside, np.array(clip, np.int64), np.array(t, np.int64))
 
 
-def _warped_track(length: int, augment: Augment, rng: np.random.Generator) -> np.ndarray:
+def warped_track(length: int, augment: PoseAugment, rng: np.random.Generator) -> np.ndarray:
     """Positions in the clip, one a warped frame, at a speed that is drawn and changes along the clip within 1
     / (1 + range) .. 1 + range."""
     if not augment.time_warp or augment.time_warp_range == 0:
@@ -92,6 +94,25 @@ def cut(frames: Tensor, plan: Plan) -> Tensor:
     else:
         out = frames[index]
     return out if plan.inside.all() else out * torch.from_numpy(plan.inside).to(out)[..., None, None]
+
+
+def move(
+    joints: Tensor,
+    clip: np.ndarray,
+    clips: int,
+    *,
+    augment: PoseAugment,
+    skeleton: Skeleton,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Chunks [N, L, J, 3] of `clips` clips, mirrored and deformed clip by clip; clip [N]."""
+    if augment.mirror:
+        chosen = torch.from_numpy((rng.random(clips) < 0.5)[clip].nonzero()[0]).to(joints.device)
+        joints = joints.index_copy(0, chosen, space.mirror(joints[chosen], skeleton))
+    if augment.affine:
+        maps = np.eye(2) + rng.normal(0, augment.affine, (clips, 2, 2))
+        joints = deform(joints, torch.from_numpy(maps[clip].astype(np.float32)).to(joints.device))
+    return joints
 
 
 def deform(frames: Tensor, maps: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
-"""ClipBatch: whole clips as they lie in the cache, one after another; what the reader's workers hand over.
+"""Whole clips as they lie on the disk, one after another: what the reader's workers hand over.
 
+ClipBatch      poses out of the cache
+StreamBatch    whatever a clip's steps hold, by name
 pack([frames [T, 1 + J, 3], ...], index) -> ClipBatch        batch.to(device), batch.pin_memory()
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +24,20 @@ class Movable:
     """A batch whose tensors move and pin together."""
 
     def to(self: Batch, device: torch.device | str) -> Batch:
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self: Batch) -> Batch:
-        return self._each(Tensor.pin_memory)
+        return self.each(Tensor.pin_memory)
 
-    def _each(self: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    def each(self: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+        return replace(self, **{name: _changed(value, change) for name, value in values.items()})
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, dict):
+        return {name: _changed(inner, change) for name, inner in value.items()}
+    return change(value) if isinstance(value, Tensor) else value
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,32 @@ class ClipBatch(Movable):
     lengths: tuple[int, ...]  # B
     index: tuple[int, ...]  # B: which clips of the cache these are
     seed: int  # what this batch's augmentation is drawn with
+
+    def part(self, start: int, stop: int, seed: int) -> ClipBatch:
+        """Some of its clips, with a seed of their own."""
+        return _part(self, start, stop, seed=seed)
+
+
+@dataclass(frozen=True)
+class StreamBatch(Movable):
+    """B whole clips, M steps in all."""
+
+    streams: dict[str, Tensor]  # name -> [M, ...]
+    lengths: tuple[int, ...]  # B
+    index: tuple[int, ...]  # B
+    seed: int
+
+    def part(self, start: int, stop: int, seed: int) -> StreamBatch:
+        return _part(self, start, stop, seed=seed)
+
+
+Clips = TypeVar("Clips", ClipBatch, StreamBatch)
+
+
+def _part(batch: Clips, start: int, stop: int, *, seed: int) -> Clips:
+    first, last = sum(batch.lengths[:start]), sum(batch.lengths[:stop])
+    rows = batch.each(lambda tensor: tensor[first:last])
+    return replace(rows, lengths=batch.lengths[start:stop], index=batch.index[start:stop], seed=seed)
 
 
 def pack(clips: Sequence[np.ndarray], index: Sequence[int], seed: int = 0, *, num_joints: int = 133) -> ClipBatch:

@@ -4,6 +4,8 @@
     for batch in loader: ...           # one epoch of ClipBatch, from where the last one stopped
     loader.state_dict() / load_state_dict()
 
+    BatchLoader(source, "train", batch_size=16, ...)      # of whatever else is read clip by clip
+
 Every rank makes the same number of steps, every clip comes once an epoch, and a step's clips are dealt so that the
 ranks have about the same number of frames. The position counts batches that were handed out, not those that workers
 have read ahead.
@@ -14,16 +16,19 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from signstream.config import Data
+from signstream.config import Poses
 from signstream.errors import UserError
-from signstream.io.batch import ClipBatch, pack
+from signstream.io.batch import ClipBatch, Clips, StreamBatch, pack
 from signstream.io.pose_cache import PoseCache
+
+Raw = TypeVar("Raw", bound=ClipBatch | StreamBatch)
+Raw_co = TypeVar("Raw_co", bound=ClipBatch | StreamBatch, covariant=True)
 
 
 def step_seed(*numbers: int) -> int:
@@ -31,16 +36,12 @@ def step_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
-def split_clips(batch: ClipBatch, most: int) -> list[ClipBatch]:
+def split_clips(batch: Clips, most: int) -> list[Clips]:
     """The same clips as batches of at most so many, each with a seed of its own; no clip is one batch of none."""
-    ends = torch.tensor((0, *batch.lengths)).cumsum(0).tolist()
-    batches = []
-    for number, start in enumerate(range(0, max(len(batch.lengths), 1), most)):
-        stop = min(start + most, len(batch.lengths))
-        frames = batch.frames[ends[start] : ends[stop]]
-        seed = step_seed(batch.seed, number)
-        batches.append(ClipBatch(frames, batch.lengths[start:stop], batch.index[start:stop], seed))
-    return batches
+    return [
+        batch.part(start, min(start + most, len(batch.lengths)), step_seed(batch.seed, number))
+        for number, start in enumerate(range(0, max(len(batch.lengths), 1), most))
+    ]
 
 
 def read_clips(cache: PoseCache, clips: Sequence[int], seed: int = 0) -> ClipBatch:
@@ -138,44 +139,83 @@ class ClipSampler:
         self.step = state["step"] if same_plan else 0
 
 
-class _Batches(Dataset):
-    """A batch for each (clips, seed) that it is asked for; all a worker does is slice the memory map."""
+class Source(Protocol[Raw_co]):
+    """What batches are read from; worker processes get it pickled."""
+
+    def clips_of(self, split: str) -> Sequence[int]: ...
+
+    def length(self, clip: int) -> int: ...
+
+    def read(self, clips: Sequence[int], seed: int) -> Raw_co:
+        """Those clips, packed; a UserError where they cannot be read."""
+
+    def were_read(self, clips: Sequence[int]) -> None:
+        """By a worker, of whose memory nothing remains."""
+
+    def digest(self, split: str) -> str:
+        """Of all that a run must find unchanged to go on."""
+
+
+class CacheSource:
+    """The clips of a pose cache."""
 
     def __init__(self, cache: PoseCache) -> None:
         self.cache = cache
 
-    def __getitem__(self, request: tuple[list[int], int]) -> ClipBatch | UserError:
+    def clips_of(self, split: str) -> Sequence[int]:
+        return self.cache.split(split)
+
+    def length(self, clip: int) -> int:
+        return self.cache.clips[clip].length
+
+    def read(self, clips: Sequence[int], seed: int) -> ClipBatch:
+        return read_clips(self.cache, clips, seed)
+
+    def were_read(self, clips: Sequence[int]) -> None:
+        self.cache.checked.update(clips)
+
+    def digest(self, split: str) -> str:
+        return self.cache.digest(split)
+
+
+class _Batches(Dataset, Generic[Raw]):
+    """A batch for each (clips, seed) that it is asked for; all a worker does is read."""
+
+    def __init__(self, source: Source[Raw]) -> None:
+        self.source = source
+
+    def __getitem__(self, request: tuple[list[int], int]) -> Raw | UserError:
         clips, seed = request
         try:
-            return read_clips(self.cache, clips, seed)
+            return self.source.read(clips, seed)
         except UserError as error:  # raised in a worker it would become a traceback's text
             return error
 
 
-class ClipLoader:
+class BatchLoader(Generic[Raw]):
     """Batches of one split on one rank. Iterating goes through the rest of the epoch, then moves to the next."""
 
     def __init__(
         self,
-        cache: PoseCache,
+        source: Source[Raw],
         split: str,
-        data: Data,
         *,
         batch_size: int,
+        workers: int = 0,
         seed: int = 0,
         train: bool = False,
         rank: int = 0,
         world: int = 1,
         pin: bool = False,
     ) -> None:
-        self.cache = cache
+        self.source = source
         self.split = split
-        self.clips = cache.split(split)
-        self.workers = data.workers
+        self.clips = source.clips_of(split)
+        self.workers = workers
         self.train = train
         self.rank = rank
         self.pin = pin
-        costs = [cache.clips[i].length for i in self.clips]
+        costs = [source.length(clip) for clip in self.clips]
         self.sampler = ClipSampler(costs, batch_size, seed=seed, shuffle=train, rank=rank, world=world)
 
     def __len__(self) -> int:
@@ -196,7 +236,7 @@ class ClipLoader:
         """Those of the cache that this rank reads in what is left of the epoch."""
         return [self.clips[i] for batch in self.sampler.batches() for i in batch]
 
-    def __iter__(self) -> Iterator[ClipBatch]:
+    def __iter__(self) -> Iterator[Raw]:
         sampler = self.sampler
         requests = [
             ([self.clips[i] for i in batch], step_seed(sampler.seed, sampler.epoch, step, self.rank))
@@ -206,7 +246,7 @@ class ClipLoader:
         # Seeds the workers, epoch by epoch.
         generator = torch.Generator().manual_seed(step_seed(sampler.seed, sampler.epoch, self.rank))
         reader = DataLoader(
-            _Batches(self.cache),
+            _Batches(self.source),
             batch_size=None,
             sampler=requests,
             num_workers=workers,
@@ -219,7 +259,7 @@ class ClipLoader:
         for batch in reader:
             if isinstance(batch, UserError):
                 raise batch
-            self.cache.checked.update(batch.index)  # by a worker, of whose memory nothing remains
+            self.source.were_read(batch.index)
             sampler.step += 1  # before the batch is used: a state saved after its step has it behind
             yield batch
         if self.train:
@@ -228,16 +268,24 @@ class ClipLoader:
             sampler.step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.sampler.state_dict(), "data": self.cache.digest(self.split)}
+        return {**self.sampler.state_dict(), "data": self.source.digest(self.split)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """An older checkpoint does not say of which data it is."""
         self.sampler.load_state_dict(state)
-        if state.get("data", self.cache.digest(self.split)) != self.cache.digest(self.split):
+        digest = self.source.digest(self.split)
+        if state.get("data", digest) != digest:
             raise UserError(
                 f"the run was saved with other poses or frame rates in the split {self.split!r} than the data has now: "
                 "a run goes on only on the same data"
             )
+
+
+class ClipLoader(BatchLoader[ClipBatch]):
+    """Of a pose cache."""
+
+    def __init__(self, cache: PoseCache, split: str, data: Poses, **options: Any) -> None:
+        super().__init__(CacheSource(cache), split, workers=data.workers, **options)
 
 
 def _as_it_is(batch: Any) -> Any:
