@@ -1,0 +1,293 @@
+"""Layers on the state-space scan (Mamba-2): time within a clip, and the patches of a picture.
+
+    B clips   S steps of a clip   D width   M pictures   H x W patches, and a class token behind them
+    I = expand * D channels of the heads   C channels of the convolution: those, and b and c of every group
+
+    TemporalMixer  [B, S, D] -> [B, S, D]            both ways, or causal; causal also step by step, [B, D] -> [B, D]
+    SpatialMixer   [M, H * W + 1, D] -> the same     a quarter of the heads in each of four directions
+
+A mixer has no residual branch and no norm before it: a block puts them round it. Weights are drawn in `init_weights`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from signstream.errors import UserError
+from signstream.models.state_space import scan, scan_step
+
+SLOWEST, FASTEST = 1e-3, 1e-1  # dt at the start, log-uniform
+RATES = (1.0, 16.0)  # -a at the start, uniform
+BRANCHES = 3  # residual branches of a block; what the last layer of each adds begins small
+
+
+class Memory(NamedTuple):
+    """What a causal mixer remembers of a stream."""
+
+    past: Tensor  # [B, conv - 1, C] what the convolution still sees
+    state: Tensor  # [B, H, N, E]
+
+
+class Heads(nn.Module):
+    """H state-space heads of E channels in G groups, read from what a projection and a convolution made of each step.
+
+    [B, S, H * E + 2 * G * N] channels and [B, S, H] dt -> [B, S, H * E]"""
+
+    def __init__(self, heads: int, head: int, *, groups: int, state: int) -> None:
+        super().__init__()
+        self.heads, self.head, self.groups, self.state = heads, head, groups, state
+        self.dt_bias = nn.Parameter(torch.empty(heads))
+        self.log_rate = nn.Parameter(torch.empty(heads))  # a = -exp(log_rate)
+        self.skip = nn.Parameter(torch.empty(heads))  # of x straight to y
+        self.sizes = [heads * head, groups * state, groups * state]  # x, b, c
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            dt = self.dt_bias.uniform_(math.log(SLOWEST), math.log(FASTEST), generator=generator).exp()
+            self.dt_bias.copy_(dt + (-(-dt).expm1()).log())  # softplus, the other way
+            self.log_rate.uniform_(*RATES, generator=generator).log_()
+            self.skip.fill_(1)
+
+    def forward(
+        self,
+        channels: Tensor,
+        dt: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        first: Tensor | None = None,
+        backward: bool = False,
+    ) -> Tensor:
+        x, b, c = self._split(channels)
+        y = scan(x, self._dt(dt), self._a(), b=b, c=c, lengths=lengths, first=first, backward=backward)
+        return (y + self.skip[:, None] * x).flatten(-2)
+
+    def step(self, channels: Tensor, dt: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C], [B, H], state [B, H, N, E] -> [B, H * E], the next state"""
+        x, b, c = self._split(channels)
+        y, state = scan_step(x, self._dt(dt), self._a(), b=b, c=c, state=state)
+        return (y + self.skip[:, None] * x).flatten(-2), state
+
+    def _split(self, channels: Tensor) -> Sequence[Tensor]:
+        """x [.., H, E], b and c [.., G, N]"""
+        x, b, c = channels.split(self.sizes, -1)
+        groups = (self.groups, self.state)
+        return x.unflatten(-1, (self.heads, self.head)), b.unflatten(-1, groups), c.unflatten(-1, groups)
+
+    def _dt(self, dt: Tensor) -> Tensor:
+        return F.softplus(dt.float() + self.dt_bias)
+
+    def _a(self) -> Tensor:
+        return -self.log_rate.exp()
+
+
+class CausalConv(nn.Module):
+    """Each channel by itself over the last `taps` steps of its clip (backward: over the next ones), and SiLU."""
+
+    def __init__(self, channels: int, taps: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(taps, channels))  # the present step last
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        with torch.no_grad():
+            bound = len(self.weight) ** -0.5
+            self.weight.uniform_(-bound, bound, generator=generator)
+            self.bias.zero_()
+
+    def forward(self, x: Tensor, *, first: Tensor | None = None, backward: bool = False) -> Tensor:
+        """[B, S, C], first [B or 1, S] where a packed clip begins"""
+        steps, taps = x.shape[1], len(self.weight)
+        ends = (0, taps - 1) if backward else (taps - 1, 0)
+        clips = torch.zeros(1, steps) if first is None else first.long().cumsum(1)  # [B or 1, S]
+        others = F.pad(clips, ends, value=-1)
+        padded = F.pad(x, (0, 0, *ends))
+        y = torch.addcmul(self.bias, x, self.weight[-1])
+        for tap in range(taps - 1):
+            start = taps - 1 - tap if backward else tap
+            seen = padded[:, start : start + steps]
+            if first is not None:
+                seen = seen * (others[:, start : start + steps] == clips)[..., None]
+            y = torch.addcmul(y, seen, self.weight[tap])
+        return F.silu(y)
+
+    def step(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C], past [B, taps - 1, C] -> [B, C], the next past"""
+        seen = torch.cat((past, x[:, None]), 1)  # [B, taps, C]
+        return F.silu((seen * self.weight).sum(1) + self.bias), seen[:, 1:]
+
+
+class Way(nn.Module):
+    """One direction through time: C + H numbers a step, from a projection -> [B, S, H * E]."""
+
+    def __init__(self, heads: int, head: int, *, groups: int, state: int, conv: int, backward: bool) -> None:
+        super().__init__()
+        self.heads = Heads(heads, head, groups=groups, state=state)
+        self.conv = CausalConv(sum(self.heads.sizes), conv)
+        self.backward = backward
+        self.sizes = [sum(self.heads.sizes), heads]
+
+    def forward(self, z: Tensor, *, lengths: Tensor | None, first: Tensor | None) -> Tensor:
+        channels, dt = z.split(self.sizes, -1)  # [B, S, C], [B, S, H]
+        channels = self.conv(channels, first=first, backward=self.backward)
+        return self.heads(channels, dt, lengths=lengths, first=first, backward=self.backward)
+
+    def step(self, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        channels, dt = z.split(self.sizes, -1)  # [B, C], [B, H]
+        channels, past = self.conv.step(channels, memory.past)
+        y, state = self.heads.step(channels, dt, memory.state)
+        return y, Memory(past, state)
+
+    def begin(self, clips: int) -> Memory:
+        """Of B streams that have not begun."""
+        weight, heads = self.conv.weight, self.heads
+        past = weight.new_zeros(clips, len(weight) - 1, self.sizes[0])
+        return Memory(past, weight.new_zeros(clips, heads.heads, heads.state, heads.head))
+
+
+class TemporalMixer(nn.Module):
+    """Steps of a clip hear each other: half of the heads from its start and half from its end, or all from its start.
+
+    Padded clips come with `lengths` [B] and are 0 behind their ends; packed ones with `first` [S] or [B, S]: here a
+    clip begins."""
+
+    small = ("out",)
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        head: int = 64,
+        state: int = 32,
+        groups: int = 2,
+        expand: float = 2,
+        conv: int = 4,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        inner, ways = round(width * expand), 1 if causal else 2
+        heads, groups = shares(inner, head, groups=groups, ways=ways)
+        sizes = {"groups": groups, "state": state, "conv": conv}
+        self.forth = Way(heads, head, **sizes, backward=False)
+        self.back = None if causal else Way(heads, head, **sizes, backward=True)
+        self.into = nn.Linear(width, ways * sum(self.forth.sizes), bias=False)
+        self.norm = nn.LayerNorm(inner)
+        self.out = nn.Linear(inner, width, bias=False)
+        self.init_weights(torch.Generator().manual_seed(0))
+
+    def init_weights(self, generator: torch.Generator, depth: int = 1) -> None:
+        """`depth`: blocks of the network."""
+        init_mixer(self, generator, depth)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, *, first: Tensor | None = None) -> Tensor:
+        """[B, S, D] -> [B, S, D]"""
+        padding = None if lengths is None else torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
+        if padding is not None:
+            x = x.masked_fill(padding[..., None], 0)
+        first = None if first is None else first.view(-1, x.shape[1])
+        z = self.into(x).float()
+        with torch.autocast(x.device.type, enabled=False):
+            if self.back is None:
+                y = self.forth(z, lengths=lengths, first=first)
+            else:
+                forth, back = z.chunk(2, -1)
+                ways = (self.forth(forth, lengths=lengths, first=first), self.back(back, lengths=lengths, first=first))
+                y = torch.cat(ways, -1)  # [B, S, I]
+            y = self.norm(y)
+        out = self.out(y)
+        return out if padding is None else out.masked_fill(padding[..., None], 0)
+
+    def step(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
+        """The next step of a stream: x [B, D] -> [B, D], and what to bring to the step after it."""
+        assert self.back is None, "only a causal mixer can be fed step by step"
+        z = self.into(x).float()
+        with torch.autocast(x.device.type, enabled=False):
+            y, memory = self.forth.step(z, self.forth.begin(len(x)) if memory is None else memory)
+            y = self.norm(y)
+        return self.out(y), memory
+
+
+class SpatialMixer(nn.Module):
+    """Patches of a picture hear each other along its rows and its columns, forward and backward: a quarter of the heads
+    each. The class token comes last whatever the direction, so it has read everything."""
+
+    small = ("out",)
+
+    def __init__(self, width: int, *, head: int = 64, state: int = 16, groups: int = 4, expand: float = 2) -> None:
+        super().__init__()
+        inner = round(width * expand)
+        heads, shared = shares(inner, head, groups=groups, ways=4)
+        self.heads = Heads(4 * heads, head, groups=4 * shared, state=state)
+        channels = sum(self.heads.sizes)
+        self.sizes = [channels, 4 * heads]
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.into = nn.Linear(width, sum(self.sizes), bias=False)
+        self.norm = nn.LayerNorm(inner)
+        self.out = nn.Linear(inner, width, bias=False)
+        self.init_weights(torch.Generator().manual_seed(0))
+
+    def init_weights(self, generator: torch.Generator, depth: int = 1) -> None:
+        """`depth`: blocks of the network."""
+        init_mixer(self, generator, depth)
+        with torch.no_grad():
+            self.conv.weight.uniform_(-1 / 3, 1 / 3, generator=generator)
+            self.conv.get_parameter("bias").zero_()
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[M, H * W + 1, D] -> the same; grid: H, W"""
+        channels, dt = self.into(x).float().split(self.sizes, -1)
+        with torch.autocast(x.device.type, enabled=False):
+            patches = self.conv(channels[:, :-1].mT.unflatten(2, grid)).flatten(2).mT  # [M, H * W, C]
+            channels = torch.cat((F.silu(patches), channels[:, -1:]), 1)
+            turned = [turn_all(part, grid) for part in channels.split(self.heads.sizes, -1)]
+            y = self.heads(torch.cat(turned, -1), turn_all(dt, grid))  # [M, H * W + 1, I]
+            mixed = self.norm(turn_all(y, grid, back=True))
+        return self.out(mixed)
+
+
+def turn_all(x: Tensor, grid: tuple[int, int], *, back: bool = False) -> Tensor:
+    """A quarter of the channels in each direction's order, or back from there. [M, H * W + 1, F]"""
+    quarters = x.chunk(4, -1)
+    return torch.cat([turn(part, grid, way, back=back) for way, part in enumerate(quarters)], -1)
+
+
+def turn(x: Tensor, grid: tuple[int, int], way: int, *, back: bool = False) -> Tensor:
+    """Patches in the order of a direction: rows, rows from the last patch, columns, columns from the last patch."""
+    patches, last = x[:, :-1], x[:, -1:]
+    if way % 2 and back:
+        patches = patches.flip(1)
+    if way >= 2:
+        patches = patches.unflatten(1, grid[::-1] if back else grid).transpose(1, 2).flatten(1, 2)
+    if way % 2 and not back:
+        patches = patches.flip(1)
+    return torch.cat((patches, last), 1)
+
+
+def shares(inner: int, head: int, *, groups: int, ways: int) -> tuple[int, int]:
+    """Heads and groups of one direction."""
+    if inner % (head * ways):
+        raise UserError(
+            f"{inner} channels (expand * width) in {ways} directions and heads of {head}: "
+            f"they have to be a multiple of {head * ways}"
+        )
+    heads = inner // head // ways
+    if groups % ways or heads % (groups // ways):
+        raise UserError(f"{groups} groups for {heads} heads in each of {ways} directions: they do not divide")
+    return heads, groups // ways
+
+
+def init_mixer(mixer: TemporalMixer | SpatialMixer, generator: torch.Generator, depth: int) -> None:
+    for module in mixer.modules():
+        if isinstance(module, Heads | CausalConv):
+            module.init_weights(generator)
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            with torch.no_grad():
+                module.weight.uniform_(-bound, bound, generator=generator)
+    with torch.no_grad():
+        mixer.out.weight /= (BRANCHES * depth) ** 0.5
