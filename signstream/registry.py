@@ -32,6 +32,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "layout": {
         "csl_daily": "signstream.data.csl_daily:CSLDaily",
         "npz": "signstream.data.npz:NpzPoses",
+        "phoenix2014": "signstream.data.phoenix2014:Phoenix2014",
     },
     "arch": {
         "transformer": "signstream.models.rvq.archs:sequence",
@@ -41,6 +42,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "loss": {},
     "task": {
         "rvq": "signstream.tasks.rvq.task:RvqTask",
+        "recognition": "signstream.tasks.recognition.task:RecognitionTask",
     },
 }
 # Where a config says such names, for errors.

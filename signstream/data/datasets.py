@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -45,9 +45,18 @@ class Clip:
     segments: tuple[Segment, ...] = ()  # where the annotation has them
 
 
+class FrameFiles(NamedTuple):
+    """A clip as pictures, and what is signed in it."""
+
+    paths: list[Path]  # T, in order
+    gloss: str
+    signer: str
+    size: tuple[float, float] | None = None  # of the picture whose pixels the poses are in; None: of these
+
+
 class PoseData:
     """What a user extends: `splits` and `load`. `files` lets the cache see that a clip changed, `frames` lets
-    it say how large it will be."""
+    it say how large it will be; `frame_files` is for data sets that have pictures too."""
 
     def __init__(self, data: Poses) -> None:
         self.data = data
@@ -60,6 +69,10 @@ class PoseData:
     def load(self, split: str, name: str) -> Clip:
         """The clip, or a ValueError whose text is the reason why there is none."""
         raise NotImplementedError(f"{type(self).__name__} must load a clip")
+
+    def frame_files(self, split: str, name: str) -> FrameFiles:
+        """The clip's pictures, or a ValueError as of `load`."""
+        raise UserError(f"no frames: the layout {self.data.layout} has poses alone")
 
     def files(self, split: str, name: str) -> list[Path]:
         return []
