@@ -64,15 +64,16 @@ class TokenData:
             raise UserError(f"{path}: the clip {shown(twice)} stands in it twice")
 
     @classmethod
-    def open(cls, path: str | Path, tokenizer: str | None = None) -> TokenData:
-        """`tokenizer`: the digest that the tokens must be of. Vectors and latents beside the file are looked at too."""
+    def open(cls, path: str | Path, tokenizer: str | None = None, *, latents: bool = False) -> TokenData:
+        """`tokenizer`: the digest that the tokens must be of; `latents`: whether they will be read, so that they are
+        looked at now, and once, and not by each process that reads them."""
         path = Path(path)
         data = cls(path, read_jsonl(path))
         if tokenizer is not None and data.digest != tokenizer:
             raise UserError(f"{path}: its tokens are of the tokenizer {shown(data.digest)}, {tokenizer} is expected")
         if vectors_beside(path).exists():
             _ = data.code_vectors
-        if data.has_latents:
+        if latents:
             _ = data.latent_file
         return data
 
@@ -122,10 +123,6 @@ class TokenData:
                 differs = f"its {key} is {shown(theirs)} and that of {self.path.name} {shown(ours)}"
                 raise UserError(f"{path}: {differs}: export both anew")
         return vectors
-
-    @property
-    def has_latents(self) -> bool:
-        return latents_beside(self.path).exists()
 
     def latents(self, clip: int | str) -> Tensor:
         """[N, P, Z] float16, what the quantiser was given; 0 where a chunk shows nothing of the part."""
@@ -182,7 +179,9 @@ def joined(data: TokenData, cache: PoseCache, split: str) -> Joined:
         else:
             clips.append(Labelled(data.number(clip.name), clip))
     others = [name for name in data.names if name not in known]
-    left_out += [Skipped(split, name, f"no clip of the split has this name in {data.path.name}") for name in others]
+    left_out += [
+        Skipped(split, name, f"no clip of the split has this name: it is in {data.path.name} alone") for name in others
+    ]
     if not clips:
         first = f"{shown(left_out[0].name)}, {left_out[0].reason}"
         raise UserError(f"{data.path} has tokens of no clip of the split {split!r}: the first is {first}")

@@ -2,7 +2,7 @@
 
     write_vectors(file, vectors)          <tokens>.vectors.npz, one float32 array [K, Z] a part and level: F0, F1, ..
     vectors = read_vectors(path)          -> tokens.vectors.CodeVectors
-    write_id_vectors(file, ids, ...)      <tokens>.added_vectors.npz, one row an id of a vocabulary
+    write_id_vectors(file, vectors, ..)   <tokens>.added_vectors.npz, one row an id of a vocabulary
 
 `meta` in either is JSON as bytes. A file is read as pose files are (pose_files.py): shapes before numbers, no code run,
 every array held against its checksum.
@@ -20,7 +20,7 @@ import torch
 from signstream.errors import UserError, shown
 from signstream.io.pose_files import LARGEST, Shape, read_npz
 from signstream.tokens.format import check_parts
-from signstream.tokens.vectors import CodeVectors, IdVectors
+from signstream.tokens.vectors import CodeVectors
 from signstream.tokens.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -50,16 +50,18 @@ def write_vectors(file: IO[bytes], vectors: CodeVectors) -> None:
     np.savez(file, meta=_as_bytes(meta), **books)
 
 
-def write_id_vectors(file: IO[bytes], ids: IdVectors, vocabulary: Vocabulary, *, tokenizer: str) -> None:
-    """Row i is the vector of the id `vocabulary.offset` + i."""
-    meta = {"format": FORMAT, "tokenizer": tokenizer, "first_id": vocabulary.offset, "parts": vocabulary.parts}
-    np.savez(
-        file,
-        meta=_as_bytes(meta),
-        vectors=ids.vectors.numpy(),
-        part=ids.part.numpy(),
-        level=ids.level.numpy(),
-    )
+def write_id_vectors(file: IO[bytes], vectors: CodeVectors, vocabulary: Vocabulary) -> None:
+    """`vectors` [V, Z]: row i is that of the id `first_id` + i, 0 if it is no code; `part` and `level` [V]: whose code
+    it is, or -1."""
+    rows = vectors.of_ids(vocabulary)
+    meta = {
+        "format": FORMAT,
+        "tokenizer": vectors.tokenizer,
+        "first_id": vocabulary.offset,
+        "levels": dict(zip(vectors.parts, vectors.levels)),
+    }
+    arrays: dict[str, Any] = {key: value.numpy() for key, value in rows._asdict().items()}
+    np.savez(file, meta=_as_bytes(meta), **arrays)
 
 
 def _as_bytes(meta: dict[str, Any]) -> np.ndarray:

@@ -32,6 +32,7 @@ from signstream.tokens.templates import from_templates, part_letters, templates
 FORMAT = 1
 LONGEST = 1 << 20  # frames, 9.7 hours at 30 a second: a few bytes of text can ask for no more memory than that
 LONGEST_LINE = 1 << 28  # bytes; 9.7 hours are 60 MB
+MOST_CODES = 1 << 26  # of a clip, sent or not; a line of little text can name many parts and levels
 NAMES = {tag: name for name, tag in TAGS.items()}
 NEEDED_KEYS = ("video_name", "fps", "chunk_len", "num_frames", "tokens", "meta")
 OPTIONAL_KEYS = ("templates", "rle")
@@ -143,9 +144,10 @@ class TokenSequence:
         sequence = cls(codes=codes, **header)
         if stated is not None:
             _check_templates(sequence, stated)
-        stated_check = data["meta"].get("check", sequence.check)
-        if stated_check != sequence.check:
-            differs = f"meta.check is {shown(stated_check)}, its content has {sequence.check}"
+        check = sequence.check
+        stated_check = data["meta"].get("check", check)
+        if stated_check != check:
+            differs = f"meta.check is {shown(stated_check)}, its content has {check}"
             raise UserError(f"{differs}: the line was changed after it was written")
         return sequence
 
@@ -198,6 +200,10 @@ def _check_header(
     for key, value, low in (("chunk_len", chunk_len, 1), ("num_frames", num_frames, 0)):
         if type(value) is not int or not low <= value <= LONGEST:
             raise UserError(f"{key} is {shown(value)}: a whole number from {low} to {LONGEST} is expected")
+    chunks = -(-num_frames // chunk_len)
+    if chunks * len(parts) * max(levels) > MOST_CODES:
+        size = f"{chunks} chunks of {len(parts)} parts with {max(levels)} levels"
+        raise UserError(f"{size}: a clip has at most {MOST_CODES} codes")
     if type(fps) not in (int, float) or not 0 < fps < 1e6:
         raise UserError(f"fps is {shown(fps)}: frames a second are expected")
     for key, text in (("video_name", name), ("tokenizer", tokenizer)):
