@@ -28,7 +28,7 @@ from signstream import cli
 from signstream.data.cache import open_cache
 from signstream.inference.batches import groups
 from signstream.inference.export import Form
-from signstream.inference.tokenizer import Tokenizer
+from signstream.inference.tokenizer import Encoded, Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.training import checkpoint
 
@@ -49,7 +49,7 @@ def export(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *, out:
         for group in groups(cache, clips):
             names = [cache.clips[i].name for i in group]
             for i, tokens in zip(group, tokenizer.encode_prepared([cache.frames(i) for i in group], names)):
-                file.write(form.row(i, tokens, ""))
+                file.write(form.row(i, Encoded(tokens, None), ""))
 
 
 @torch.no_grad()

@@ -74,17 +74,17 @@ def on_rank(arguments: list[str], die_at: dict[int, int], rank: int) -> int:
     """The program as one rank of several; `die_at` {rank: the encoded batch at which it is killed}. A batch is a clip
     or two."""
     batches.BATCH_FRAMES = 300
-    real = Tokenizer.encode_prepared
+    real = Tokenizer.encode_both
     encoded = []
 
-    def encode_prepared(self, clips, names):
+    def encode_both(self, clips, names):
         if names != ["clip"]:
             encoded.append(names)
             if len(encoded) == die_at.get(rank):
                 os.kill(os.getpid(), signal.SIGKILL)
         return real(self, clips, names)
 
-    Tokenizer.encode_prepared = encode_prepared
+    Tokenizer.encode_both = encode_both
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return export_tokens.main(arguments)
 
@@ -118,7 +118,7 @@ def test_batches_do_not_matter(tiny, straight, tmp_path, monkeypatch, frames):
     out = tmp_path / "tokens.jsonl"
     assert export(tiny, out) == 0
     assert out.read_bytes() == straight
-    assert [path.name for path in tmp_path.iterdir()] == ["tokens.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tokens.jsonl", "tokens.vectors.npz"]
 
 
 def test_two_ranks_give_the_same_bytes(tiny, straight, tmp_path):

@@ -29,7 +29,7 @@ from signstream.tokens.format import TokenSequence, read_jsonl
 from signstream.tokens.vectors import CodeVectors
 
 SAME = ("tokenizer", "fps", "chunk_len", "codebook_size", "parts", "levels")  # in every line of a file
-MOST_CODES = 1 << 31  # numbers of a file, sent or not; 150,000 hours at 15 codes a third of a second
+MOST_CODES = 1 << 31  # numbers of a file, sent or not; 13,000 hours at 15 codes a third of a second
 
 
 class TokenData:

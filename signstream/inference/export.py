@@ -27,9 +27,16 @@ from signstream.config.rvq import Config
 from signstream.data.cache import open_cache
 from signstream.errors import UserError
 from signstream.inference.batches import groups
-from signstream.inference.part_files import COUNTS, LINE, LLM, PartFiles, RowPlace
+from signstream.inference.export_beside import (
+    latents_text,
+    llm_beside,
+    paths_beside,
+    write_latents_beside,
+    write_vectors_beside,
+)
+from signstream.inference.part_files import COUNTS, LATENTS, LINE, LLM, PartFiles, RowPlace
 from signstream.inference.session import Session, open_session
-from signstream.inference.tokenizer import Tokenizer
+from signstream.inference.tokenizer import Encoded, Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.io.whole import write_whole
 from signstream.text_files import open_regular
@@ -47,16 +54,19 @@ class Form(NamedTuple):
     parts: tuple[str, ...]
     layout: str
     rle: bool
+    latents: bool = False
     vocabulary: Vocabulary | None = None
     text_ids: TextIds | None = None
 
-    def row(self, index: int, tokens: TokenSequence, text: str) -> bytes:
-        """One row of a part file: the clip's index in the cache, its counts, its line, and its line for a language
-        model."""
-        tokens = tokens.only(self.parts)
+    def row(self, index: int, clip: Encoded, text: str) -> bytes:
+        """One row of a part file: the clip's index in the cache, its counts, its line, its line for a language model,
+        and its latents."""
+        tokens = clip.tokens.only(self.parts)
         counts = json.dumps(tokens.counts(self.rle))
         line = write_line(tokens, self.layout, self.rle).rstrip("\n")
-        row = "\t".join((str(index), counts, line, self.llm(tokens, text))) + "\n"
+        keep = [p for p, tag in enumerate(clip.tokens.parts) if tag in self.parts]
+        latents = "" if clip.latents is None else latents_text(clip.latents[:, keep])
+        row = "\t".join((str(index), counts, line, self.llm(tokens, text), latents)) + "\n"
         # JSON holds no tab; half a character becomes \ud800, as JSON writes it
         return row.encode("utf-8", "backslashreplace")
 
@@ -94,7 +104,8 @@ def export(args: Namespace, session: Session) -> int:
     session.tokenizer.encode(np.zeros((1, session.tokenizer.skeleton.num_joints, 3), np.float32))
     cache = open_cache(config.data, quiet=not ranks.is_main)
     clips = cache.split(args.split)[: args.num_samples]
-    parts = PartFiles(args.out, header(args, form, session, data=ranks.broadcast(cache.path.name)))
+    made_by = header(args, form, session, data=ranks.broadcast(cache.path.name))
+    parts = PartFiles(args.out, made_by, paths_beside(args.out))
     done = ranks.from_main(lambda: set(parts.finished()))
     began = time.perf_counter()
     todo = [i for i in clips if i not in done]
@@ -117,8 +128,8 @@ def export(args: Namespace, session: Session) -> int:
             raise UserError(f"{where}: all ranks must write to one file system")
         for name, reason in failed.items():
             print(f"failed: {name}: {reason}", file=sys.stderr)
-        merged = [rows[i] for i in clips if i in rows]
-        summary = merge(args, form, parts, rows=merged, codebook_size=config.model.rvq.codebook_size)
+        merged = {names[i]: rows[i] for i in clips if i in rows}
+        summary = merge(args, form, parts, rows=merged, tokenizer=session.tokenizer)
         seconds = time.perf_counter() - began
         speed = f"{sum(i in rows for i in todo) / seconds:.1f} clips/s over {ranks.world} process"
         print(f"{summary}; {len(failed)} clips failed; {speed}{'es' * (ranks.world > 1)}", flush=True)
@@ -143,22 +154,24 @@ def encode_share(
     failed: dict[str, str] = {}
     with tqdm(total=len(share), desc="export", unit="clip", disable=None if ranks.is_main else True) as bar:
         for group in groups(cache, share):
-            for i, tokens in encode(session.tokenizer, cache, group, failed=failed):
-                write(form.row(i, tokens, cache.clips[i].text))
+            for i, clip in encode(session.tokenizer, cache, group, latents=form.latents, failed=failed):
+                write(form.row(i, clip, cache.clips[i].text))
             bar.update(len(group))
     return failed
 
 
 def encode(
-    tokenizer: Tokenizer, cache: PoseCache, group: list[int], *, failed: dict[str, str]
-) -> list[tuple[int, TokenSequence]]:
-    """The tokens of the clips that can be encoded; `failed` gets the others."""
-    names = [cache.clips[i].name for i in group]
+    tokenizer: Tokenizer, cache: PoseCache, group: list[int], *, latents: bool, failed: dict[str, str]
+) -> list[tuple[int, Encoded]]:
+    """The tokens of the clips that can be encoded, with their latents if need be; `failed` gets the others."""
+    names, frames = [cache.clips[i].name for i in group], [cache.frames(i) for i in group]
     try:
-        return list(zip(group, tokenizer.encode_prepared([cache.frames(i) for i in group], names)))
+        if latents:
+            return list(zip(group, tokenizer.encode_both(frames, names)))
+        return [(i, Encoded(tokens, None)) for i, tokens in zip(group, tokenizer.encode_prepared(frames, names))]
     except ValueError as error:
         if len(group) > 1:
-            return [pair for i in group for pair in encode(tokenizer, cache, [i], failed=failed)]
+            return [pair for i in group for pair in encode(tokenizer, cache, [i], latents=latents, failed=failed)]
         failed[names[0]] = str(error)
         return []
 
@@ -169,7 +182,7 @@ def form_of(args: Namespace, tokenizer: Tokenizer, rle: bool) -> Form:
         known = " ".join(tokenizer.parts)
         raise UserError(f"--body-parts: {sorted(unknown)[0]!r} is none of {known}; key.path=value stands before it")
     parts = {tag: levels for tag, levels in zip(tokenizer.parts, tokenizer.levels) if tag in wanted}
-    form = Form(tuple(parts), args.layout, rle)
+    form = Form(tuple(parts), args.layout, rle, args.latents)
     if not (args.to_llm or args.tokenizer or args.text_vocab_size):
         return form
     text = open_text_tokenizer(args.tokenizer) if args.tokenizer else None
@@ -218,29 +231,34 @@ def header(args: Namespace, form: Form, session: Session, *, data: str) -> dict[
         "layout": form.layout,
         "rle": form.rle,
         "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
+        "latents": form.latents,
         "device": session.ranks.device.type,
         "data": data,
     }
 
 
-def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: list[RowPlace], codebook_size: int) -> str:
-    """Part files -> the outputs, each whole or not there; what they hold, in a line."""
+def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: dict[str, RowPlace], tokenizer: Tokenizer) -> str:
+    """Part files -> the outputs, each whole or not there, the tokens last; what they hold, in a line. rows {name: where
+    its row is}."""
     if not rows:
         raise UserError(f"no clip of {args.split} could be exported")
-    out: Path = args.out
+    out, places = args.out, list(rows.values())
+    counts = [Counts.of(json.loads(line)) for line in parts.read(places, COUNTS)]
+    vectors = tokenizer.code_vectors.only(form.parts)
+    write_vectors_beside(out, vectors, form.vocabulary)
     if form.vocabulary is not None:
-        added = json.dumps(form.vocabulary.added_tokens(), indent=0) + "\n"
-        write_whole(out.with_name(f"{out.stem}.added_tokens.json"), lambda file: file.write(added.encode()))
-        write_whole(out.with_name(f"{out.stem}.llm.jsonl"), lambda file: file.writelines(parts.read(rows, LLM)))
+        write_whole(llm_beside(out), lambda file: file.writelines(parts.read(places, LLM)))
+    if form.latents:
+        chunks = {name: count.chunks for name, count in zip(rows, counts)}
+        write_latents_beside(out, parts.read(places, LATENTS), vectors, chunks=chunks)
     if args.format == "json":
-        text = (line.decode() for line in parts.read(rows, LINE))
+        text = (line.decode() for line in parts.read(places, LINE))
         write_whole(out, lambda file: file.write(write_list(text).encode()))
     else:
-        write_whole(out, lambda file: file.writelines(parts.read(rows, LINE)))
-    columns = zip(*map(json.loads, parts.read(rows, COUNTS)))
-    total = Counts.of(sum(column) for column in columns)
+        write_whole(out, lambda file: file.writelines(parts.read(places, LINE)))
+    total = Counts.of(map(sum, zip(*counts)))
     parts.remove()
     rate = f"{total.codes / total.chunks:.2f} codes and {total.symbols / total.chunks:.2f} symbols a chunk"
     held = f"{total.held / total.part_chunks:.1%} of the part-chunks held, " if form.rle else ""
-    bits = total.symbols * math.log2(codebook_size + 1) / total.seconds
+    bits = total.symbols * math.log2(vectors.codebook_size + 1) / total.seconds
     return f"{out}: {len(rows)} clips, {total.chunks} chunks, {rate}, {held}{bits:.0f} bits/s"

@@ -7,8 +7,10 @@
 
 Without --checkpoint: best.pt of the config's newest run. Without --config: the checkpoint's own, with key.path=value
 on top. Finished clips wait in .<out>.rank<r>.part beside the output; the same command goes on with them, whatever the
-number of ranks. --to-llm adds <out>.llm.jsonl, what a language model is trained on, and <out>.added_tokens.json. A
-clip that fails is named with its reason, the rest is written, and the exit status is 1.
+number of ranks. Beside the output, under its name without the ending: .vectors.npz, what each code stands for; with
+--latents .latents.npy; with --to-llm .llm.jsonl, what a language model is trained on, .added_tokens.json and the
+vectors of these, .added_vectors.npz. A clip that fails is named with its reason, the rest is written, and the exit
+status is 1.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def add_form(parser: argparse.ArgumentParser) -> None:
         help="hold and write runs, or not; the config's export.enable_rle",
     )
     parser.add_argument("--body-parts", nargs="+", metavar="TAG", help="only these, for example F LH RH")
+    parser.add_argument("--latents", action="store_true", help="what the quantiser was given as well, in float16")
     parser.add_argument("--to-llm", action="store_true", help="ids and labels for a language model as well")
     parser.add_argument(
         "--text-vocab-size",

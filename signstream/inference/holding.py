@@ -1,6 +1,6 @@
 """Holding: a part goes on with what it sent last while that draws the chunk about as well as its new codes would.
 
-    choice = Choice(codes [N, P, Q], views P x [N, L, J, 2], targets P)     # what N chunks would send
+    choice = Choice(codes [N, P, Q], views P x [N, L, J, 2], targets P, ..)  # what N chunks would send
     last = None
     for offer in choice.offers():                                           # of one clip, in order
         last = hold(last, offer, limit)                                     # last.codes [P][Q] is what the chunk sends
@@ -42,6 +42,7 @@ class Choice(NamedTuple):
     codes: Tensor  # [N, P, Q]
     views: list[Tensor]  # P x [N, L, J, 2]
     targets: list[Target]  # P x [N, L, J, ..]
+    latents: Tensor  # [N, P, Z] what the codes stand for; 0 where a chunk shows nothing of the part
 
     def offers(self, look_back: bool = False) -> list[Offer]:
         """One a chunk; `look_back` works out all held errors at once, each with the row before, whatever clip that is

@@ -1,7 +1,7 @@
 """What an export has finished, beside its output: files of rows from which another run, of any number of ranks, goes
 on.
 
-    parts = PartFiles(out, header)              # .<out>.rank<r>.part; the header holds all that decides a row's bytes
+    parts = PartFiles(out, header, beside)      # .<out>.rank<r>.part; the header holds all that decides a row's bytes
     rows = parts.finished()                     # {clip: where its row is}
     write = parts.append(rank); write(row)      # a row is one write
     for line in parts.read(rows.values(), LINE): ...
@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from signstream.errors import UserError, refusal
 
-ROW = re.compile(rb"(\d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\n")
-CLIP, COUNTS, LINE, LLM = range(1, 5)  # the fields of a row
+ROW = re.compile(rb"(\d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\n")
+CLIP, COUNTS, LINE, LLM, LATENTS = range(1, 6)  # the fields of a row
 
 
 class RowPlace(NamedTuple):
@@ -32,15 +32,17 @@ class RowPlace(NamedTuple):
 
 
 class PartFiles:
-    """Of one output. `header` is compared, never read."""
+    """Of one output. `header` is compared, never read; `beside`: what may be written with the output."""
 
-    def __init__(self, out: Path, header: dict[str, Any]) -> None:
+    def __init__(self, out: Path, header: dict[str, Any], beside: Iterable[Path] = ()) -> None:
         self.out = out
+        self.beside = tuple(beside)
         self.header = json.dumps(header).encode() + b"\n"
 
     def files(self) -> list[Path]:
-        """Part files, and what a killed write of the output left."""
-        name = re.compile(re.escape(f".{self.out.name}.") + r"(rank\d+|[0-9a-f]{8})\.part")
+        """Part files, and what a killed write of the output, or of what stands beside it, left."""
+        others = "|".join(re.escape(path.name) for path in (self.out, *self.beside))
+        name = re.compile(rf"\.({re.escape(self.out.name)}\.rank\d+|({others})\.[0-9a-f]{{8}})\.part")
         return [path for path in self.out.parent.iterdir() if name.fullmatch(path.name)]
 
     def finished(self) -> dict[int, RowPlace]:

@@ -39,6 +39,7 @@ from signstream.tasks.rvq.restore import restore
 from signstream.tasks.rvq.views import Target, Views
 from signstream.tokens.codes import first_levels, held_chunks, where_visible
 from signstream.tokens.format import TokenSequence
+from signstream.tokens.vectors import CodeVectors
 from signstream.tokens.vocabulary import Vocabulary
 from signstream.training import checkpoint
 from signstream.training.distributed import pick_device
@@ -61,6 +62,13 @@ class Reading(NamedTuple):
     targets: list[Target]  # P
     latents: Tensor  # [N, P, Z]
     codes: Tensor  # [N, P, Q] all levels; -1 where a chunk shows nothing of the part
+
+
+class Encoded(NamedTuple):
+    """A clip's tokens, and what the quantiser was given for them."""
+
+    tokens: TokenSequence
+    latents: Tensor | None  # [N, P, Z]; 0 where a chunk shows nothing of the part
 
 
 class Tokenizer:
@@ -103,6 +111,19 @@ class Tokenizer:
         return Vocabulary(self.parts, self.levels, self.config.model.rvq.codebook_size)
 
     @property
+    def code_vectors(self) -> CodeVectors:
+        """What the codes stand for, whatever kind of quantiser they are of."""
+        shape = (self.config.model.rvq.codebook_size, len(self.parts), max(self.levels))
+        books = []
+        for level in range(shape[2]):
+            codes = torch.full(shape, -1, device=self.device)
+            codes[..., level] = torch.arange(shape[0], device=self.device)[:, None]
+            books.append(self.model.quantizer.decode_codes(codes))  # [P, K, Z]
+        has_level = torch.arange(shape[2]) < torch.tensor(self.levels)[:, None]  # [P, Q]
+        table = torch.stack(books, 1).cpu() * has_level[..., None, None]
+        return CodeVectors(self.parts, self.levels, self.digest, table)
+
+    @property
     def hold_limit(self) -> float:
         """By how much more a held part may be off, in signing space."""
         return self.hold * self.config.data.normalize.bbox_range
@@ -116,20 +137,25 @@ class Tokenizer:
 
     def encode_prepared(self, clips: Sequence[np.ndarray], names: Sequence[str]) -> list[TokenSequence]:
         """Clips [T', 1 + J, 3] as the pose cache holds them, in one pass."""
+        return [encoded.tokens for encoded in self.encode_both(clips, names)]
+
+    def encode_both(self, clips: Sequence[np.ndarray], names: Sequence[str]) -> list[Encoded]:
+        """Likewise, with their latents."""
         batch = self.chunks_of(clips, range(len(clips)))
         choice = self.choose(batch)
         offers = choice.offers(look_back=self.hold > 0)
-        clip_of = torch.where(batch.frames > 0, batch.clip, -1).tolist()
-        sequences = []
+        clip_of = torch.where(batch.frames > 0, batch.clip, -1)
+        owners = clip_of.tolist()
+        encoded = []
         for i, (clip, name) in enumerate(zip(clips, names)):
             last: Sent | None = None
             codes = []
-            for offer in (offer for offer, owner in zip(offers, clip_of) if owner == i):
+            for offer in (offer for offer, owner in zip(offers, owners) if owner == i):
                 last = hold(last, offer, self.hold_limit)
                 codes.append(last.codes)
             table = torch.tensor(codes, dtype=torch.int64).reshape(-1, *choice.codes.shape[1:])
-            sequences.append(self.sequence(table, len(clip), name))
-        return sequences
+            encoded.append(Encoded(self.sequence(table, len(clip), name), choice.latents[clip_of == i].cpu()))
+        return encoded
 
     def sequence(self, codes: Tensor, frames: int, name: str) -> TokenSequence:
         """codes [N, P, Q] of a clip of so many frames as this tokenizer's tokens."""
@@ -172,18 +198,20 @@ class Tokenizer:
         with one_thread():
             inputs, targets = self.views.of(batch)
             visible = valid_chunks(targets).T
-            codes = where_visible(self.model.tokenise(inputs), visible)
+            latents, codes = self.model.read(inputs)
+            latents = torch.where(visible[..., None], latents.transpose(0, 1), 0.0)
+            codes = where_visible(codes, visible)
             budgeted = self.codes_per_chunk != "full"
             if budgeted and self.budget is None:
                 missing = "the checkpoint has no budget, since its run had no validation split"
                 raise UserError(f"{missing}: set export.codes_per_chunk=full")
             if not len(batch) or (not budgeted and self.hold <= 0):
-                return Choice(codes, [target.xy for target in targets], targets)
+                return Choice(codes, [target.xy for target in targets], targets, latents)
             if not budgeted:
-                return Choice(codes, self.model.detokenise(codes), targets)
+                return Choice(codes, self.model.detokenise(codes), targets, latents)
             prefixes = self.model.decode_prefixes(codes)
             sent = self.levels_for(self.worth_of(prefixes, targets), visible, self.codes_per_chunk)
-            return Choice(first_levels(codes, sent), chosen_prefixes(prefixes, sent), targets)
+            return Choice(first_levels(codes, sent), chosen_prefixes(prefixes, sent), targets, latents)
 
     def worth_of(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
         """[N, P, Q]: what each code takes off the loss; prefixes P x [Q, N, L, J, 2], decoded from the first 1 .. Q."""
