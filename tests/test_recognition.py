@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from signstream.models.recognition import BLANK, Recognizer, can_align, steps_needed
 from signstream.models.recognition_blocks import MIXERS, Mixing, mixer_of
 from signstream.models.recognition_frames import FrameFront, SpatialSizes
-from signstream.models.recognition_fronts import CodeFront, KeypointFront, LatentFront, stretched_axes
+from signstream.models.recognition_fronts import CodeFront, KeypointFront, LatentFront
+from signstream.models.recognition_keypoints import stretched_axes
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.training.optim import undecayed
 
@@ -34,7 +35,7 @@ def front_of(kind, mixing, heat=True):
         sizes = {"width": 16, "layers": 2, "stem_blocks": 1, "spatial": SpatialSizes(attention=(1,), head=8, state=4)}
         return FrameFront(heat=heat, stride=2, mixing=mixing, **sizes)
     if kind == "keypoints":
-        return KeypointFront(BODY.parts, width=24, part_width=8, causal=mixing.causal)
+        return KeypointFront(BODY.parts, width=24, part_width=8, causal=mixing.causal, twins=[(1, 2)])
     if kind == "latents":
         return LatentFront(CODES[0], CODES[3], width=24)
     return CodeFront(CODES, width=24, vectors=vectors())

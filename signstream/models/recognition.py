@@ -3,7 +3,7 @@
     B clips   S steps of a stream, padded   S' of CTC (S over the front's stride, or times its steps a chunk)
     V glosses, the blank first (0)   U units of a target   D width
 
-    model = Recognizer(KeypointFront(parts, width=256), glosses=V, width=256, depth=6)
+    model = Recognizer(KeypointFront(parts, width=256), V, width=256, depth=6, mixing=Mixing("mamba"), seed=0)
     model.fit(streams, lengths)                      # constants of the front, from training clips
     model(streams, lengths [B]) -> Emissions: log_probs [B, S', V] float32, lengths [B]
 
@@ -94,6 +94,8 @@ class Recognizer(nn.Module):
         keep, generator = self._kept(lengths, draw)
         x = self.front(streams, lengths, None if keep is None else keep[: self.front.layers])  # [B, S', D']
         lengths = self.steps(lengths)
+        if len(self.blocks):
+            x = self._dropped(x, generator)
         x = self.into(x).float()  # [B, S', D], the residual
         for number, block in enumerate(self.blocks, self.front.layers):
             path = None if keep is None else keep[number]
@@ -101,22 +103,26 @@ class Recognizer(nn.Module):
                 x = checkpoint(block, x, lengths, path, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x, lengths, path)
-        x = self.norm(x)
-        if generator is not None and self.dropout > 0:
-            x = dropped(x, self.dropout, generator)
-        log_probs = self._log_probs(x)
+        log_probs = self._log_probs(self._dropped(self.norm(x), generator))
         return Emissions(torch.where(inside(lengths, x.shape[1])[..., None], log_probs, self._blank(x)), lengths)
 
     def _kept(self, lengths: Tensor, draw: int | None) -> tuple[Tensor | None, torch.Generator | None]:
         """What each branch counts, [layers, 3, B]: 0 where it is dropped for a clip, the more often the deeper it is;
-        and the generator, for what is drawn after it."""
+        and a generator on the device, for what is drawn there."""
         if not self.training or self.drop_path == self.dropout == 0:
             return None, None
         assert draw is not None, "a recogniser that drops anything in training needs a seed: draw"
         generator = torch.Generator().manual_seed(draw)
         rates = torch.linspace(0, self.drop_path, self.front.layers + len(self.blocks))[:, None, None]
         keep = (torch.rand(len(rates), BRANCHES, len(lengths), generator=generator) >= rates) / (1 - rates)
-        return keep.to(lengths.device, non_blocking=True), generator
+        return keep.to(lengths.device, non_blocking=True), torch.Generator(lengths.device).manual_seed(draw)
+
+    def _dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Dropout, of what goes into the blocks and into the head."""
+        if generator is None or self.dropout == 0:
+            return x
+        keep = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
+        return x * keep / (1 - self.dropout)
 
     def _log_probs(self, x: Tensor) -> Tensor:
         """float32, whatever autocast says: a sum of a thousand probabilities is one in it."""
@@ -160,12 +166,6 @@ class Recognizer(nn.Module):
     @property
     def last(self) -> int:
         return self.front.layers + len(self.blocks) + 1
-
-
-def dropped(x: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Dropout, drawn from a generator on the CPU, so that it is the same on every device."""
-    keep = torch.rand(x.shape, generator=generator) >= rate
-    return x * keep.to(x.device, non_blocking=True) / (1 - rate)
 
 
 def steps_needed(target: Sequence[int]) -> int:

@@ -24,6 +24,8 @@ from signstream.models.mamba import SpatialMixer
 from signstream.models.recognition_blocks import Mixing, Mlp, added, head_of, inside, mixer_of
 from signstream.models.recognition_fronts import Front, Streams
 
+PIECE = 32  # frames whose stem is computed again at a time, where it is
+
 
 class StemBlock(nn.Module):
     """A convolution a channel, then a perceptron a place; normalised before, added after."""
@@ -175,6 +177,7 @@ class FrameFront(Front):
     ) -> None:
         super().__init__(2 * width, causal=mixing is None or mixing.causal)
         sizes = spatial or SpatialSizes()
+        self.reads = ("frames", "heat") if heat else ("frames",)
         self.layers, self.heat, self.stride, self.checkpointing = layers, heat, stride, checkpointing
         self.stem = Stem(3 + heat, width, stem_blocks)
         self.merge: Any = nn.Linear(stride * width, width) if stride > 1 else None
@@ -190,7 +193,7 @@ class FrameFront(Front):
     def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
         pictures = self._pictures(streams)  # [B, S, C, h, w]
         packing = Packing(lengths, pictures.shape[1])
-        x = self.stem(packing.packed(pictures))  # [F, H, W, D]
+        x = self._patches(packing.packed(pictures))  # [F, H, W, D]
         grid = (x.shape[1], x.shape[2])
         if self.merge is not None:
             padded = packing.padded(x)
@@ -225,6 +228,13 @@ class FrameFront(Front):
                 x, blocks[number] = block.step(x, grid, blocks[number])
             outs.append(self._pooled(x)[:, None])
         return torch.cat(outs, 1), FrameMemory(held, blocks)
+
+    def _patches(self, pictures: Tensor) -> Tensor:
+        """[F, C, h, w] -> [F, H, W, D]. At full size a frame's activations take 90 MB, so they are not kept either."""
+        if not (self.checkpointing and self.training):
+            return self.stem(pictures)
+        pieces = pictures.split(PIECE)
+        return torch.cat([checkpoint(self.stem, p, use_reentrant=False, preserve_rng_state=False) for p in pieces])
 
     def _pictures(self, streams: Streams) -> Tensor:
         """The heat map is a channel like the others."""
