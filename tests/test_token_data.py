@@ -111,7 +111,7 @@ def test_it_goes_to_another_process_without_the_latents_numbers(path):
     data = TokenData.open(path, latents=True)
     copy = pickle.loads(pickle.dumps(data))
     assert torch.equal(copy.codes("a"), data.codes("a")) and torch.equal(copy.latents("d"), data.latents("d"))
-    assert data._packed.dtype == np.int16, "two bytes a code"
+    assert data.packed.dtype == np.int16, "two bytes a code"
 
 
 def test_what_is_changed_in_a_result_changes_nothing(path):

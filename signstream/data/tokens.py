@@ -57,7 +57,7 @@ class TokenData:
         self.parts, self.levels = first.parts, first.levels
         self.codebook_size = first.codebook_size
         self.starts = np.cumsum([0, *map(len, blocks)])  # of each clip's rows, and the end of the last
-        self._packed = np.concatenate(blocks)  # [sum N, P, Q]
+        self.packed = np.concatenate(blocks)  # [sum N, P, Q]
         self._number = {name: i for i, name in enumerate(self.names)}
         if len(self._number) < len(self.names):
             twice = next(name for i, name in enumerate(self.names) if self._number[name] != i)
@@ -99,7 +99,7 @@ class TokenData:
     def codes(self, clip: int | str) -> Tensor:
         """[N, P, Q] int64; -1 where a level was not sent."""
         i = self.number(clip)
-        return torch.from_numpy(self._packed[self.starts[i] : self.starts[i + 1]].astype(np.int64))
+        return torch.from_numpy(self.packed[self.starts[i] : self.starts[i + 1]].astype(np.int64))
 
     @property
     def vectors(self) -> Tensor:
@@ -139,7 +139,7 @@ class TokenData:
         for key, theirs, ours in (
             ("tokenizer", file.note.tokenizer, self.digest),
             ("parts", file.note.parts, self.parts),
-            ("rows", file.shape[0], len(self._packed)),
+            ("rows", file.shape[0], len(self.packed)),
             ("clips", file.note.clips, check),
         ):
             if theirs != ours:
