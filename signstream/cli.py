@@ -56,6 +56,16 @@ def parser(doc: str | None, spec: ModuleSpec | None) -> argparse.ArgumentParser:
     return Parser(prog=f"python -m {name}", description=doc, formatter_class=raw)
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The option of a door that stands on one trained run."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's: its newest run",
+    )
+
+
 def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """The arguments of a door that takes a config file: args.config and args.overrides are for config.load_config."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")

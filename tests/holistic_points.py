@@ -19,71 +19,11 @@ HOLISTIC_COMPONENTS = {
     "POSE_WORLD_LANDMARKS": POSE_LANDMARKS.split(),
 }
 # Vertices of the face mesh that mirror each other, the signer's right first.
-MESH_PAIRS = tuple(
-    zip(
-        (
-            127,
-            234,
-            93,
-            132,
-            58,
-            136,
-            150,
-            176,
-            70,
-            63,
-            105,
-            66,
-            107,
-            98,
-            97,
-            33,
-            160,
-            158,
-            133,
-            153,
-            144,
-            61,
-            40,
-            37,
-            84,
-            91,
-            78,
-            82,
-            87,
-        ),
-        (
-            356,
-            454,
-            323,
-            361,
-            288,
-            365,
-            379,
-            400,
-            300,
-            293,
-            334,
-            296,
-            336,
-            327,
-            326,
-            263,
-            387,
-            385,
-            362,
-            380,
-            373,
-            291,
-            270,
-            267,
-            314,
-            321,
-            308,
-            312,
-            317,
-        ),
-    )
+RIGHT_SIDE = "127 234 93 132 58 136 150 176 70 63 105 66 107 98 97 33 160 158 133 153 144 61 40 37 84 91 78 82 87"
+LEFT_SIDE = (
+    "356 454 323 361 288 365 379 400 300 293 334 296 336 327 "
+    "326 263 387 385 362 380 373 291 270 267 314 321 308 312 317"
 )
+MESH_PAIRS = tuple(zip(map(int, RIGHT_SIDE.split()), map(int, LEFT_SIDE.split())))
 # And those on the middle line, which mirror themselves.
 MESH_MIDDLE = (152, 168, 197, 5, 1, 2, 0, 17, 13, 14)

@@ -49,74 +49,33 @@ COCO_COMPONENTS: dict[str, tuple[str, ...]] = {
 COCO: tuple[Point, ...] = tuple((component, point) for component, points in COCO_COMPONENTS.items() for point in points)
 
 FACE_MESH = (
-    127,
-    234,
-    93,
-    132,
-    58,
-    136,
-    150,
-    176,
-    152,
-    400,
-    379,
-    365,
-    288,
-    361,
-    323,
-    454,
-    356,  # jaw, from the signer's right ear over the chin to the left
-    70,
-    63,
-    105,
-    66,
-    107,  # right brow, outer end first
-    336,
-    296,
-    334,
-    293,
-    300,  # left brow, inner end first
-    168,
-    197,
-    5,
-    1,  # bridge of the nose, down to its tip
-    98,
-    97,
-    2,
-    326,
-    327,  # under the nose, from the right
-    33,
-    160,
-    158,
-    133,
-    153,
-    144,  # right eye: outer corner, upper lid, inner corner, lower lid
-    362,
-    385,
-    387,
-    263,
-    373,
-    380,  # left eye: inner corner, upper lid, outer corner, lower lid
-    61,
-    40,
-    37,
-    0,
-    267,
-    270,
-    291,
-    321,
-    314,
-    17,
-    84,
-    91,  # outer lips: right corner, upper, left corner, lower
-    78,
-    82,
-    13,
-    312,
-    308,
-    317,
-    14,
-    87,  # inner lips, the same way round
+    *(
+        127,
+        234,
+        93,
+        132,
+        58,
+        136,
+        150,
+        176,
+        152,
+        400,
+        379,
+        365,
+        288,
+        361,
+        323,
+        454,
+        356,
+    ),  # jaw, from the signer's right
+    *(70, 63, 105, 66, 107),  # right brow, outer end first
+    *(336, 296, 334, 293, 300),  # left brow, inner end first
+    *(168, 197, 5, 1),  # bridge of the nose, down to its tip
+    *(98, 97, 2, 326, 327),  # under the nose, from the right
+    *(33, 160, 158, 133, 153, 144),  # right eye: outer corner, upper lid, inner corner, lower lid
+    *(362, 385, 387, 263, 373, 380),  # left eye: inner corner, upper lid, outer corner, lower lid
+    *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),  # outer lips: right corner, upper, left corner, lower
+    *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lips, the same way round
 )
 FINGERS = ("INDEX_FINGER", "MIDDLE_FINGER", "RING_FINGER", "PINKY")
 HAND_LANDMARKS = (

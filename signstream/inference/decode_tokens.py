@@ -19,12 +19,7 @@ from signstream import cli
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="PATH",
-        help="a checkpoint, a run's folder or an experiment's: its newest run",
-    )
+    cli.add_checkpoint(parser)
     parser.add_argument(
         "--tokens", type=Path, required=True, metavar="FILE", help="what export_tokens wrote, in any format and layout"
     )

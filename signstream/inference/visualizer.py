@@ -18,12 +18,7 @@ from signstream import cli
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="PATH",
-        help="a checkpoint, a run's folder or an experiment's: its newest run",
-    )
+    cli.add_checkpoint(parser)
     parser.add_argument("--split", default="val", help="default: %(default)s")
     parser.add_argument("--sample", metavar="NAME", help="the clip (default: the split's first)")
     parser.add_argument(

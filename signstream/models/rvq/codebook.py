@@ -72,6 +72,11 @@ def descend(vectors: Tensor, books: Iterable[Book]) -> list[Choice]:
     return choices
 
 
+def levels_sent(levels: Tensor, sent: Tensor | None) -> Tensor:
+    """How many levels the decoder gets, [P, 1] or [P, N]: all that a part has (levels [P]), or fewer (sent [N, P])."""
+    return levels[:, None] if sent is None else torch.minimum(sent.T, levels[:, None])
+
+
 def nearest(vectors: Tensor, centres: Tensor) -> Tensor:
     """[P, N, Z] and [P, K, Z] -> [P, N]: one product a block of rows, looked through while it is in cache."""
     half = centres.square().sum(-1)[:, None] / -2  # nearest = largest product, less half the centre's square

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from signstream.errors import UserError
+from signstream.models.rvq.codebook import levels_sent
 from signstream.models.rvq.quantizer import Quantized
 
 SPREAD = 1.7  # a normal number times this, through a sigmoid, falls about evenly into (0, 1)
@@ -69,7 +70,7 @@ class FiniteScalarQuantizer(nn.Module):
         """As ResidualQuantizer's; there are no statistics and there is no usage loss."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
-            limit = self.levels[:, None] if sent is None else torch.minimum(sent.T, self.levels[:, None])  # [P, 1 or N]
+            limit = levels_sent(self.levels, sent)
             total = torch.zeros_like(latents)
             reached = torch.zeros_like(latents)
             commit = latents.new_zeros(latents.shape[:2])

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signstream.models.rvq.codebook import Choice, LevelBook, descend, kmeans, tally
+from signstream.models.rvq.codebook import Choice, LevelBook, descend, kmeans, levels_sent, tally
 
 LEAST_USE = 0.01  # share of a fair one, below which the usage loss pulls no harder
 
@@ -129,7 +129,7 @@ class ResidualQuantizer(nn.Module):
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
             choices = descend(latents.detach(), self.books)
-            limit = self.levels[:, None] if sent is None else torch.minimum(sent.T, self.levels[:, None])  # [P, 1 or N]
+            limit = levels_sent(self.levels, sent)
             total = torch.zeros_like(latents)
             commit = latents.new_zeros(latents.shape[:2])
             for level, choice in enumerate(choices):
