@@ -1,12 +1,13 @@
 """How long a training step takes beside other programs, by how long OpenMP's threads spin before they sleep.
 
-    python -m benchmarks.busy [--steps 20] [--rounds 2] [--programs 2] [--threads 2] [--only door,default] [key=value]
+    python -m benchmarks.busy [--steps 10] [--rounds 2] [--programs 2] [--threads 2] [--only door,default] [key=value]
 
 It trains the quickstart with signstream.training.train_rvq, once for each setting alone and once beside `--programs`
 busy programs of `--threads` threads each, and reads the run's speed.jsonl. Printed: the median of a step, alone and
 beside them, the ratio of both, and the step alone over that of the library's own setting. On two cores the fair share
 beside two programs of two threads is a third: a busy ratio is 3 at least where both of our threads work all the time.
-`door` is what our programs set themselves (signstream/cli.py), `default` what the library does unasked.
+`door` is what our programs set themselves (signstream/cli.py), `default` what the library does unasked: these two take
+about eight minutes, and each other of SETTINGS four more.
 """
 
 import argparse
@@ -97,20 +98,25 @@ def measure(args: argparse.Namespace, scratch: Path) -> dict[str, dict[str, list
         for name in args.only:
             folder = scratch / f"{name} {number}"
             spent[name]["alone"] += train(options, SETTINGS[name], folder / "alone", args.steps)
+            say(f"round {number + 1}, {name}, alone", spent[name]["alone"][-args.steps :])
             with load(args.programs, args.threads):
                 spent[name]["busy"] += train(options, SETTINGS[name], folder / "busy", args.steps)
-            print(f"round {number + 1}: {name}", file=sys.stderr)
+            say(f"round {number + 1}, {name}, busy", spent[name]["busy"][-args.steps :])
     return spent
+
+
+def say(what: str, spent: list[float]) -> None:
+    print(f"{what}: {statistics.median(spent):.0f} ms", file=sys.stderr, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/quickstart.yaml")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--programs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(SETTINGS), metavar="SETTING,...")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=["default", "door"], metavar="SETTING,...")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     args = parser.parse_intermixed_args()
     if unknown := [name for name in args.only if name not in SETTINGS]:
