@@ -31,7 +31,7 @@ FEATURES = "features/fullFrame-256x256px"
 SUFFIX = "/*.png"
 SIZE = (256.0, 256.0)  # of the frames whose pixels the keypoints are in
 FPS = 25.0
-KEYPOINTS = "keypoints.pkl"
+KEYPOINTS = "keypoints_256x256.pkl"
 INFO = "{number: {fileid, folder, signer, label, num_frames}}"
 MOST_WORDS = 1000  # of a label; PHOENIX-2014's longest has 28
 
