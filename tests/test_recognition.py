@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from signstream.errors import UserError
 from signstream.models.recognition import BLANK, Recognizer, can_align, steps_needed
-from signstream.models.recognition_blocks import MIXERS, Mixing, mixer_of
-from signstream.models.recognition_frames import FrameFront, SpatialSizes
+from signstream.models.recognition_blocks import MIXERS, Mixing, head_of, mixer_of
+from signstream.models.recognition_frames import FrameFront, SpatialAttention, SpatialSizes
 from signstream.models.recognition_fronts import CodeFront, KeypointFront, LatentFront
 from signstream.models.recognition_keypoints import stretched_axes
 from signstream.skeleton import COCO_WHOLEBODY as BODY
@@ -119,12 +120,14 @@ def test_a_clips_loss_and_gradient_do_not_depend_on_its_company(kind):
     torch.testing.assert_close(together, each, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", MIXERS)
 @pytest.mark.parametrize("front", FRONTS)
-def test_an_empty_clip_and_an_empty_batch_go_through(front):
-    model = recognizer(front)
+def test_an_empty_clip_and_an_empty_batch_go_through(front, kind):
+    model = recognizer(front, kind)
     out = model(streams_of(front, 2, 4), torch.tensor([0, 4]))
     assert out.lengths.tolist() == [0, int(model.steps(torch.tensor(4)))] and out.log_probs.isfinite().all()
-    assert model(streams_of(front, 0, 4), torch.zeros(0, dtype=torch.long)).log_probs.shape[0] == 0
+    for steps in (4, 0):
+        assert model(streams_of(front, 0, steps), torch.zeros(0, dtype=torch.long)).log_probs.shape[0] == 0
 
 
 # -- streams
@@ -305,9 +308,13 @@ def test_checkpointing_changes_no_gradient(front):
 
 
 def test_the_default_has_as_many_weights_as_the_public_model():
-    """57,154,016 at 1,296 classes; a heat map is a fourth channel of the first convolution."""
+    """57,154,016 at 1,296 classes; its fifth block attends. No buffer holds whole numbers: the public code's average of
+    weights moves those."""
     model = Recognizer(FrameFront(mixing=Mixing()), 1296, width=512, depth=0)
     assert sum(p.numel() for p in model.parameters()) == 57_154_016
+    kinds = [type(block.spatial) for block in model.front.blocks]
+    assert [number for number, kind in enumerate(kinds) if kind is SpatialAttention] == [4]
+    assert all(value.is_floating_point() for value in model.state_dict().values())
 
 
 @pytest.mark.parametrize("width", [192, 512])
@@ -315,6 +322,14 @@ def test_the_default_has_as_many_weights_as_the_public_model():
 def test_mixers_are_of_like_size(width, causal):
     sizes = [sum(p.numel() for p in mixer_of(width, Mixing(kind, causal)).parameters()) for kind in MIXERS]
     assert max(sizes) < 1.2 * min(sizes)
+
+
+def test_a_width_that_nothing_can_share_is_one_line():
+    assert head_of(96, 64) == 48 and head_of(96, 5, of=2) == 4 and head_of(7, 5) == 1
+    with pytest.raises(UserError, match="width of 15 cannot be shared"):
+        mixer_of(15, Mixing("transformer"))
+    with pytest.raises(UserError, match="multiple of 4"):
+        FrameFront(width=18)
 
 
 @pytest.mark.parametrize("front", FRONTS)

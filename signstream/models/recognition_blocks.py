@@ -7,7 +7,7 @@
                                                      whole gives; memory None: the first one
 
 Three kinds of like size (4 to 4.4 D^2 weights): `mamba` (models/mamba.py); `transformer`, whose steps know how far
-they are from each other (rotary); `lstm`. Each may be causal: mamba and the LSTM then run forward only, and the
+they are from each other (rotary); `bilstm`. Each may be causal: mamba and the LSTM then run forward only, and the
 transformer sees `past` steps back, so that a stream's memory has an end.
 """
 
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from signstream.errors import UserError
 from signstream.models.mamba import BRANCHES, TemporalMixer
 
 MIXERS = ("mamba", "transformer", "bilstm")
@@ -48,18 +49,22 @@ def without_padding(x: Tensor, lengths: Tensor) -> Tensor:
     return x.masked_fill(past.view(*past.shape, *(1,) * (x.ndim - 2)), 0)
 
 
-def head_of(width: int, most: int) -> int:
-    """The widest head that shares a width evenly."""
-    return max(head for head in range(1, min(most, width) + 1) if width % head == 0)
+def head_of(width: int, most: int, *, of: int = 1) -> int:
+    """The widest head that shares a width evenly, and is a multiple of `of`."""
+    heads = [head for head in range(of, max(min(most, width), of) + 1, of) if width % head == 0]
+    if not heads:
+        raise UserError(f"a width of {width} cannot be shared by heads whose width is a multiple of {of}: change it")
+    return heads[-1]
 
 
 def mixer_of(width: int, mixing: Mixing) -> Any:
-    head = head_of(width, mixing.head)
     if mixing.kind == "mamba":
-        sizes = {"head": head, "state": mixing.state, "groups": mixing.groups}
+        sizes = {"head": head_of(width, mixing.head), "state": mixing.state, "groups": mixing.groups}
         return TemporalMixer(width, causal=mixing.causal, **sizes)
-    if mixing.kind == "transformer":
-        return AttentionMixer(width, head=head, past=mixing.past if mixing.causal else None)
+    if mixing.kind == "transformer":  # pairs of a head's numbers are turned
+        return AttentionMixer(
+            width, head=head_of(width, mixing.head, of=2), past=mixing.past if mixing.causal else None
+        )
     assert mixing.kind == "bilstm", f"the mixer {mixing.kind!r} is none of {MIXERS}"
     return LstmMixer(width, causal=mixing.causal)
 
@@ -130,6 +135,8 @@ class LstmMixer(nn.Module):
         self.out = nn.Linear(hidden * (1 if causal else 2), width)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if 0 in x.shape:
+            return x  # of which nothing can be packed
         with torch.autocast(x.device.type, enabled=False):
             kept = lengths.clamp(min=1).cpu()  # a packed sequence has a step
             packed = pack_padded_sequence(x.float(), kept, batch_first=True, enforce_sorted=False)

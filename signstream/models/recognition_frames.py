@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from signstream.errors import UserError
 from signstream.models.mamba import SpatialMixer
 from signstream.models.recognition_blocks import Mixing, Mlp, added, head_of, inside, mixer_of
 from signstream.models.recognition_fronts import Front, Streams
@@ -176,6 +177,8 @@ class FrameFront(Front):
         checkpointing: bool = False,
     ) -> None:
         super().__init__(2 * width, causal=mixing is None or mixing.causal)
+        if width % 4:
+            raise UserError(f"a width of {width}: frames begin at a quarter of it, so a multiple of 4 is expected")
         sizes = spatial or SpatialSizes()
         self.reads = ("frames", "heat") if heat else ("frames",)
         self.layers, self.heat, self.stride, self.checkpointing = layers, heat, stride, checkpointing

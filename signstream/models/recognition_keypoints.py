@@ -37,6 +37,8 @@ class TimeConv(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """[B, S, F] -> [B, S', F']"""
         steps = -(-x.shape[1] // self.stride)
+        if not steps:
+            return x.new_zeros(len(x), 0, self.conv.out_channels)
         seen = (steps - 1) * self.stride + self.conv.kernel_size[0]
         x = F.pad(without_padding(x, lengths), (0, 0, self.before, seen - self.before - x.shape[1]))
         return self.conv(x.transpose(1, 2)).transpose(1, 2)
