@@ -15,7 +15,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from signstream.errors import UserError
 
 MOST_STEPS = 1_500_000  # opcodes; PHOENIX-2014's keypoints have 300,000
 MOST_MADE = 500_000  # tables, lists, tuples and arrays
-MOST_VALUES = 1_000_000  # of the table that comes out
+MOST_VALUES = 500_000  # of the table that comes out
 LONGEST_TEXT = 1 << 16  # bytes of one
 MOST_TEXT = 1 << 24  # bytes of all
 LONGEST_NUMBER = 8  # bytes
@@ -36,8 +36,9 @@ CODE = re.compile(r"[fiub][1248]|U\d{1,4}|O8?")  # of numpy's types
 NUMBERS = "fiub"
 
 
-class Raw(NamedTuple):
-    """Bytes, left in the file."""
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Bytes, left in the file. No tuple, which it could be taken for."""
 
     start: int
     size: int
