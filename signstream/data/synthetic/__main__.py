@@ -1,11 +1,14 @@
-"""Writes a data set of a synthetic signer, in CSL-Daily's layout: something to train and test on without a licence.
+"""Writes a data set of a synthetic signer, in CSL-Daily's layout or PHOENIX-2014's: something to train and test on
+without a licence.
 
     python -m signstream.data.synthetic --out data/synthetic --clips 2000 --seed 0
     python -m signstream.data.synthetic --out data/tiny --clips 24 --seed 1 --signers 4 --glosses 40 --workers 1
+    python -m signstream.data.synthetic --layout phoenix2014 --out data/phoenix --clips 400 --seed 0
 
 A made-up detector looks at a body that signs made-up sentences (jitter, scores, lost hands); clips are written as
-frames_512x512/<name>.npy [T, 134, 3], with annotations, splits and a README. The same arguments give the same bytes,
-whatever the number of workers. numpy only.
+frames_512x512/<name>.npy [T, 134, 3], with annotations, splits and a README. In PHOENIX-2014's layout the body is drawn
+as a person, frame by frame, and the detector's keypoints lie beside the frames. The same arguments give the same bytes,
+whatever the number of workers. numpy, and Pillow to draw.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from signstream import cli
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--out", required=True, type=Path, help="folder to make; must not exist or be empty")
+    parser.add_argument(
+        "--layout", choices=("csl_daily", "phoenix2014"), default="csl_daily", help="default csl_daily: poses alone"
+    )
     parser.add_argument("--clips", type=int, default=600, help="default 600")
     parser.add_argument(
         "--seed",
@@ -29,10 +35,12 @@ def main(argv: list[str] | None = None) -> None:
         help="the language is the same for every seed; people and sentences are not (default 0)",
     )
     parser.add_argument(
-        "--signers", type=int, default=10, help="people; every fifth is kept for test_unseen_signer (default 10)"
+        "--signers",
+        type=int,
+        help="people; CSL-Daily's layout keeps every fifth for test_unseen_signer (default 10; phoenix2014: 9)",
     )
     parser.add_argument("--glosses", type=int, help="size of the vocabulary (default: the whole language)")
-    parser.add_argument("--fps", type=float, default=30.0, help="frames a second (default 30)")
+    parser.add_argument("--fps", type=float, help="frames a second (default 30; phoenix2014: 25)")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     parser.add_argument("--workers", type=int, default=cores, help="processes (default: one a core)")
     args = parser.parse_args(argv)

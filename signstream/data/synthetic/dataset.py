@@ -10,32 +10,37 @@ same bytes, whatever the number of workers. numpy only.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from signstream.data.synthetic.detector import SIZE, detect
 from signstream.data.synthetic.grammar import Grammar, Sentence
 from signstream.data.synthetic.lexicon import Sign, lexicon
+from signstream.data.synthetic.orders import (
+    HELD_OUT,
+    Cast,
+    Order,
+    check_options,
+    fresh_sentences,
+    generator,
+    spread,
+    write_all,
+)
 from signstream.data.synthetic.performance import Segment, perform
+from signstream.data.synthetic.phoenix import make_phoenix
 from signstream.data.synthetic.signer import Signer, draw_signer
 from signstream.errors import UserError
 from signstream.io.whole import whole_folder
 from signstream.skeleton import NUM_JOINTS
 
 SPLITS = ("train", "val", "test", "test_unseen_signer")
-HELD_OUT = 0.08  # share of the clips in each split but train
 MIN_CLIPS, MIN_SIGNERS = 8, 3
 README = """# A synthetic signer, in CSL-Daily's layout
 
@@ -69,31 +74,6 @@ class MadeClip:
     segments: tuple[Segment, ...]
 
 
-@dataclass(frozen=True)
-class Order:
-    """One clip to make; `index` seeds it."""
-
-    index: int
-    name: str
-    split: str
-    sentence: Sentence
-    signer: int
-
-
-@dataclass(frozen=True)
-class Cast:
-    """What all clips of a data set share."""
-
-    seed: int
-    fps: float
-    signs: dict[str, Sign]
-    signers: tuple[Signer, ...]
-
-
-def _generator(*entropy: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
-
-
 def make_clip(
     sentence: Sentence, signs: dict[str, Sign], signer: Signer, *, rng: np.random.Generator, fps: float = 30.0
 ) -> MadeClip:
@@ -105,44 +85,16 @@ def make_clip(
     return MadeClip(poses, played.segments)
 
 
-def _fresh_sentences(grammar: Grammar, rng: np.random.Generator) -> Iterator[Sentence]:
-    """Sentences whose glosses no other sentence has."""
-    used: set[str] = set()
-    misses = 0
-    while misses < 2000:
-        sentence = grammar.sentence(rng)
-        misses = misses + 1 if sentence.key in used else 0
-        if not misses:
-            used.add(sentence.key)
-            yield sentence
-    raise UserError(
-        f"--clips needs more than the {len(used)} different sentences that so few glosses give: "
-        "ask for fewer clips or more --glosses"
-    )
-
-
-def _spread(
-    count: int, sentences: Iterator[Sentence], people: list[int], *, rng: np.random.Generator
-) -> Iterator[tuple[Sentence, int]]:
-    """`count` (sentence, signer): each sentence by one to four different people."""
-    while count:
-        times = min(count, len(people), int(rng.integers(1, 5)))
-        sentence = next(sentences)
-        for person in rng.choice(people, times, replace=False):
-            yield sentence, int(person)
-        count -= times
-
-
 def plan_clips(clips: int, seed: int, signers: int, *, signs: dict[str, Sign]) -> list[Order]:
     """Who signs what, in which split."""
-    rng = _generator(seed, 0, 1)
-    fresh = _fresh_sentences(Grammar(signs), rng)
+    rng = generator(seed, 0, 1)
+    fresh = fresh_sentences(Grammar(signs), rng)
     held = max(1, round(HELD_OUT * clips))
     strangers = max(1, signers // 5)
-    pairs = {"train": list(_spread(clips - 3 * held, fresh, list(range(signers - strangers)), rng=rng))}
+    pairs = {"train": list(spread(clips - 3 * held, fresh, list(range(signers - strangers)), rng=rng))}
     seen = sorted({person for _, person in pairs["train"]})
     for split in ("val", "test"):
-        pairs[split] = list(_spread(held, fresh, seen, rng=rng))
+        pairs[split] = list(spread(held, fresh, seen, rng=rng))
     known = list({s.key: s for s, _ in pairs["train"]}.values())
     picks = [known[i] for i in rng.permutation(len(known))]
     strangers_say = (picks[i % len(picks)] for i in range(held))
@@ -166,7 +118,7 @@ def _named(pairs: Iterable[tuple[str, Sentence, int]]) -> list[Order]:
 
 def _write_clip(folder: Path, cast: Cast, order: Order) -> dict[str, Any]:
     """Makes and writes one clip; returns its annotation."""
-    rng = _generator(cast.seed, order.index)
+    rng = generator(cast.seed, order.index)
     clip = make_clip(order.sentence, cast.signs, cast.signers[order.signer], rng=rng, fps=cast.fps)
     np.save(folder / f"{order.name}.npy", clip.poses)
     fps = int(cast.fps) if float(cast.fps).is_integer() else cast.fps
@@ -180,43 +132,13 @@ def _write_clip(folder: Path, cast: Cast, order: Order) -> dict[str, Any]:
     }
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only a worker runs this"
-    parent.join()
-    os._exit(1)
-
-
-def _start_worker() -> None:
-    """The parent decides when to stop, and a worker does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _write_clips(folder: Path, cast: Cast, orders: list[Order], *, workers: int, quiet: bool) -> list[dict[str, Any]]:
-    """The clips' annotations, in order."""
-    write = partial(_write_clip, folder, cast)
-    shown = partial(tqdm, total=len(orders), unit="clip", disable=quiet or None, mininterval=0.5)
-    if workers == 1:
-        return list(shown(map(write, orders)))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _start_worker) as pool:
-        return list(shown(pool.map(write, orders, chunksize=8)))
-
-
-def _check(clips: int, seed: int, signers: int, *, fps: float, workers: int) -> None:
+def _check_counts(clips: int, signers: int) -> None:
     if clips < MIN_CLIPS:
         raise UserError(f"--clips is {clips}: at least {MIN_CLIPS} are needed, so that each split has one")
     if signers < MIN_SIGNERS:
         raise UserError(
             f"--signers is {signers}: at least {MIN_SIGNERS} are needed, one of whom is kept for test_unseen_signer"
         )
-    if seed < 0:
-        raise UserError(f"--seed is {seed}: a whole number from 0 is needed")
-    if not 5 <= fps <= 240:
-        raise UserError(f"--fps is {fps:g}: 5 to 240 frames a second are possible; CSL-Daily has 30")
-    if workers < 1:
-        raise UserError(f"--workers is {workers}: at least 1 process is needed")
 
 
 def make_dataset(
@@ -232,15 +154,16 @@ def make_dataset(
 ) -> Path:
     """Writes the data set to `out`, which must not exist or be empty, and returns its path."""
     out = Path(out)
-    _check(clips, seed, signers, fps=fps, workers=workers)
+    _check_counts(clips, signers)
+    check_options(seed, fps, workers)
     signs = lexicon(glosses)
-    people = tuple(draw_signer(_generator(seed, person, 2), person) for person in range(signers))
+    people = tuple(draw_signer(generator(seed, person, 2), person) for person in range(signers))
     cast = Cast(seed, fps, signs, people)
     orders = plan_clips(clips, seed, signers, signs=signs)
     with whole_folder(out) as root:
         folder = root / "frames_512x512"
         folder.mkdir()
-        notes = _write_clips(folder, cast, orders, workers=workers, quiet=quiet)
+        notes = write_all(partial(_write_clip, folder, cast), orders, workers=workers, quiet=quiet)
         by_name = {order.name: note for order, note in zip(orders, notes)}
         splits = {split: [order.name for order in orders if order.split == split] for split in SPLITS}
         (root / "annotations.json").write_text(json.dumps(by_name, indent=0) + "\n", encoding="utf-8")
@@ -250,10 +173,14 @@ def make_dataset(
     return out
 
 
-def generate(out: Path, **options: Any) -> None:
-    """make_dataset with a bar that moves; what the machine refuses is said in a line."""
+LAYOUTS: dict[str, Callable[..., Path]] = {"csl_daily": make_dataset, "phoenix2014": make_phoenix}
+
+
+def generate(out: Path, *, layout: str = "csl_daily", **options: Any) -> None:
+    """A data set with a bar that moves; options that are None are left to the layout. What the machine refuses is said
+    in a line."""
     try:
-        make_dataset(out, quiet=False, **options)
+        LAYOUTS[layout](out, quiet=False, **{name: value for name, value in options.items() if value is not None})
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise UserError(

@@ -76,9 +76,9 @@ def hand_trouble(view: View, rng: np.random.Generator) -> np.ndarray:
     return luck + 0.20 * np.minimum(blur, 6) + hidden - 1.55 + rng.normal(0, 0.5, 2)
 
 
-def _lose_hands(poses: np.ndarray, trouble: np.ndarray, unit: float, *, rng: np.random.Generator) -> None:
+def _lose_hands(poses: np.ndarray, trouble: np.ndarray, unit: float, *, zeros: float, rng: np.random.Generator) -> None:
     """Sets the hands' scores in poses [T, 133, 3] from trouble [T, 2] and spoils the lost ones, in place."""
-    leaves_zeros = rng.random() < 0.7
+    leaves_zeros = rng.random() < zeros
     for side, hand in enumerate(HANDS):
         bad = trouble[:, side, None]
         sure = 0.3 + 0.62 * (1 - np.exp(np.minimum(bad, 0) / 1.1))
@@ -140,9 +140,11 @@ def _add_jumps(poses: np.ndarray, unit: float, rng: np.random.Generator) -> None
     poses[frame, joint, 2] *= 0.75
 
 
-def detect(joints: np.ndarray, signer: Signer, rng: np.random.Generator, *, fps: float) -> np.ndarray:
+def detect(
+    joints: np.ndarray, signer: Signer, rng: np.random.Generator, *, fps: float, zeros: float = 0.7
+) -> np.ndarray:
     """joints [T, 133, 3] in shoulder widths -> what a pose estimator would report, [T, 133, 3] float32: x px, y px,
-    score in [0, 1]."""
+    score in [0, 1]. In a share `zeros` of the clips a lost hand is (0, 0, 0), in the others it is guessed."""
     poses = np.empty((len(joints), NUM_JOINTS, 3), np.float32)
     poses[..., :2] = project(joints, signer)
     points = (poses[..., :2] - np.array(signer.nose, np.float32) * SIZE) / (signer.shoulder_px * SIZE)
@@ -152,6 +154,6 @@ def detect(joints: np.ndarray, signer: Signer, rng: np.random.Generator, *, fps:
     trouble = hand_trouble(view, rng)
     poses[..., :2] += view.unit * _jitter(speed, trouble, view.seconds, rng=rng)
     poses[..., 2] = _scores(view, speed, trouble, outside=_beyond(poses[..., :2] / SIZE, 0), rng=rng)
-    _lose_hands(poses, trouble, view.unit, rng=rng)
+    _lose_hands(poses, trouble, view.unit, zeros=zeros, rng=rng)
     _add_jumps(poses, view.unit, rng)
     return poses
