@@ -164,6 +164,7 @@ LEFT_OUT = {
     "a folder above": (with_entry(folder=f"train/../../{FIRST}/*.png"), "unsafe folder"),
     "a folder at the root": (with_entry(folder="/etc/*.png"), "unsafe folder"),
     "an odd label": (with_entry(label="A\x1b[2J"), "label: it holds an odd character"),
+    "an odd signer": (with_entry(signer="A\x1b[2J"), "signer: a short name"),
     "an endless label": (with_entry(label="A " * 2000), "label: 2000 words"),
 }  # fmt: skip
 

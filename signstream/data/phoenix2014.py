@@ -33,6 +33,7 @@ SIZE = (256.0, 256.0)  # of the frames whose pixels the keypoints are in
 FPS = 25.0
 KEYPOINTS = "keypoints_256x256.pkl"
 INFO = "{number: {fileid, folder, signer, label, num_frames}}"
+LONGEST_SIGNER = 240  # characters of a name
 MOST_WORDS = 1000  # of a label; PHOENIX-2014's longest has 28
 
 
@@ -164,13 +165,13 @@ def _table_of(value: dict[Any, Any], path: Path) -> Table:
             continue
         name = note.get("fileid") if isinstance(note, dict) else None
         names.append(name if isinstance(name, str) else f"entry {key}")
-        entries.setdefault(names[-1], _entry_of(note, name) if isinstance(name, str) else "annotation: no fileid")
+        entries.setdefault(names[-1], _entry_of(note) if isinstance(name, str) else "annotation: no fileid")
     if not names:
         raise UserError(f"{path} has no clip: {INFO} is expected there")
     return Table(names, entries)
 
 
-def _entry_of(note: dict[Any, Any], name: str) -> Entry | str:
+def _entry_of(note: dict[Any, Any]) -> Entry | str:
     """The entry, or why there is none."""
     folder, label, count = note.get("folder"), note.get("label"), note.get("num_frames")
     if not isinstance(folder, str) or not isinstance(label, str):
@@ -185,9 +186,11 @@ def _entry_of(note: dict[Any, Any], name: str) -> Entry | str:
         return f"label: {len(words)} words"
     if any(odd_character(word) for word in words):
         return "label: it holds an odd character"
-    signer = note.get("signer")
+    signer = "" if note.get("signer") is None else str(note["signer"])
+    if odd_character(signer) or len(signer) > LONGEST_SIGNER:
+        return "signer: a short name is expected"
     frames = count if type(count) is int and count >= 0 else None
-    return Entry(folder, "" if signer is None else str(signer), " ".join(words), frames)
+    return Entry(folder, signer, " ".join(words), frames)
 
 
 def read_gloss_dict(path: Path, within: Path | None = None) -> dict[str, Gloss]:
