@@ -31,7 +31,9 @@ def raw_words(glosses: tuple[str, ...], signs: dict[str, Sign], rng: np.random.G
     for gloss in glosses:
         words += [note for note, often in BETWEEN if rng.random() < often]
         word = _marked(signs[gloss], rng)
-        words += [word] * (2 if rng.random() < TWICE else 1)
+        plain = len(gloss) > 1 and gloss.isalpha()  # letters in a row are a spelled word, and NEXT-YEAR stays twice
+        twice = rng.random() < TWICE and plain
+        words += [word] * (1 + twice)
     return words + ([ENDS[0]] if rng.random() < ENDS[1] else [])
 
 
