@@ -40,6 +40,7 @@ NEVER = (
 # ... and these import of ours only what stands here.
 ONLY = {"config.schema": ("signstream.errors",)}
 OPTIONAL = {
+    "mamba_ssm",
     "mediapipe",
     "onnx",
     "onnxruntime",

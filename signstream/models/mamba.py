@@ -12,15 +12,16 @@ A mixer has no residual branch and no norm before it: a block puts them round it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signstream.errors import UserError
-from signstream.models.state_space import scan, scan_step
+from signstream.errors import UserError, shown
+from signstream.models.causal_conv import CausalConv
+from signstream.models.state_space import KERNELS, fused_kernel, scan, scan_step
 
 SLOWEST, FASTEST = 1e-3, 1e-1  # dt at the start, log-uniform
 RATES = (1.0, 16.0)  # -a at the start, uniform
@@ -39,8 +40,9 @@ class Heads(nn.Module):
 
     [B, S, H * E + 2 * G * N] channels and [B, S, H] dt -> [B, S, H * E]"""
 
-    def __init__(self, heads: int, head: int, *, groups: int, state: int) -> None:
+    def __init__(self, heads: int, head: int, *, groups: int, state: int, kernel: str = "torch") -> None:
         super().__init__()
+        self.kernel = known(kernel)
         self.heads, self.head, self.groups, self.state = heads, head, groups, state
         self.dt_bias = nn.Parameter(torch.empty(heads))
         self.log_rate = nn.Parameter(torch.empty(heads))  # a = -exp(log_rate)
@@ -59,13 +61,13 @@ class Heads(nn.Module):
         channels: Tensor,
         dt: Tensor,
         *,
-        lengths: Tensor | None = None,
         first: Tensor | None = None,
         backward: bool = False,
     ) -> Tensor:
         x, b, c = self._split(channels)
-        y = scan(x, self._dt(dt), self._a(), b=b, c=c, lengths=lengths, first=first, backward=backward)
-        return (y + self.skip[:, None] * x).flatten(-2)
+        dt, a = self._dt(dt), self._a()
+        y = scan(x, dt, a, b=b, c=c, skip=self.skip, first=first, backward=backward, kernel=self.kernel)
+        return y.flatten(-2)
 
     def step(self, channels: Tensor, dt: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C], [B, H], state [B, H, N, E] -> [B, H * E], the next state"""
@@ -73,11 +75,10 @@ class Heads(nn.Module):
         y, state = scan_step(x, self._dt(dt), self._a(), b=b, c=c, state=state)
         return (y + self.skip[:, None] * x).flatten(-2), state
 
-    def _split(self, channels: Tensor) -> Sequence[Tensor]:
+    def _split(self, channels: Tensor) -> Iterator[Tensor]:
         """x [.., H, E], b and c [.., G, N]"""
-        x, b, c = channels.split(self.sizes, -1)
-        groups = (self.groups, self.state)
-        return x.unflatten(-1, (self.heads, self.head)), b.unflatten(-1, groups), c.unflatten(-1, groups)
+        shapes = [(self.heads, self.head), (self.groups, self.state), (self.groups, self.state)]
+        return (part.unflatten(-1, shape) for part, shape in zip(channels.split(self.sizes, -1), shapes))
 
     def _dt(self, dt: Tensor) -> Tensor:
         return F.softplus(dt.float() + self.dt_bias)
@@ -86,56 +87,21 @@ class Heads(nn.Module):
         return -self.log_rate.exp()
 
 
-class CausalConv(nn.Module):
-    """Each channel by itself over the last `taps` steps of its clip (backward: over the next ones), and SiLU."""
-
-    def __init__(self, channels: int, taps: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(taps, channels))  # the present step last
-        self.bias = nn.Parameter(torch.empty(channels))
-
-    def init_weights(self, generator: torch.Generator) -> None:
-        with torch.no_grad():
-            bound = len(self.weight) ** -0.5
-            self.weight.uniform_(-bound, bound, generator=generator)
-            self.bias.zero_()
-
-    def forward(self, x: Tensor, *, first: Tensor | None = None, backward: bool = False) -> Tensor:
-        """[B, S, C], first [B or 1, S] where a packed clip begins"""
-        steps, taps = x.shape[1], len(self.weight)
-        ends = (0, taps - 1) if backward else (taps - 1, 0)
-        clips = torch.zeros(1, steps) if first is None else first.long().cumsum(1)  # [B or 1, S]
-        others = F.pad(clips, ends, value=-1)
-        padded = F.pad(x, (0, 0, *ends))
-        y = torch.addcmul(self.bias, x, self.weight[-1])
-        for tap in range(taps - 1):
-            start = taps - 1 - tap if backward else tap
-            seen = padded[:, start : start + steps]
-            if first is not None:
-                seen = seen * (others[:, start : start + steps] == clips)[..., None]
-            y = torch.addcmul(y, seen, self.weight[tap])
-        return F.silu(y)
-
-    def step(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C], past [B, taps - 1, C] -> [B, C], the next past"""
-        seen = torch.cat((past, x[:, None]), 1)  # [B, taps, C]
-        return F.silu((seen * self.weight).sum(1) + self.bias), seen[:, 1:]
-
-
 class Way(nn.Module):
     """One direction through time: C + H numbers a step, from a projection -> [B, S, H * E]."""
 
-    def __init__(self, heads: int, head: int, *, groups: int, state: int, conv: int, backward: bool) -> None:
+    def __init__(self, heads: Heads, conv: int, *, backward: bool = False) -> None:
         super().__init__()
-        self.heads = Heads(heads, head, groups=groups, state=state)
-        self.conv = CausalConv(sum(self.heads.sizes), conv)
-        self.backward = backward
-        self.sizes = [sum(self.heads.sizes), heads]
+        self.heads, self.backward = heads, backward
+        self.conv = CausalConv(sum(heads.sizes), conv)
+        self.sizes = [sum(heads.sizes), heads.heads]
 
-    def forward(self, z: Tensor, *, lengths: Tensor | None, first: Tensor | None) -> Tensor:
+    def forward(self, z: Tensor, *, padding: Tensor | None, first: Tensor | None) -> Tensor:
         channels, dt = z.split(self.sizes, -1)  # [B, S, C], [B, S, H]
         channels = self.conv(channels, first=first, backward=self.backward)
-        return self.heads(channels, dt, lengths=lengths, first=first, backward=self.backward)
+        if padding is not None and self.backward:  # where it begins: nothing is written there
+            channels = channels.masked_fill(padding[..., None], 0)
+        return self.heads(channels, dt, first=first, backward=self.backward)
 
     def step(self, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         channels, dt = z.split(self.sizes, -1)  # [B, C], [B, H]
@@ -168,13 +134,17 @@ class TemporalMixer(nn.Module):
         expand: float = 2,
         conv: int = 4,
         causal: bool = False,
+        kernel: str = "torch",
     ) -> None:
         super().__init__()
         inner, ways = round(width * expand), 1 if causal else 2
-        heads, groups = shares(inner, head, groups=groups, ways=ways)
-        sizes = {"groups": groups, "state": state, "conv": conv}
-        self.forth = Way(heads, head, **sizes, backward=False)
-        self.back = None if causal else Way(heads, head, **sizes, backward=True)
+        heads, shared = shares(inner, head, groups=groups, ways=ways)
+
+        def way(backward: bool) -> Way:
+            return Way(Heads(heads, head, groups=shared, state=state, kernel=kernel), conv, backward=backward)
+
+        self.forth = way(False)
+        self.back = None if causal else way(True)
         self.into = nn.Linear(width, ways * sum(self.forth.sizes), bias=False)
         self.norm = nn.LayerNorm(inner)
         self.out = nn.Linear(inner, width, bias=False)
@@ -189,14 +159,14 @@ class TemporalMixer(nn.Module):
         padding = None if lengths is None else torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
         if padding is not None:
             x = x.masked_fill(padding[..., None], 0)
-        first = None if first is None else first.view(-1, x.shape[1])
+        first = None if first is None else first.reshape(-1, x.shape[1])
         z = self.into(x).float()
         with torch.autocast(x.device.type, enabled=False):
             if self.back is None:
-                y = self.forth(z, lengths=lengths, first=first)
+                y = self.forth(z, padding=padding, first=first)
             else:
                 forth, back = z.chunk(2, -1)
-                ways = (self.forth(forth, lengths=lengths, first=first), self.back(back, lengths=lengths, first=first))
+                ways = (self.forth(forth, padding=padding, first=first), self.back(back, padding=padding, first=first))
                 y = torch.cat(ways, -1)  # [B, S, I]
             y = self.norm(y)
         out = self.out(y)
@@ -218,11 +188,20 @@ class SpatialMixer(nn.Module):
 
     small = ("out",)
 
-    def __init__(self, width: int, *, head: int = 64, state: int = 16, groups: int = 4, expand: float = 2) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        head: int = 64,
+        state: int = 16,
+        groups: int = 4,
+        expand: float = 2,
+        kernel: str = "torch",
+    ) -> None:
         super().__init__()
         inner = round(width * expand)
         heads, shared = shares(inner, head, groups=groups, ways=4)
-        self.heads = Heads(4 * heads, head, groups=4 * shared, state=state)
+        self.heads = Heads(4 * heads, head, groups=4 * shared, state=state, kernel=kernel)
         channels = sum(self.heads.sizes)
         self.sizes = [channels, 4 * heads]
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
@@ -266,6 +245,15 @@ def turn(x: Tensor, grid: tuple[int, int], way: int, *, back: bool = False) -> T
     if way % 2 and not back:
         patches = patches.flip(1)
     return torch.cat((patches, last), 1)
+
+
+def known(kernel: str) -> str:
+    """The name of a kernel that is there."""
+    if kernel not in KERNELS:
+        raise UserError(f"the kernel {shown(kernel)} is none of {', '.join(KERNELS)}")
+    if kernel == "mamba_ssm":
+        fused_kernel()
+    return kernel
 
 
 def shares(inner: int, head: int, *, groups: int, ways: int) -> tuple[int, int]:

@@ -1,24 +1,33 @@
-"""The scan of a state-space layer (Mamba-2): every head carries a state that fades and is written to at each step.
+"""The scan of a state-space layer (Mamba-2): each head has a state, which fades and is written to at every step.
 
-    B clips   S steps   H heads   E channels of a head   G groups of heads, which share b and c
-    N numbers that a channel keeps   M pieces of a sequence, L steps each: within a piece matrix products,
-    from piece to piece the state alone
+    B clips   S steps   H heads   E channels of a head   G groups of heads, which write and read by the same b and c
+    N numbers that a channel keeps   M pieces of a sequence   L steps of a piece
 
-    state[t] = exp(dt[t] * a) * state[t - 1] + dt[t] * b[t] x[t]     [B, H, N, E]     y[t] = c[t] state[t]     [B, H, E]
+    state[t] = exp(dt[t] * a) * state[t - 1] + b[t] (dt[t] * x[t])    [B, H, N, E]        y[t] = c[t] state[t]
 
-    scan         all steps of padded clips (`lengths`) or of clips packed one after another (`first`), from either end
-    scan_step    one step of a stream, with the state that the last one left
+    scan         all steps: of padded clips (`lengths`), or of clips packed one after another (`first`); from either end
+    scan_step    one step of a stream, with the state that the step before has left
 
-Both compute in float32 (float64 if that is what comes in), whatever autocast says.
+Within a piece everything is a matrix product over pairs of steps, of which the later one reads what the earlier one has
+written; from piece to piece only the state goes on. The gradient is written out by hand: it keeps no more than the
+inputs, and works out the rest again. float32, or float64 if that comes in, whatever autocast says; exponents are summed
+in float64, since steps close to each other take the difference of two large sums.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-CHUNK = 64  # steps of a piece, at most
+from signstream.errors import UserError
+
+CHUNK = 48  # steps of a piece, at most; benchmarks/scan.py
+KERNELS = ("torch", "mamba_ssm")
+KERNEL_CHUNK = 256  # steps of a piece in mamba-ssm's
 
 
 def scan(
@@ -28,37 +37,38 @@ def scan(
     *,
     b: Tensor,
     c: Tensor,
+    skip: Tensor | None = None,
     lengths: Tensor | None = None,
     first: Tensor | None = None,
     backward: bool = False,
     chunk: int = CHUNK,
+    kernel: str = "torch",
 ) -> Tensor:
     """x [B, S, H, E], dt [B, S, H] (positive), a [H] (negative), b and c [B, S, G, N] -> y [B, S, H, E].
 
-    lengths [B]: steps of each clip, what lies behind them is not read, and 0 in y. first [S] or [B, S], bool: here a
-    packed clip begins, and with an empty state. backward: every clip is read from its own end."""
+    skip [H]: how much of x goes straight to y. lengths [B]: steps of each clip; what lies behind them is not read, and
+    0 in y. first [S] or [B, S], bool: here a packed clip begins, with an empty state. backward: each clip is read from
+    its own end. kernel: of KERNELS; on a CPU it is always torch."""
+    if 0 in x.shape:
+        return x * 0
+    skip = x.new_zeros(x.shape[2]) if skip is None else skip
     with torch.autocast(x.device.type, enabled=False):
+        kind = torch.promote_types(x.dtype, torch.float32)
+        inputs = _Inputs(*(t.to(kind) for t in (x, dt, a, b, c, skip)))
+        padding = None
         if lengths is not None:
             padding = torch.arange(x.shape[1], device=x.device) >= lengths.to(x.device)[:, None]  # [B, S]
-            x, b, c = (t.masked_fill(padding[..., None, None], 0) for t in (x, b, c))
-            dt = dt.masked_fill(padding[..., None], 0)
-        if first is not None:
-            first = first.view(-1, x.shape[1])
-        if backward:
-            x, dt, b, c = (t.flip(1) for t in (x, dt, b, c))
-            first = None if first is None else _ends(first).flip(1)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        x, dt, a, b, c = (t.to(wide) for t in (x, dt, a, b, c))
-        y = _chunked(x * dt[..., None], dt * a, b=b, c=c, first=first, chunk=chunk)
-        y = y.flip(1) if backward else y
-        return y if lengths is None else y.masked_fill(padding[..., None, None], 0)
+            inputs = inputs.without(padding)
+        way = _Way(None if first is None else first.reshape(-1, x.shape[1]).long().cumsum(1), backward, chunk)
+        y = _fused(inputs, way) if kernel == "mamba_ssm" and x.is_cuda else _Scan.apply(way, *inputs)
+        return y if padding is None else y.masked_fill(padding[..., None, None], 0)
 
 
 def scan_step(x: Tensor, dt: Tensor, a: Tensor, *, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """x [B, H, E], dt [B, H], a [H], b and c [B, G, N], state [B, H, N, E] -> y [B, H, E], the next state."""
+    """x [B, H, E], dt [B, H], a [H], b and c [B, G, N], state [B, H, N, E] -> y [B, H, E] and the next state."""
     with torch.autocast(x.device.type, enabled=False):
-        wide = torch.promote_types(x.dtype, torch.float32)
-        x, dt, a, b, c = (t.to(wide) for t in (x, dt, a, b, c))
+        kind = torch.promote_types(x.dtype, torch.float32)
+        x, dt, a, b, c = (t.to(kind) for t in (x, dt, a, b, c))
         shared = x.shape[1] // b.shape[1]  # heads of a group
         b, c = (t.repeat_interleave(shared, 1) for t in (b, c))  # [B, H, N]
         kept = (dt * a).exp()[..., None, None] * state
@@ -66,48 +76,225 @@ def scan_step(x: Tensor, dt: Tensor, a: Tensor, *, b: Tensor, c: Tensor, state: 
         return (c[..., None, :] @ state)[..., 0, :], state
 
 
-def _ends(first: Tensor) -> Tensor:
-    """Where packed clips end, from where they begin. [B, S]"""
-    return torch.cat((first[:, 1:], first.new_ones(len(first), 1)), 1)
+class _Inputs(NamedTuple):
+    x: Tensor
+    dt: Tensor
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    skip: Tensor
+
+    def without(self, padding: Tensor) -> _Inputs:
+        """0 where padding [B, S] is."""
+        x, b, c = (t.masked_fill(padding[..., None, None], 0) for t in (self.x, self.b, self.c))
+        return self._replace(x=x, dt=self.dt.masked_fill(padding[..., None], 0), b=b, c=c)
+
+    def grouped(self, x: Tensor) -> Tensor:
+        """[B, H, ..] -> [B, G, H / G, ..]"""
+        return x.unflatten(1, (self.b.shape[2], -1))
 
 
-def _pieces(x: Tensor, length: int) -> Tensor:
-    """[B, S, ..] -> [B, M, L, ..], 0 behind the last step."""
-    missing = -x.shape[1] % length
-    if missing:
-        x = F.pad(x, (0, 0) * (x.ndim - 2) + (0, missing))
-    return x.reshape(len(x), -1, length, *x.shape[2:])
+class _Way(NamedTuple):
+    clips: Tensor | None  # [B or 1, S] the number of each step's clip
+    backward: bool
+    chunk: int
+
+    def order(self, pieces: int) -> range:
+        return range(pieces - 1, -1, -1) if self.backward else range(pieces)
+
+    @property
+    def last(self) -> int:
+        """The step of a piece that is read last."""
+        return 0 if self.backward else -1
+
+    def incoming(self, clips: Tensor) -> Tensor:
+        """[.., M, L] -> [.., M]: of which clip the state is that comes into a piece; -1: of none."""
+        if self.backward:
+            return F.pad(clips[..., 1:, 0], (0, 1), value=-1)
+        return F.pad(clips[..., :-1, -1], (1, 0), value=-1)
 
 
-def _chunked(u: Tensor, fade: Tensor, *, b: Tensor, c: Tensor, first: Tensor | None, chunk: int) -> Tensor:
-    """u [B, S, H, E] what is written, fade [B, S, H] the logarithm of what is kept."""
-    batch, steps, heads, wide = u.shape
-    groups = b.shape[2]
-    if 0 in u.shape:
-        return torch.zeros_like(u)
-    length = -(-steps // -(-steps // chunk))  # pieces of like size
-    b, c = (_pieces(t, length).transpose(2, 3) for t in (b, c))  # [B, M, G, L, N]
-    u = _pieces(u, length).transpose(2, 3).unflatten(2, (groups, heads // groups))  # [B, M, G, H / G, L, E]
-    fade = _pieces(fade, length).transpose(2, 3).unflatten(2, (groups, heads // groups)).cumsum(-1)
-    clip = None if first is None else _pieces(first.long(), length).flatten(1).cumsum(1).view(len(first), -1, length)
-    pieces = u.shape[1]
+class _Pieces(NamedTuple):
+    """A scan as a matrix product a piece: y = read @ written."""
 
-    hidden = torch.ones(length, length, dtype=torch.bool, device=u.device).triu(1)  # [L, L]
-    if clip is not None:
-        hidden = hidden | (clip[..., :, None] != clip[..., None, :])[:, :, None, None]  # [B, M, 1, 1, L, L]
-    decay = (fade[..., :, None] - fade[..., None, :]).masked_fill(hidden, -torch.inf).exp()
-    y = (decay * (c @ b.mT)[:, :, :, None]) @ u  # [B, M, G, H / G, L, E]
-    if pieces > 1:
-        to_end, from_start = decay[..., -1, :], fade.exp()  # [B, M, G, H / G, L]
-        through = from_start[..., -1]  # [B, M, G, H / G]
-        if clip is not None:
-            before = F.pad(clip[:, :-1, -1], (1, 0), value=-1)[..., None]  # [B, M, 1] the clip that comes in
-            from_start = from_start * (clip == before)[:, :, None, None]
-            through = through * (clip[..., -1:] == before)[..., None]
-        written = b.mT[:, :, :, None] @ (to_end[..., None] * u)  # [B, M, G, H / G, N, E]
-        states = [torch.zeros_like(written[:, 0])]
-        for piece in range(pieces - 1):
-            states.append(torch.addcmul(written[:, piece], through[:, piece, ..., None, None], states[-1]))
-        y = y + from_start[..., None] * (c[:, :, :, None] @ torch.stack(states, 1))
-    y = y.flatten(2, 3).transpose(2, 3).reshape(batch, pieces * length, heads, wide)
-    return y[:, :steps]
+    written: Tensor  # [B, H, M, L + N, E] dt * x, and under it the state that comes in
+    read: Tensor  # [B, H, M, L, L + N] how much of both each step reads
+    decay: Tensor  # [B, H, M, L, L] how much is left at a step of what another has written
+    seen: Tensor  # [B or 1, 1, M or 1, L, L] 1 where a step may read another, else 0
+    incoming: Tensor  # [B, H, M, L] how much is left at a step of the state that comes in
+    outgoing: Tensor  # [B, H, M, L] how much is left of a step in the state that goes out
+    through: Tensor  # [B, H, M] and of the state that comes in
+    b: Tensor  # [B, G, M, L, N]
+    c: Tensor  # [B, G, M, L, N]
+    kept: Tensor  # [B, H, M, L, N] outgoing * b
+
+    @property
+    def states(self) -> Tensor:
+        """[B, H, M, N, E]"""
+        return self.written[..., self.read.shape[-2] :, :]
+
+    @property
+    def steps(self) -> Tensor:
+        """[B, H, M, L, E]"""
+        return self.written[..., : self.read.shape[-2], :]
+
+
+def _cut(x: Tensor, length: int) -> Tensor:
+    """[B, S, H, ..] -> [B, H, M, L, ..], 0 behind the last step"""
+    batch, steps, heads = x.shape[:3]
+    out = x.new_empty(batch, heads, -(-steps // length) * length, *x.shape[3:])
+    out[:, :, :steps] = x.transpose(1, 2)
+    out[:, :, steps:] = 0
+    return out.unflatten(2, (-1, length))
+
+
+def _joined(x: Tensor, steps: int) -> Tensor:
+    """[B, H, M, L, ..] -> [B, S, H, ..]"""
+    return x.flatten(2, 3)[:, :, :steps].transpose(1, 2)
+
+
+def _times(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix products of [B, H, M, i, k] and [B, H, M, k, j]"""
+    return torch.bmm(x.flatten(0, 2), y.flatten(0, 2)).unflatten(0, x.shape[:3])
+
+
+def _summed(x: Tensor, backward: bool) -> Tensor:
+    """Running sums along the last axis, from either end."""
+    return x.flip(-1).cumsum(-1).flip(-1) if backward else x.cumsum(-1)
+
+
+def _lay_out(inputs: _Inputs, way: _Way) -> _Pieces:
+    x, dt, a, b, c = inputs[:5]
+    steps = x.shape[1]
+    length = -(-steps // -(-steps // way.chunk))  # pieces of like size
+    fade = _summed(_cut(dt.double() * a.double(), length), way.backward)  # [B, H, M, L]
+    decay = (fade[..., :, None] - fade[..., None, :]).to(x.dtype).clamp_(max=0).exp_()
+    outgoing, incoming = decay[..., way.last, :], fade.to(x.dtype).exp()
+    through = incoming[..., way.last]
+    seen = x.new_ones(1, 1, 1, length, length)
+    seen = seen.triu_() if way.backward else seen.tril_()
+    if way.clips is not None:
+        clips = _cut(way.clips[..., None], length)  # [B or 1, 1, M, L]
+        before = way.incoming(clips)
+        seen = seen * (clips[..., :, None] == clips[..., None, :])
+        outgoing = outgoing * (clips == clips[..., way.last, None])
+        incoming = incoming * (clips == before[..., None])
+        through = through * (clips[..., way.last] == before)
+    b, c = _cut(b, length), _cut(c, length)
+    scores = _times(c, b.mT).mul_(seen)[:, :, None]  # [B, G, 1, M, L, L]
+    read = x.new_empty(*decay.shape[:-1], length + b.shape[-1])
+    torch.mul(inputs.grouped(decay), scores, out=inputs.grouped(read)[..., :length])
+    torch.mul(inputs.grouped(incoming)[..., None], c[:, :, None], out=inputs.grouped(read)[..., length:])
+    kept = (inputs.grouped(outgoing)[..., None] * b[:, :, None]).flatten(1, 2)
+    pieces = _Pieces(_written(inputs, length), read, decay, seen, incoming, outgoing, through, b, c, kept)
+    _carry(pieces, way.order(decay.shape[2]))
+    return pieces
+
+
+def _written(inputs: _Inputs, length: int) -> Tensor:
+    """[B, H, M, L + N, E], states not yet filled in"""
+    x, dt, keeps = inputs.x, inputs.dt[..., None], inputs.b.shape[-1]
+    batch, steps, heads, wide = x.shape
+    whole, rest = divmod(steps, length)
+    written = x.new_empty(batch, heads, -(-steps // length), length + keeps, wide)
+    if whole:
+        full = (t[:, : whole * length].unflatten(1, (whole, length)).permute(0, 3, 1, 2, 4) for t in (x, dt))
+        torch.mul(*full, out=written[:, :, :whole, :length])
+    if rest:
+        torch.mul(x[:, -rest:].transpose(1, 2), dt[:, -rest:].transpose(1, 2), out=written[:, :, -1, :rest])
+        written[:, :, -1, rest:length] = 0
+    return written
+
+
+def _carry(pieces: _Pieces, order: range) -> None:
+    """Fills in the state that comes into each piece."""
+    states, through = pieces.states, pieces.through[..., None, None]
+    states[:, :, order[0]] = 0
+    if len(order) > 1:
+        added = _times(pieces.kept.mT, pieces.steps)  # [B, H, M, N, E]
+        for piece, after in zip(order, order[1:]):
+            into = states[:, :, after]
+            torch.addcmul(added[:, :, piece], through[:, :, piece], states[:, :, piece], out=into)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, way: _Way, *inputs: Tensor) -> Tensor:
+        ctx.way = way
+        ctx.save_for_backward(*inputs)
+        x, skip = inputs[0], inputs[-1]
+        pieces = _lay_out(_Inputs(*inputs), way)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        return torch.addcmul(_joined(_times(pieces.read, pieces.written), x.shape[1]), x, skip[:, None], out=y)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(dy.device.type, enabled=False):
+            return None, *_gradients(_Inputs(*ctx.saved_tensors), dy, ctx.way)
+
+
+def _gradients(inputs: _Inputs, dy: Tensor, way: _Way) -> _Inputs:
+    """What an exponent gets is what reads through it, less what is read through it later."""
+    x, dt, a = inputs[:3]
+    pieces = _lay_out(inputs, way)
+    steps, length = x.shape[1], pieces.read.shape[-2]
+    dpieces = _cut(dy, length)
+    dwritten, dread = _times(pieces.read.mT, dpieces), _times(dpieces, pieces.written.mT)
+    du, dstates = dwritten.split([length, dwritten.shape[-2] - length], -2)
+    dpairs, dc = inputs.grouped(dread).split([length, dread.shape[-1] - length], -1)
+    dscores = (dpairs * inputs.grouped(pieces.decay)).sum(2).mul_(pieces.seen)  # [B, G, M, L, L]
+    dc = (dc * inputs.grouped(pieces.incoming)[..., None]).sum(2) + _times(dscores, pieces.b)
+    db = _times(dscores.mT, pieces.c)
+    dfade = dread.mul_(pieces.read).sum(-1)  # [B, H, M, L]
+    if dpieces.shape[2] > 1:
+        dgone = _carried(dstates, pieces, way.order(dpieces.shape[2]))  # [B, H, M, N, E] of the states that go out
+        du.flatten(0, 2).baddbmm_(pieces.kept.flatten(0, 2), dgone.flatten(0, 2))
+        dkept = _times(pieces.steps, dgone.mT)  # [B, H, M, L, N]
+        db += (inputs.grouped(dkept) * inputs.grouped(pieces.outgoing)[..., None]).sum(2)
+        left, entered = (slice(1, None), slice(None, -1)) if way.backward else (slice(None, -1), slice(1, None))
+        dfade[:, :, left, way.last] += (dgone[:, :, left] * pieces.states[:, :, entered]).sum((-2, -1))
+    du = _joined(du, steps)  # [B, S, H, E]
+    ddt = (du * x).sum(-1)
+    dfade -= _cut(ddt * dt, length)
+    dexponent = _joined(_summed(dfade, not way.backward), steps)  # [B, S, H]
+    return _Inputs(
+        x=torch.addcmul(dy * inputs.skip[:, None], du, dt[..., None]),
+        dt=torch.addcmul(ddt, dexponent, a),
+        a=(dexponent * dt).sum((0, 1)),
+        b=_joined(db, steps),
+        c=_joined(dc, steps),
+        skip=(dy * x).sum((0, 1, 3)),
+    )
+
+
+def _carried(dstates: Tensor, pieces: _Pieces, order: range) -> Tensor:
+    """The gradient of the state that goes out of each piece, from those of the states that come in."""
+    dgone, through = torch.empty_like(dstates), pieces.through[..., None, None]
+    dgone[:, :, order[-1]] = 0
+    for piece, after in zip(order[-2::-1], order[:0:-1]):
+        torch.addcmul(dstates[:, :, after], through[:, :, after], dgone[:, :, after], out=dgone[:, :, piece])
+    return dgone
+
+
+def _fused(inputs: _Inputs, way: _Way) -> Tensor:
+    """The same by mamba-ssm's kernel, which rounds its products to TF32."""
+    x, dt, a, b, c, skip = inputs
+    clips = None if way.clips is None else way.clips.expand(x.shape[:2]).int()
+    if way.backward:
+        x, dt, b, c = (t.flip(1) for t in (x, dt, b, c))
+        clips = None if clips is None else clips.flip(1)
+    x, dt, b, c = (t.contiguous() for t in (x, dt, b, c))
+    clips = None if clips is None else clips.contiguous()
+    y = fused_kernel()(x, dt, a, b, c, KERNEL_CHUNK, D=skip, seq_idx=clips)
+    return y.flip(1) if way.backward else y
+
+
+def fused_kernel() -> Any:
+    try:
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+    except ImportError as error:
+        raise UserError(
+            f"the kernel mamba_ssm is in the package mamba-ssm ({error}): pip install mamba-ssm, or take the kernel torch"
+        ) from None
+    return mamba_chunk_scan_combined
