@@ -69,6 +69,13 @@ class Skeleton:
                 return part
         raise UserError(f"no part is called {name!r}: this skeleton has {', '.join(p.name for p in self.parts)}")
 
+    def mirror_image(self, part: Part) -> Part | None:
+        """The other part that is this one's mirror image, joint by joint."""
+        if self.flip is None:
+            return None
+        images = self.flip[part.start : part.stop]
+        return next((o for o in self.parts if o is not part and images == tuple(range(o.start, o.stop))), None)
+
     @property
     def bones(self) -> tuple[Pair, ...]:
         return tuple(sorted({bone for part in self.parts for bone in part.bones}))

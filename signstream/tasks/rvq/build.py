@@ -18,7 +18,7 @@ def part_shapes(skeleton: Skeleton, share_hands: bool) -> list[PartShape]:
     shapes: list[PartShape] = []
     projections: dict[str, int] = {}
     for part in skeleton.parts:
-        partner = _mirror_image(part, skeleton) if share_hands else None
+        partner = skeleton.mirror_image(part) if share_hands else None
         if partner is not None and part.start < partner.start:
             shapes.append(PartShape(len(part), projections.setdefault(partner.name, len(projections)), flip=True))
         else:
@@ -30,13 +30,6 @@ def part_graph(part: Part) -> Tensor:
     """A part's bones, and what links them, as models/stgcn.py has a graph."""
     edges = [(a - part.start, b - part.start) for a, b in (*part.bones, *part.links)]
     return graph_of(len(part), edges, part.centre - part.start if part.start <= part.centre < part.stop else 0)
-
-
-def _mirror_image(part: Part, skeleton: Skeleton) -> Part | None:
-    if skeleton.flip is None:
-        return None
-    images = tuple(skeleton.flip[part.start : part.stop])
-    return next((o for o in skeleton.parts if o is not part and images == tuple(range(o.start, o.stop))), None)
 
 
 def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:

@@ -8,13 +8,11 @@ than they are is refused before it is built.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from signstream.config import Config
 from signstream.data.datasets import skeleton_of
@@ -24,12 +22,7 @@ from signstream.models.rvq.rvq_model import RVQModel
 from signstream.skeleton import Skeleton
 from signstream.space import SigningSpace
 from signstream.tasks.rvq.build import build_model
-from signstream.training.fits import check_tensors
-
-FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye})
-ALLOWANCE = 1 << 20  # numbers beside the weights: the parts' graphs, say
-SPARE = 4  # times the weights, that building may make
-A_TENSOR = 256  # numbers, that the smallest counts for
+from signstream.training.bounds import bounded, take_weights, weights_of
 
 
 class Restored(NamedTuple):
@@ -40,57 +33,13 @@ class Restored(NamedTuple):
 
 
 def restore(config: Config, state: Mapping[str, Any]) -> Restored:
-    weights = state.get("model")
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError('the checkpoint is of another program: it has no "model" of tensors')
-    count = sum(value.numel() for value in weights.values())
-    if config.data.num_joints > ALLOWANCE + count:
-        raise UserError(_too_large(count))
-    skeleton = skeleton_of(config.data)
-    with Bounded(count):
+    weights = weights_of(state)
+    with bounded(weights, config.data.num_joints):
+        skeleton = skeleton_of(config.data)
         model = build_model(config, skeleton)
-    check_tensors(weights, model.state_dict(), "model")
-    _hold_finite(weights)
-    model.load_state_dict(dict(weights))
+    take_weights(model, weights)
     space, budget = constants_of(state.get("task"), skeleton)
     return Restored(skeleton, model, space, budget)
-
-
-class Bounded(TorchFunctionMode):
-    """While it is entered, no tensor is made that is out of proportion to so many weights, nor too many."""
-
-    def __init__(self, weights: int) -> None:
-        super().__init__()
-        self.weights = weights
-        self.left = SPARE * weights + ALLOWANCE
-
-    def __torch_function__(self, func: Any, types: Any, *given: Any) -> Any:
-        args, options = given[0], (given[1] if len(given) > 1 else None) or {}
-        if func in FACTORIES:
-            self.left -= max(_numbers(args, options), A_TENSOR)
-            if self.left < 0:
-                raise UserError(_too_large(self.weights))
-        return func(*args, **options)
-
-
-def _numbers(args: Sequence[Any], options: Mapping[str, Any]) -> int:
-    """How many a factory is asked for."""
-    asked = options.get("size", args)
-    sizes = asked[0] if asked and isinstance(asked[0], (tuple, list)) else asked
-    return math.prod(size for size in sizes if isinstance(size, int))
-
-
-def _too_large(weights: int) -> str:
-    return f"the checkpoint is not of its config: that asks for a model far larger than its {weights:,} weights"
-
-
-def _hold_finite(weights: Mapping[str, Tensor]) -> None:
-    for name, value in weights.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(
-                f"the checkpoint's weights are not finite ({name}): its run diverged, or it is damaged; "
-                "take an earlier checkpoint"
-            )
 
 
 def constants_of(state: Any, skeleton: Skeleton) -> tuple[SigningSpace, Budget | None]:
