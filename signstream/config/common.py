@@ -117,7 +117,9 @@ class Train:
     eval_every: int = option(1, low=1)
     health_every: int = option(5, low=1)
     patience: int | None = option(None, low=1)
+    test_best: bool = False
     log_every: int = option(20, low=1)
+    log_dir: str | None = None
     sample_clips: int = option(5, low=0)
     device: str = "auto"
     threads: int | Literal["auto"] = option("auto", low=1)

@@ -136,6 +136,11 @@ class Loop:
         assert self.val_loader is not None
         return self.task.validate(self.val_loader, self.progress, health)
 
+    def test(self, split: str) -> Findings | None:
+        """None: the split has no clip."""
+        loader = self.task.loader(split, self.micro, train=False)
+        return None if loader is None else self.task.test(loader, self.progress)
+
     def better(self, score: float | None) -> bool:
         """Whether a validation's score is the best so far, which it then is."""
         self.waited += score is not None

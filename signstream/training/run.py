@@ -159,6 +159,26 @@ class Run:
         for name, gif in findings.animations.items():
             (samples / f"{name}_{step:07d}.gif").write_bytes(gif)
 
+    def test(self) -> None:
+        """The best checkpoint on the splits that training had no eye on; what they say goes to the log and the
+        metrics, and changes nothing."""
+        loop = self.loop
+        path = self.ranks.from_main(lambda: self.folder.best if self.folder.best.exists() else self.folder.last)
+        state = checkpoint.load(path)
+        loop.task.model.load_state_dict(state["model"])
+        loop.task.load_state_dict(state["task"])
+        for split in loop.task.test_splits():
+            findings = loop.test(split)
+            if findings is None:
+                self.say(f"{split}: the data has no such clip")
+                continue
+            first, *others = findings.lines
+            self.say(f"{split}, {path.name} of epoch {state['epoch']}: {first.removeprefix('validation ')}")
+            for line in others:
+                self.say(f"  {line}")
+            for journal in self.journals:
+                journal.numbers(loop.steps, split, findings.numbers, epoch=state["epoch"])
+
     def save(self, kind: str = "last", epoch: int = 0) -> None:
         for journal in self.journals:
             journal.sync()
@@ -195,6 +215,8 @@ def train(file: str | None, overrides: Sequence[str], going_on: str | None) -> i
         try:
             begin(run, state, path)
             ended = run.train(stop)
+            if ended and config.train.test_best:
+                run.test()
             best = f", best {folder.best}" if folder.best.exists() else ""
             run.say(f"{'done' if ended else 'stopped, saved'}: step {run.loop.steps}, {folder.last}{best}")
         finally:

@@ -192,6 +192,14 @@ class Task(ABC, Generic[Raw, Batch]):
     def validate(self, loader: Loader[Raw], progress: Progress, health: bool) -> Findings:
         """A pass over the validation split, which the model comes out of as it went in. `health`: at full length. C"""
 
+    def test_splits(self) -> Sequence[str]:
+        """Those that train.test_best measures."""
+        return ("test",)
+
+    def test(self, loader: Loader[Raw], progress: Progress) -> Findings:
+        """A pass over another split, by which nothing is chosen: what `validate` chose stands. C"""
+        return self.validate(loader, progress, health=True)
+
     def state_dict(self) -> dict[str, Any]:
         """What lasts beside the model's own state: plain values and tensors."""
         return {}

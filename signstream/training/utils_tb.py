@@ -7,7 +7,7 @@
 metrics.jsonl holds what the run computed and nothing that depends on the clock or the machine: a run that was stopped
 and resumed has the file of the run that was not, bit for bit. Whatever a clock or a memory counter says goes to
 speed.jsonl. For that, all numbers of a step are written, and `journal.sync()` called, before that step's checkpoint is
-saved: on resume, lines of later steps are dropped from both files.
+saved: on resume, lines of later steps are dropped from both files, and those of a test, which comes last.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ Number = float | int | Tensor
 
 class Journal:
     """The files of one run, written by one process. `resume_step`: the step of the checkpoint that the run goes on
-    from; None: it begins."""
+    from; None: it begins. `board`: where TensorBoard's lie, if not with the others."""
 
-    def __init__(self, folder: RunFolder, resume_step: int | None = None) -> None:
+    def __init__(self, folder: RunFolder, resume_step: int | None = None, board: Path | None = None) -> None:
         if resume_step is not None:
             drop_after(folder.metrics, resume_step)
             drop_after(folder.speed, resume_step)
         self._metrics = folder.metrics.open("a", buffering=1, encoding="utf-8")
         self._speed = folder.speed.open("a", buffering=1, encoding="utf-8")
         purge = None if resume_step is None else resume_step + 1
-        self._board = SummaryWriter(str(folder.tensorboard), purge_step=purge, flush_secs=20)
+        self._board = SummaryWriter(str(board or folder.tensorboard), purge_step=purge, flush_secs=20)
 
     def numbers(self, step: int, split: str, values: Mapping[str, Number], *, epoch: int) -> None:
         self._write(self._metrics, {"step": step, "epoch": epoch, "split": split}, values)
@@ -100,7 +100,9 @@ class Journal:
 def open_journals(folder: RunFolder, config: Base, resume_step: int | None = None) -> list[Journal | WandbJournal]:
     """The files and TensorBoard; with `train.log_wandb` in the config, Weights & Biases as well."""
     second = [WandbJournal(folder, config)] if config.train.log_wandb else []
-    return [Journal(folder, resume_step), *second]
+    logs = config.train.log_dir
+    board = Path(logs, config.experiment_name, folder.path.name) if logs is not None else None
+    return [Journal(folder, resume_step, board), *second]
 
 
 def drop_after(path: Path, step: int) -> None:
@@ -112,8 +114,9 @@ def drop_after(path: Path, step: int) -> None:
 
 
 def _step_of(line: bytes) -> float:
-    """A line that cannot be read comes after every step."""
+    """A line that cannot be read, or of a test, comes after every step."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+        entry = json.loads(line)
+        return entry["step"] if entry.get("split") in (None, "train", "val") else math.inf
+    except (ValueError, KeyError, TypeError, AttributeError):
         return math.inf
