@@ -39,6 +39,14 @@ REQUIRED = ("torch", "numpy", "yaml", "tensorboard", "matplotlib", "tqdm")
 SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 
 
+# Flags of the recognition specification, each an override of that name (config/aliases.py); the second kind is on.
+FLAGS = (
+    *("prefix", "meta_dir_path", "gloss_dict_path", "kp_path", "frame_interval"),
+    *("d_model", "depth", "lr", "weight_decay", "output_dir", "log_dir"),
+)
+SWITCHES = ("use_heatmap",)
+
+
 class Parser(argparse.ArgumentParser):
     """Refuses NUL, which the system takes in no path."""
 
@@ -78,20 +86,36 @@ def parse_training(parser: argparse.ArgumentParser, argv: list[str] | None) -> a
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="go on from a checkpoint, a run folder, or `auto`: the experiment's newest run, if any",
+        help="go on from a checkpoint, a run's folder, an experiment's (its newest run), or `auto`: if there is one",
     )
     parser.add_argument(
         "--wandb-project",
         dest="implied",
         action="append",
-        type=lambda name: f"train.log_wandb={json.dumps(name)}",
+        type=_override("train.log_wandb"),
         metavar="NAME",
         help="log to this project of Weights & Biases as well",
     )
+    parser.add_argument(
+        "--test_best",
+        dest="implied",
+        action="append_const",
+        const="train.test_best=true",
+        help="after the last epoch, measure the best checkpoint on the test split",
+    )
+    others = parser.add_argument_group("names of the recognition specification", "configs/recognition.yaml has ours")
+    for name in FLAGS:
+        others.add_argument(f"--{name}", dest="implied", action="append", type=_override(name), metavar="X")
+    for name in SWITCHES:
+        others.add_argument(f"--{name}", dest="implied", action="append_const", const=f"{name}=true")
     args = parse_with_config(parser, argv)
     if args.checkpoint is None and int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0:
         args.checkpoint = "auto"
     return args
+
+
+def _override(name: str) -> Callable[[str], str]:
+    return lambda text: f"{name}={json.dumps(text)}"
 
 
 def parse_with_overrides(parser: argparse.ArgumentParser, argv: list[str] | None, what: str) -> argparse.Namespace:

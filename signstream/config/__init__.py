@@ -46,7 +46,11 @@ __all__ = [
     "to_dict",
 ]
 
-TASKS = {"rvq": "signstream.config.rvq:Config"}  # of a user's task, the class that it has as `config`
+TASKS = {
+    "rvq": "signstream.config.rvq:Config",
+    "recognition": "signstream.config.recognition:RecognitionConfig",
+}  # of a user's task, the class that it has as `config`
+LISTED = {"rvq": "configs/default.yaml", "recognition": "configs/recognition.yaml"}  # every key of a task
 KINDS = ("task", "arch", "layout", "loss")  # in the order in which a name that is not known is reported
 
 C = TypeVar("C", bound=Base)
@@ -131,12 +135,12 @@ def _unknown_key(name: str, task: str, section: type[Base]) -> str:
     if having:
         return f"unknown key {name}: task {having[0]} has it, and this config's task is {task}"
     known = list(schema.keys(section))
-    names = [*(key for key, path in aliases.KEYS.items() if path in known), *aliases.FIXED]
+    names = [*aliases.known(known), *aliases.FIXED]
     near = schema.nearest(name, known, names)
     if near is not None:
         return f"unknown key {name}: did you mean {near}?"
-    listed = "configs/default.yaml lists every key" if task == Base.task else f"task {task} has {', '.join(known)}"
-    return f"unknown key {name}: {listed}"
+    file = LISTED.get(task)
+    return f"unknown key {name}: " + (f"{file} lists every key" if file else f"task {task} has {', '.join(known)}")
 
 
 def _tasks() -> Iterator[str]:

@@ -3,7 +3,8 @@
     rename({"num_epochs": 100, "training": {"lr": 1e-3}}, "my.yaml", keys) -> {"train": {"lr": 1e-3, "epochs": 100}}
 
 `keys` are the paths that the task's config has: a name stands for one of these, unless it is one of these itself.
-configs/default.yaml lists the names for people; a test holds that list equal to the tables here.
+configs/default.yaml and configs/recognition.yaml list the names for people; a test holds these lists equal to the
+tables here.
 """
 
 from __future__ import annotations
@@ -42,6 +43,22 @@ FIXED = {
     "reconstruction_weight": (1, "the other weights are relative to it: divide them by it"),
     "pin_memory": (True, "memory is pinned whenever a GPU trains"),
 }
+# The flags of the recognition specification; cli.py takes them on the command line.
+RECOGNITION = {
+    "prefix": "data.root",
+    "meta_dir_path": "data.meta_dir",
+    "gloss_dict_path": "data.gloss_dict",
+    "kp_path": "data.keypoints",
+    "frame_interval": "data.frames.interval",
+    "use_heatmap": "data.frames.heat",
+    "d_model": "model.width",
+    "depth": "model.depth",
+    "lr": "train.lr",
+    "weight_decay": "train.wd",
+    "output_dir": "save_path",
+    "log_dir": "train.log_dir",
+    "test_best": "train.test_best",
+}
 # Where options of ours stood before.
 MOVED = {
     "train.huber_delta": "loss.huber_delta",
@@ -76,7 +93,7 @@ def rename(tree: dict[str, Any], where: str, keys: Collection[str]) -> dict[str,
             value = out.pop(key)
             if value != only or isinstance(value, bool) != isinstance(only, bool):
                 raise UserError(f"{where}: {key} is {quoted(value)}: {only!r} is expected, since {why}")
-    for name, path in {**KEYS, **MOVED}.items():
+    for name, path in {**known(keys), **MOVED}.items():
         if path in keys and name not in keys and _has(out, name):
             clash = f"{where} has {name!r} and {path!r}, which are the same option: keep one"
             _put(out, path, _converted(name, _take(out, name), where), clash=clash)
@@ -90,6 +107,12 @@ def rename(tree: dict[str, Any], where: str, keys: Collection[str]) -> dict[str,
             value = _take(out, path)
             _put(out, path, table.get(value, value) if isinstance(value, str) else value)
     return out
+
+
+def known(keys: Collection[str]) -> dict[str, str]:
+    """The specifications' names of a task's options."""
+    recognition = RECOGNITION if set(RECOGNITION.values()).issubset(keys) else {}
+    return {name: path for name, path in {**KEYS, **recognition}.items() if path in keys}
 
 
 def _copied(tree: dict[str, Any]) -> dict[str, Any]:

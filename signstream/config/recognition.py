@@ -1,0 +1,122 @@
+"""The recogniser's config: data, model, loss, train, decode. What a key means is said in configs/recognition.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from signstream.config.common import Base, PoseAugment, Poses, Ranges, Train
+from signstream.config.frames import Frames
+from signstream.config.schema import option
+from signstream.errors import UserError, shown
+
+SPLIT = "{split}"  # what a split's name takes the place of
+NO_TOKENS = {"source": ("keypoints", "frames")}
+NO_MAMBA = {"mixer": ("transformer", "bilstm")}
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RecognitionData(Poses):
+    source: Literal["keypoints", "latents", "codes", "frames"] = "keypoints"
+    tokens: str | None = option(None, idle=NO_TOKENS)
+    clean: Literal["none", "phoenix2014", "phoenix2014t"] = "none"
+    gloss_dict: str | None = None
+    body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17)})
+    augment: PoseAugment = field(default_factory=PoseAugment)
+    frames: Frames = field(default_factory=Frames)
+
+    def check(self) -> None:
+        super().check()
+        if self.source in ("latents", "codes") and (self.tokens is None or SPLIT not in self.tokens):
+            raise UserError(
+                f"data.source is {self.source} and data.tokens {shown(self.tokens)}: files of tokens, one a split, are "
+                "expected, such as exports/{split}.jsonl"
+            )
+
+    def tokens_of(self, split: str) -> str:
+        assert self.tokens is not None
+        return self.tokens.replace(SPLIT, split)
+
+
+@dataclass(frozen=True)
+class KeypointModel:
+    part_width: int = option(96, low=1)
+    strides: Sizes = (2, 2)
+    kernel: int = option(5, low=1)
+    share_hands: bool = True
+
+    def check(self) -> None:
+        if not self.strides or not all(1 <= stride <= self.kernel for stride in self.strides):
+            raise UserError(
+                f"model.keypoints.strides is {list(self.strides)}: strides from 1 to model.keypoints.kernel "
+                f"{self.kernel}, one a convolution, are expected"
+            )
+
+
+@dataclass(frozen=True)
+class TokenModel:
+    vectors: bool = True
+    steps_a_chunk: int = option(2, low=1, high=100)
+
+
+@dataclass(frozen=True)
+class FrameModel:
+    stem_blocks: int = option(3, low=0)
+    stride: int = option(1, low=1, high=100)
+    layers: int = option(0, low=0)
+    attention: Sizes = (4,)
+    state: int = option(16, low=1)
+    groups: int = option(4, low=1)
+
+
+@dataclass(frozen=True)
+class RecognitionModel:
+    mixer: Literal["mamba", "transformer", "bilstm"] = "mamba"
+    causal: bool = False
+    width: int = option(512, low=8)
+    depth: int = option(12, low=1)
+    head: int = option(64, low=2, idle={"mixer": ("bilstm",)})
+    state: int = option(32, low=1, idle=NO_MAMBA)
+    groups: int = option(2, low=1, idle=NO_MAMBA)
+    past: int = option(128, low=1, idle={"mixer": ("mamba", "bilstm")})
+    expand: int = option(4, low=1)
+    dropout: float = option(0.1, low=0, high=0.9)
+    drop_path: float = option(0.1, low=0, high=0.9)
+    checkpointing: bool = False
+    keypoints: KeypointModel = field(default_factory=KeypointModel)
+    tokens: TokenModel = field(default_factory=TokenModel)
+    frames: FrameModel = field(default_factory=FrameModel)
+
+
+@dataclass(frozen=True)
+class RecognitionLoss:
+    smoothing: float = option(0.0, low=0)
+
+
+@dataclass(frozen=True)
+class Decode:
+    beam: int = option(5, low=1, high=1000)
+    skip_blank: float = option(0.95, low=0, high=1, idle={"beam": (1,)})
+
+
+@dataclass(frozen=True)
+class RecognitionTrain(Train):
+    epochs: int = option(100, low=1)
+    clips_per_step: int = option(16, low=1)
+    wd: float = option(0.05, low=0)
+    warmup_steps: int = option(1000, low=0)
+    clip_norm: float = option(5.0, low=0)
+    layer_decay: float = option(1.0, low=1e-3, high=1)
+    average: float = option(0.9999, low=0, high=0.999999)
+
+
+@dataclass(frozen=True)
+class RecognitionConfig(Base):
+    task: str = option("recognition", names="task")
+    experiment_name: str = "recognition"
+    data: RecognitionData = field(default_factory=RecognitionData)
+    model: RecognitionModel = field(default_factory=RecognitionModel)
+    loss: RecognitionLoss = field(default_factory=RecognitionLoss)
+    train: RecognitionTrain = field(default_factory=RecognitionTrain)
+    decode: Decode = field(default_factory=Decode)

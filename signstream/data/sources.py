@@ -1,0 +1,176 @@
+"""What sequences can be read from: keypoints out of the pose cache; a tokenizer's latents or codes out of its files;
+pictures (frame_sequences.py).
+
+    sequences = open_sequences(config.data)      data.source says which
+
+Labels, signers and splits are the data set's of `data.root`, whatever the source: a token file's clips are joined to
+them by their names (tokens.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signstream.config.recognition import RecognitionData
+from signstream.data import transforms
+from signstream.data.cache import open_cache
+from signstream.data.datasets import open_data
+from signstream.data.frame_sequences import FrameSequences
+from signstream.data.sequences import Example, Padded, Sequences, hide, pad, tracks, words_of
+from signstream.data.tokens import TokenData, joined
+from signstream.errors import UserError
+from signstream.io.batch import StreamBatch
+from signstream.io.cache_index import CachedClip, Skipped
+from signstream.io.dataloader_utils import read_clips
+from signstream.io.pose_cache import PoseCache, count_reasons
+
+HIDDEN_FRAMES, HIDDEN_CHUNKS = 15, 3  # in which a joint, or a part, loses a stretch: half a second, a whole one
+
+
+def open_sequences(data: RecognitionData, quiet: bool = False) -> Sequences:
+    if data.source == "frames":
+        return FrameSequences(open_data(data), data)
+    cache = open_cache(data, quiet)
+    if data.source == "keypoints":
+        return PoseSequences(cache, data)
+    return TokenSequences(cache, data, open_tokens(cache, data))
+
+
+def example_of(clip: CachedClip, data: RecognitionData, length: int) -> Example:
+    return Example(clip.name, clip.split, words_of(clip.gloss, data.clean), clip.signer, length)
+
+
+class PoseSequences(Sequences):
+    """A step is a frame: the joints in unit lengths from the nose, and their weights."""
+
+    def __init__(self, cache: PoseCache, data: RecognitionData) -> None:
+        examples = [example_of(clip, data, clip.length) for clip in cache.clips]
+        super().__init__(examples, list(cache.splits), cache.skipped)
+        self.cache, self.data = cache, data
+
+    def content(self, split: str) -> str:
+        return self.cache.digest(split)
+
+    def read(self, clips: Sequence[int], seed: int) -> StreamBatch:
+        batch = read_clips(self.cache, clips, seed)
+        return StreamBatch({"poses": batch.frames}, batch.lengths, batch.index, seed)
+
+    def were_read(self, clips: Sequence[int]) -> None:
+        self.cache.checked.update(clips)
+
+    def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
+        augment, poses = self.data.augment, raw.streams["poses"]
+        rng = np.random.default_rng(raw.seed) if train else None
+        plan = padded_plan(raw.lengths, tracks(raw.lengths, augment, rng, least=least))
+        joints = transforms.cut(poses, plan)[:, :, 1:]  # [B, S, J, 3]
+        if rng is not None and len(plan.clip):
+            clips, skeleton = len(raw.lengths), self.cache.skeleton
+            joints = transforms.move(joints, plan.clip, clips, augment=augment, skeleton=skeleton, rng=rng)
+            if augment.dropout_prob:
+                generator = torch.Generator().manual_seed(raw.seed)
+                seen = hide(joints[..., 2], augment.dropout_prob, generator, window=HIDDEN_FRAMES)
+                joints = torch.where(seen[..., None] > 0, joints, 0.0)
+        return Padded({"keypoints": joints}, tuple(plan.inside.sum(1).tolist()))
+
+    def summary(self) -> str:
+        return self.cache.summary()
+
+
+def padded_plan(lengths: Sequence[int], steps: Sequence[np.ndarray]) -> transforms.Plan:
+    """Every clip as one chunk, as long as the longest."""
+    longest = max(map(len, steps), default=0)
+    position, inside = np.zeros((len(steps), longest)), np.zeros((len(steps), longest), bool)
+    starts = np.cumsum([0, *lengths])
+    for clip, track in enumerate(steps):
+        position[clip] = starts[clip]  # past the end: any of its own frames
+        position[clip, : len(track)] += track
+        inside[clip, : len(track)] = True
+    return transforms.Plan(position, inside, np.arange(len(steps)), np.zeros(len(steps), np.int64))
+
+
+class TokenSequences(Sequences):
+    """A step is a chunk: the codes of its parts, or the latents that were quantised to them."""
+
+    def __init__(self, cache: PoseCache, data: RecognitionData, tokens: Mapping[str, TokenData]) -> None:
+        examples: list[Example] = []
+        skipped: list[Skipped] = [line for line in cache.skipped if line.split not in tokens]
+        self.numbers: list[int] = []  # of each clip's line in its split's file
+        for split, file in tokens.items():
+            found = joined(file, cache, split)
+            examples += [example_of(each.clip, data, file.chunks(each.number)) for each in found.clips]
+            self.numbers += [each.number for each in found.clips]
+            skipped += found.left_out
+        super().__init__(examples, list(tokens), skipped)
+        self.data, self.tokens = data, dict(tokens)
+        first = tokens["train"]
+        self.tokenizer = first.digest
+        if data.source == "codes":
+            self.vectors = first.vectors
+            self.shape = tuple(first.vectors.shape)
+        else:
+            self.shape = tuple(first.latents(0).shape[1:])
+        self.missing = [split for split, clips in cache.splits.items() if clips and split not in tokens]
+
+    def content(self, split: str) -> str:
+        """Of the codes: latents are held against them when their file is opened."""
+        digest = hashlib.sha256(self.tokens[split].digest.encode())
+        for clip in self.splits[split]:
+            digest.update(self.tokens[split].codes(self.numbers[clip]).numpy().data)
+        return digest.hexdigest()
+
+    def read(self, clips: Sequence[int], seed: int) -> StreamBatch:
+        rows = [self.rows(clip) for clip in clips]
+        some = rows or [self.rows(0)[:0]]
+        lengths = tuple(len(row) for row in rows)
+        return StreamBatch({self.data.source: torch.cat(some)}, lengths, tuple(clips), seed)
+
+    def rows(self, clip: int) -> Tensor:
+        """[N, P, Q] or [N, P, Z]"""
+        file, number = self.tokens[self.examples[clip].split], self.numbers[clip]
+        return file.codes(number) if self.data.source == "codes" else file.latents(number)
+
+    def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
+        augment, rows = self.data.augment, raw.streams[self.data.source]
+        rng = np.random.default_rng(raw.seed) if train else None
+        steps = tracks(raw.lengths, augment, rng, least=least)
+        starts = np.cumsum([0, *raw.lengths])
+        nearest = [start + np.rint(track).astype(np.int64) for start, track in zip(starts, steps)]
+        lengths = [len(track) for track in nearest]
+        index = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *nearest])).to(rows.device)
+        empty = -1 if self.data.source == "codes" else 0
+        padded = pad(rows.index_select(0, index), lengths, empty)  # [B, S, P, Q or Z]
+        if train and augment.dropout_prob:
+            generator = torch.Generator().manual_seed(raw.seed)
+            shown = torch.ones(padded.shape[:3])
+            shown = hide(shown, augment.dropout_prob, generator, window=HIDDEN_CHUNKS)
+            padded = padded.masked_fill((shown == 0).to(padded.device)[..., None], empty)
+        stream = padded if padded.dtype == torch.int64 else padded.float()
+        return Padded({self.data.source: stream}, tuple(lengths))
+
+    def summary(self) -> str:
+        counts = ", ".join(f"{split} {len(clips)}" for split, clips in self.splits.items())
+        text = f"{len(self.examples)} clips' {self.data.source} ({counts}) of the tokenizer {self.tokenizer}"
+        text += "".join(f"; no file of tokens for {split}" for split in self.missing)
+        return text + (f"\nleft out: {count_reasons(self.skipped)}" if self.skipped else "")
+
+
+def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]:
+    """The files of the splits that have one, all of one tokenizer."""
+    files: dict[str, TokenData] = {}
+    for split, clips in cache.splits.items():
+        path = Path(data.tokens_of(split))
+        if clips and path.exists():
+            digest = next((file.digest for file in files.values()), None)
+            files[split] = TokenData.open(path, digest, latents=data.source == "latents")
+    if "train" not in files:
+        raise UserError(
+            f"data.tokens: there is no {data.tokens_of('train')}: export_tokens writes one for each split "
+            "(data.tokens=DIR/{split}.jsonl)"
+        )
+    return files

@@ -1,0 +1,66 @@
+"""A recogniser out of a checkpoint: its model and its glosses, or a line that says why there is none.
+
+    restore(config, state) -> Restored: model (weights loaded, on the CPU), glosses, chosen, tokenizer
+
+A checkpoint may be anybody's. Its config is believed as far as its weights bear it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from signstream.config.recognition import RecognitionConfig
+from signstream.data.text import Glosses
+from signstream.errors import UserError
+from signstream.models.recognition import Recognizer
+from signstream.tasks.recognition.build import SHAPES, front_of, model_of
+from signstream.tasks.recognition.validation import AVERAGE, LIVE
+from signstream.training.bounds import bounded, take_weights, weights_of
+
+LARGEST = 1 << 24  # of a number in a shape
+
+
+class Kept(NamedTuple):
+    """What the task keeps beside its weights."""
+
+    glosses: Glosses
+    shape: tuple[int, ...]
+    tokenizer: str  # the digest of whose latents or codes it reads
+    chosen: str  # LIVE or AVERAGE: the weights that were better at the last validation
+    average: Mapping[str, Any] | None
+
+
+class Restored(NamedTuple):
+    model: Recognizer  # with the weights that were chosen
+    kept: Kept
+
+
+def restore(config: RecognitionConfig, state: Mapping[str, Any]) -> Restored:
+    weights, kept = weights_of(state), kept_of(state.get("task"), config.data.source)
+    with bounded(weights, config.data.num_joints, len(kept.glosses)):
+        model = model_of(config, front_of(config, kept.shape), len(kept.glosses))
+    take_weights(model, weights)
+    if kept.average is not None:
+        averaged = weights_of({"model": kept.average.get("values")})
+        own = {name: value.clone() for name, value in model.state_dict().items()}
+        take_weights(model, averaged, "average")
+        if kept.chosen != AVERAGE:
+            model.load_state_dict(own)
+    return Restored(model, kept)
+
+
+def kept_of(state: Any, source: str) -> Kept:
+    if not isinstance(state, dict):
+        raise UserError("the checkpoint is of another program: it has nothing of a task")
+    glosses = Glosses.from_state(state.get("glosses"))
+    shape = state.get("shape")
+    sound = isinstance(shape, list) and all(type(size) is int and 0 < size <= LARGEST for size in shape)
+    if not sound or len(shape) != len(SHAPES[source]):
+        raise UserError(f"the checkpoint is odd: it has no shape [{', '.join(SHAPES[source])}] of its {source}")
+    average, chosen, tokenizer = state.get("average"), state.get("chosen"), state.get("tokenizer")
+    if not (average is None or (isinstance(average, dict) and type(average.get("steps")) is int)):
+        raise UserError("the checkpoint is odd: its average is no table of steps and values")
+    if chosen not in (LIVE, AVERAGE) or (chosen == AVERAGE and average is None) or not isinstance(tokenizer, str):
+        raise UserError("the checkpoint is odd: it does not say which of its weights were chosen")
+    return Kept(glosses, tuple(shape), tokenizer, chosen, average)

@@ -1,0 +1,188 @@
+"""Continuous sign language recognition as a task of the loop: a clip's steps to its glosses, by CTC.
+
+    StreamBatch --prepare--> SequenceBatch --loss--> totals [R, 1]; after_step: the running average of the weights
+
+The score is the word error rate of the validation split, by the better of the two sets of weights: those that are
+trained, and their average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from signstream.config.recognition import RecognitionConfig
+from signstream.data.sequences import SequenceBatch
+from signstream.errors import UserError
+from signstream.io.batch import StreamBatch
+from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.models.recognition import Recognizer
+from signstream.tasks.recognition.report import findings_of
+from signstream.tasks.recognition.restore import kept_of, restore
+from signstream.tasks.recognition.setup import Setup
+from signstream.tasks.recognition.validation import LIVE, better, measure
+from signstream.training.average import Average
+from signstream.training.distributed import Ranks
+from signstream.training.optim import undecayed
+from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+
+FIT_STEPS = 20_000  # of training clips, that the front's constants are fitted on, if there are
+
+
+class RecognitionTask(Task[StreamBatch, SequenceBatch]):
+    config = RecognitionConfig
+    unit = "clips"
+    model: Recognizer
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.model = setup.model
+        self.terms = setup.losses.terms
+        self.average = self._new_average()
+        self.chosen = LIVE  # the weights that were better at the last validation
+
+    @classmethod
+    def open(cls, config: RecognitionConfig, ranks: Ranks) -> RecognitionTask:
+        return cls(Setup.open(config, ranks))
+
+    @classmethod
+    def check_state(cls, config: RecognitionConfig, state: Mapping[str, Any]) -> None:
+        restore(config, state)
+
+    def _new_average(self) -> Average | None:
+        decay = self.setup.config.train.average
+        return Average(self.model, decay) if decay else None
+
+    def describe(self) -> list[str]:
+        setup = self.setup
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        words = f"{len(setup.glosses) - 1} glosses"
+        reads = f"{setup.config.data.source} by {setup.config.model.mixer}"
+        return [f"data: {setup.sequences.summary()}", f"model: {reads}, {words}, {millions:.1f} M parameters"]
+
+    def skipped(self) -> list[Mapping[str, Any]]:
+        return [asdict(line) for line in self.setup.sequences.skipped]
+
+    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
+        config, ranks = self.setup.config, self.setup.ranks
+        if not train and not self.setup.sequences.splits.get(split):
+            return None
+        return BatchLoader(
+            self.setup.sequences,
+            split,
+            batch_size=clips,
+            workers=config.data.workers,
+            seed=config.train.seed,
+            train=train,
+            rank=ranks.rank,
+            world=ranks.world,
+            pin=ranks.device.type == "cuda",
+        )
+
+    def groups(self) -> list[Group]:
+        """The deeper a layer lies, the less of the learning rate it gets, if the config says so."""
+        share, last = self.setup.config.train.layer_decay, self.model.last
+        depths, kept = self.model.depths(), undecayed(self.model)
+        members: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                depth = depths[name] if share < 1 else last
+                members.setdefault((depth, id(parameter) not in kept), []).append(parameter)
+        return [
+            Group(members[depth, decay], share ** (last - depth), decay)
+            for depth, decay in sorted(members, reverse=True)
+        ]
+
+    def begin(self) -> None:
+        """The front's constants; rank 0's are everyone's."""
+        setup, ranks = self.setup, self.setup.ranks
+        if ranks.is_main:
+            batch = setup.batch(setup.sequences.read(self._sample(), 0), train=False)
+            self.model.fit(batch.streams, batch.lengths)
+        for value in self.model.state_dict().values():
+            if not ranks.is_main:
+                value.zero_()
+            ranks.sum_(value)
+        self.average = self._new_average()
+
+    def _sample(self) -> list[int]:
+        sequences = self.setup.sequences
+        train = sequences.clips_of("train")
+        generator = torch.Generator().manual_seed(self.setup.config.train.seed)
+        clips: list[int] = []
+        steps = 0
+        for position in torch.randperm(len(train), generator=generator).tolist():
+            clips.append(train[position])
+            steps += sequences.length(clips[-1])
+            if steps >= FIT_STEPS:
+                break
+        return sorted(clips)
+
+    # -- a step
+
+    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
+        return split_clips(raw, most)
+
+    def largest(self, clips: int) -> StreamBatch:
+        return self.setup.sequences.longest("train", clips)
+
+    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> SequenceBatch:
+        return self.setup.batch(raw, train=train)
+
+    def counts(self, batch: SequenceBatch) -> Tensor:
+        return self.setup.losses.counts(batch, self.setup.steps(batch))
+
+    def loss(self, batch: SequenceBatch, progress: Progress) -> Loss:
+        if not len(batch):
+            return Loss(self.setup.losses.nothing())
+        emissions = self.model(batch.streams, batch.lengths, draw=batch.draw)
+        return Loss(self.setup.losses.totals(emissions, batch, self.setup.steps(batch)))
+
+    def after_step(self, after: None, progress: Progress) -> dict[str, float]:
+        if self.average is not None:
+            self.average.update(self.model)
+        return {}
+
+    # -- between epochs
+
+    def validate(self, loader: Loader[StreamBatch], progress: Progress, health: bool) -> Findings:
+        assert isinstance(loader, BatchLoader)
+        scores = measure(self.setup, loader, self.average)
+        self.chosen = better(scores)
+        return findings_of(scores, self.chosen, len(self.setup.unknown(loader.split)))
+
+    def test_splits(self) -> Sequence[str]:
+        """Those by whom nothing was chosen: test, and others that are called so."""
+        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
+
+    def test(self, loader: Loader[StreamBatch], progress: Progress) -> Findings:
+        assert isinstance(loader, BatchLoader)
+        scores = measure(self.setup, loader, self.average)
+        return findings_of(scores, self.chosen, len(self.setup.unknown(loader.split)))
+
+    def state_dict(self) -> dict[str, Any]:
+        sequences = self.setup.sequences
+        return {
+            "glosses": self.setup.glosses.state(),
+            "shape": list(sequences.shape),
+            "tokenizer": sequences.tokenizer,
+            "chosen": self.chosen,
+            "average": self.average.state_dict() if self.average is not None else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        kept = kept_of(state, self.setup.config.data.source)
+        if kept.glosses != self.setup.glosses:
+            raise UserError(
+                "the run was saved with other glosses than the data's training split has now: "
+                "a run goes on only on the same data"
+            )
+        self.chosen = kept.chosen if self.average is not None else LIVE
+        if self.average is not None and kept.average is not None:
+            self.average.load_state_dict(kept.average)
+        else:  # the run goes on with one from now on, or without
+            self.average = self._new_average()
