@@ -92,6 +92,13 @@ def test_a_narrow_beam_is_the_plain_search_by_prefixes(glosses, beam):
             assert one.ids == prefix and one.score == pytest.approx(score, abs=1e-9)
 
 
+def test_the_likeliest_gloss_may_be_the_last_one_once_more():
+    """Then the next but one is added: the K likeliest glosses of a step are one too few for K beams."""
+    log_probs = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.7, 0.3, 0.0, 0.0], [0.05, 0.45, 0.4, 0.1]]).log()
+    ((one,),) = beam_search(log_probs[None], torch.tensor([3]), beam=1, skip_blank=None)
+    assert one.ids == (1, 2) == plain_search(log_probs, 1)[0][0]
+
+
 def sure_path(seed: int, *, clips: int = 16, steps: int = 30, glosses: int = 6) -> Tensor:
     """Emissions that have hardly a doubt, of paths where glosses last, follow themselves and touch."""
     generator = torch.Generator().manual_seed(seed)

@@ -8,8 +8,8 @@
 log_probs [B, S, V] are log-probabilities, on any device; all clips and beams advance together, so there is one Python
 loop, over steps. A beam is a prefix of glosses with the probabilities of all paths that spell it, kept in two sums:
 paths that end in a blank, and paths that end in its last gloss. Two beams never hold the same prefix: a prefix is told
-by a fingerprint of 64 bits. Of a step's glosses only the 2K likeliest can enter the K best beams (a beam's own last
-gloss is one, and at most K - 1 lead to prefixes that are beams already), so the cost does not grow with V.
+by a fingerprint of 64 bits. Of a step's glosses only the K + 1 likeliest can matter: each of them, save the beam's own
+last gloss, makes a prefix at least as likely as any less likely gloss would, so the cost hardly grows with V.
 
 A step whose blank is likelier than `skip_blank` counts as a blank for sure: no path leaves its prefix there, and two
 signs of the same gloss before and behind it stay two. 1 (or None) skips nothing. What lies behind a clip's end changes
@@ -76,7 +76,7 @@ def beam_search(
     lengths = lengths.to(log_probs.device)
     certain = _with_certain_blanks(_precise(log_probs), lengths, 1.0 if skip_blank is None else skip_blank)
     kept = _keep(certain)
-    likeliest, glosses = kept.log_probs[..., 1:].topk(min(2 * beam, log_probs.shape[2] - 1))  # [B, S', M]
+    likeliest, glosses = kept.log_probs[..., 1:].topk(min(beam + 1, log_probs.shape[2] - 1))  # [B, S', M]
     beams, origins = _first_beams(kept.log_probs, beam), []
     steps = (each.unbind(1) for each in (kept.log_probs, kept.after_gap[..., None], likeliest, glosses + 1))
     for now, after_gap, their, added in zip(*steps):
