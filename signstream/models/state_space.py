@@ -235,42 +235,51 @@ class _Scan(torch.autograd.Function):
 
 
 def _gradients(inputs: _Inputs, dy: Tensor, way: _Way) -> _Inputs:
-    """What an exponent gets is what reads through it, less what is read through it later."""
     x, dt, a = inputs[:3]
     pieces = _lay_out(inputs, way)
     steps, length = x.shape[1], pieces.read.shape[-2]
     dpieces = _cut(dy, length)
     dwritten, dread = _times(pieces.read.mT, dpieces), _times(dpieces, pieces.written.mT)
     du, dstates = dwritten.split([length, dwritten.shape[-2] - length], -2)
-    dpairs, dc = inputs.grouped(dread).split([length, dread.shape[-1] - length], -1)
-    dscores = (dpairs * inputs.grouped(pieces.decay)).sum(2).mul_(pieces.seen)  # [B, G, M, L, L]
-    dc = (dc * inputs.grouped(pieces.incoming)[..., None]).sum(2) + _times(dscores, pieces.b)
-    db = _times(dscores.mT, pieces.c)
-    dfade = dread.mul_(pieces.read).sum(-1)  # [B, H, M, L]
-    if dpieces.shape[2] > 1:
-        dgone = _carried(dstates, pieces, way.order(dpieces.shape[2]))  # [B, H, M, N, E] of the states that go out
-        du.flatten(0, 2).baddbmm_(pieces.kept.flatten(0, 2), dgone.flatten(0, 2))
-        dkept = _times(pieces.steps, dgone.mT)  # [B, H, M, L, N]
-        db += (inputs.grouped(dkept) * inputs.grouped(pieces.outgoing)[..., None]).sum(2)
-        left, entered = (slice(1, None), slice(None, -1)) if way.backward else (slice(None, -1), slice(1, None))
-        dfade[:, :, left, way.last] += (dgone[:, :, left] * pieces.states[:, :, entered]).sum((-2, -1))
-    du = _joined(du, steps)  # [B, S, H, E]
+    dpairs, dincoming = dread.split([length, dread.shape[-1] - length], -1)
+    dgone = _carried(dstates, pieces, way.order(dpieces.shape[2]))  # [B, H, M, N, E] of the states that go out
+    dkept = _times(pieces.steps, dgone.mT)  # [B, H, M, L, N]
+    du.flatten(0, 2).baddbmm_(pieces.kept.flatten(0, 2), dgone.flatten(0, 2))
+
+    dscores = inputs.grouped(dpairs * pieces.decay).sum(2).mul_(pieces.seen)  # [B, G, M, L, L]
+    dc = inputs.grouped(dincoming * pieces.incoming[..., None]).sum(2) + _times(dscores, pieces.b)
+    db = inputs.grouped(dkept * pieces.outgoing[..., None]).sum(2) + _times(dscores.mT, pieces.c)
+    through = (dgone * pieces.states).sum((-2, -1)) * pieces.through  # [B, H, M]
+    pairs, incoming = (dread * pieces.read).split([length, dread.shape[-1] - length], -1)
+    outgoing = (dkept * pieces.kept).sum(-1)
+    dfade = _spread(pairs, incoming.sum(-1), outgoing, backward=way.backward) + through[..., None]
+    dfade, du = _joined(dfade, steps), _joined(du, steps)  # [B, S, H], [B, S, H, E]
     ddt = (du * x).sum(-1)
-    dfade -= _cut(ddt * dt, length)
-    dexponent = _joined(_summed(dfade, not way.backward), steps)  # [B, S, H]
     return _Inputs(
         x=torch.addcmul(dy * inputs.skip[:, None], du, dt[..., None]),
-        dt=torch.addcmul(ddt, dexponent, a),
-        a=(dexponent * dt).sum((0, 1)),
+        dt=torch.addcmul(ddt, dfade, a),
+        a=(dfade * dt).sum((0, 1)),
         b=_joined(db, steps),
         c=_joined(dc, steps),
         skip=(dy * x).sum((0, 1, 3)),
     )
 
 
+def _spread(pairs: Tensor, incoming: Tensor, outgoing: Tensor, *, backward: bool) -> Tensor:
+    """The gradient of what fades at each step, [B, H, M, L]: the sum over all that passes through it. pairs [.., L, L]
+    from one step (the columns) to another, incoming [.., L] to a step, outgoing [.., L] from one. Sums alone: in a
+    difference of sums what is large would drown what is small."""
+    left = _summed(outgoing, backward)
+    if backward:
+        between = pairs.cumsum(-2).triu_(1).sum(-1)
+        return between + F.pad(left[..., 1:], (0, 1)) + _summed(incoming, False)
+    left += pairs.cumsum(-1).tril_(-1).sum(-2)
+    return F.pad(left[..., :-1], (1, 0)) + _summed(incoming, True)
+
+
 def _carried(dstates: Tensor, pieces: _Pieces, order: range) -> Tensor:
     """The gradient of the state that goes out of each piece, from those of the states that come in."""
-    dgone, through = torch.empty_like(dstates), pieces.through[..., None, None]
+    dgone, through = dstates.new_empty(dstates.shape), pieces.through[..., None, None]
     dgone[:, :, order[-1]] = 0
     for piece, after in zip(order[-2::-1], order[:0:-1]):
         torch.addcmul(dstates[:, :, after], through[:, :, after], dgone[:, :, after], out=dgone[:, :, piece])
@@ -295,6 +304,6 @@ def fused_kernel() -> Any:
         from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
     except ImportError as error:
         raise UserError(
-            f"the kernel mamba_ssm is in the package mamba-ssm ({error}): pip install mamba-ssm, or take the kernel torch"
+            f"the kernel mamba_ssm is of the package mamba-ssm ({error}): pip install mamba-ssm, or take kernel torch"
         ) from None
     return mamba_chunk_scan_combined
