@@ -1,6 +1,7 @@
 """Tiny data sets in PHOENIX-2014's layout: a few grey frames, pickled labels and keypoints."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from data_sets import data_config
 from signstream.config import Data
 from signstream.data.phoenix2014 import FEATURES, KEYPOINTS
 from signstream.data.phoenix_joints import keypoints_key, phoenix_joints
+from signstream.errors import UserError
+from test_fuzz import allocates, mutate
 
 SIDE = 24  # pixels of a frame
 CLIPS = {
@@ -72,3 +75,18 @@ def write_phoenix(root: Path, clips: dict[str, dict[str, int]] | None = None) ->
 
 def phoenix_config(root: Path, **options: Any) -> Data:
     return data_config(root, layout="phoenix2014", fps=25, **options)
+
+
+def fuzz(path: Path, seeds: list[bytes], call: Callable[[], object], *, head: int, count: int) -> list[str]:
+    """What each mutated file makes of the call: "" or the one line that it is refused with."""
+    rng = np.random.default_rng(6)
+    lines = []
+    for i in range(count):
+        path.write_bytes(mutate(rng, seeds[i % len(seeds)], head))
+        try:
+            allocates(40 << 20, call) if i % 10 == 0 else call()  # tracing is dear
+            lines.append("")
+        except UserError as error:
+            lines.append(str(error) or "no reason")
+    assert all("\n" not in line and len(line) < 600 for line in lines)
+    return lines

@@ -1,20 +1,27 @@
 """PHOENIX-2014's layout: labels and keypoints out of pickles, frames out of PNG files, and what may be wrong there."""
 
-import io
 import os
 import pickle
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import phoenix_data
 from data_sets import reasons
-from phoenix_data import CLIPS, FEATURES, entry, keypoints_of, phoenix_config, save_info, save_keypoints, write_phoenix
+from phoenix_data import (
+    CLIPS,
+    FEATURES,
+    entry,
+    fuzz,
+    keypoints_of,
+    phoenix_config,
+    save_info,
+    save_keypoints,
+    write_phoenix,
+)
 from signstream.config import load_config
 from signstream.data.cache import open_cache
 from signstream.data.collate import make_chunks
@@ -22,10 +29,8 @@ from signstream.data.datasets import load_checked, open_data
 from signstream.data.phoenix2014 import Gloss, read_gloss_dict
 from signstream.data.phoenix_joints import coco_joints, keypoints_key
 from signstream.errors import UserError
-from signstream.glosses import clean
 from signstream.io.dataloader_utils import read_clips
 from signstream.io.frame_files import frame_size, list_frames, read_frames
-from test_fuzz import allocates, mutate
 
 FIRST, SECOND = CLIPS["train"]
 
@@ -250,101 +255,7 @@ def test_links_out_of_the_root_are_not_followed(root, tmp_path):
         read_frames(list_frames(frame.parent), root)
 
 
-# -- pictures that may be anything
-
-
-def png(picture: np.ndarray, **options: object) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, "PNG", **options)
-    return out.getvalue()
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-
-
-def made_png(width: int, height: int, depth: int = 8, colours: int = 2, content: bytes = b"") -> bytes:
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((depth, colours, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + content + chunk(b"IEND", b"")
-
-
-GREY = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
-TEXT_BOMB = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20), 9)) * 60
-PICTURES = {
-    "nothing": (b"", "empty file"),
-    "text": (b"no picture at all, but text of some length", "not a PNG file"),
-    "a JPEG": (b"\xff\xd8\xff\xe0" + bytes(100), "not a PNG file"),
-    "half of it": (png(GREY)[:400], "not a whole PNG file"),
-    "its head alone": (png(GREY)[:29], "not a whole PNG file"),
-    "a bomb": (made_png(100_000, 100_000, content=chunk(b"IDAT", zlib.compress(bytes(1 << 20), 9))), "too large: "),
-    "a wide bomb": (made_png(1, 2**31 - 1), "too large: "),
-    "nothing wide": (made_png(0, 24), "too large: "),
-    "no pixels": (made_png(24, 24), "not a whole PNG file"),
-    "16 bits": (made_png(24, 24, depth=16), "16 bits a colour"),
-    "an endless line": (
-        made_png(24, 24, content=chunk(b"IDAT", zlib.compress(bytes(1 << 26), 9))),
-        "",
-    ),
-    "texts that unpack": (png(GREY)[:33] + TEXT_BOMB + png(GREY)[33:], ""),
-    "a flipped bit": (bytes(b ^ (at == 60) for at, b in enumerate(png(GREY))), "not a whole PNG file"),
-}
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_that_is_none_is_one_short_reason(tmp_path, name):
-    content, reason = PICTURES[name]
-    (tmp_path / "x.png").write_bytes(content)
-
-    def outcome() -> str:
-        try:
-            return "" if read_frames([tmp_path / "x.png"]).shape == (1, 24, 24, 3) else "another shape"
-        except UserError as error:
-            return str(error)
-
-    said = allocates(24 << 20, outcome)
-    assert said.startswith(reason) and "\n" not in said and len(said) < 200
-    assert bool(said) == bool(reason)
-
-
-def test_pictures_of_every_kind_become_red_green_and_blue(tmp_path):
-    grey = GREY[..., 0]
-    Image.fromarray(grey).save(tmp_path / "L.png")
-    Image.fromarray(np.dstack((GREY, grey))).save(tmp_path / "RGBA.png")
-    Image.fromarray(GREY).quantize(16).save(tmp_path / "P.png")
-    frames = read_frames([tmp_path / f"{kind}.png" for kind in ("L", "RGBA", "P")])
-    assert np.array_equal(frames[0], np.repeat(grey[..., None], 3, -1)) and np.array_equal(frames[1], GREY)
-    assert np.array_equal(frames[2], np.asarray(Image.fromarray(GREY).quantize(16).convert("RGB")))
-
-
-def test_a_clip_of_two_sizes_or_too_many_bytes_is_refused(tmp_path, monkeypatch):
-    for name, side in (("a", 24), ("b", 24), ("c", 25)):
-        (tmp_path / f"{name}.png").write_bytes(png(np.zeros((24, side, 3), np.uint8)))
-    with pytest.raises(UserError, match=r"frames of two sizes: a\.png and c\.png are 24 x 24 and 25 x 24"):
-        read_frames(list_frames(tmp_path))
-    monkeypatch.setattr("signstream.io.frame_files.LARGEST_CLIP", 2 * 24 * 24 * 3)
-    with pytest.raises(UserError, match="too large: 3 frames of 24 x 24 are 5184 bytes"):
-        read_frames(list_frames(tmp_path))
-    monkeypatch.setattr("signstream.io.frame_files.MOST_FRAMES", 2)
-    with pytest.raises(UserError, match="too many frames"):
-        list_frames(tmp_path)
-
-
 # -- 500 mutated files of each kind
-
-
-def fuzz(path: Path, seeds: list[bytes], call: Callable[[], object], *, head: int, count: int) -> list[str]:
-    """What each mutated file makes of the call: "" or the one line that it is refused with."""
-    rng = np.random.default_rng(6)
-    lines = []
-    for i in range(count):
-        path.write_bytes(mutate(rng, seeds[i % len(seeds)], head))
-        try:
-            allocates(40 << 20, call) if i % 10 == 0 else call()  # tracing is dear
-            lines.append("")
-        except UserError as error:
-            lines.append(str(error) or "no reason")
-    assert all("\n" not in line and len(line) < 600 for line in lines)
-    return lines
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
@@ -374,15 +285,6 @@ def test_fuzzed_dictionaries_are_one_or_one_line(root, count):
     assert lines.count("") < count
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(500, marks=pytest.mark.slow)])
-def test_fuzzed_pictures_are_pictures_or_one_line(tmp_path, count):
-    file = tmp_path / "x.png"
-    text = chunk(b"tEXt", bytes(2000))  # what is changed there changes no picture; elsewhere a checksum notices
-    seeds = [png(GREY), png(GREY[..., 0]), png(GREY)[:33] + text + png(GREY)[33:]]
-    lines = fuzz(file, seeds, lambda: read_frames([file]), head=60, count=count)
-    assert 5 < lines.count("") < count - 20
-
-
 def test_a_hostile_table_in_a_data_set_runs_nothing(root):
     marker = root / "it ran"
 
@@ -398,33 +300,6 @@ def test_a_hostile_table_in_a_data_set_runs_nothing(root):
     with pytest.raises(UserError, match=r"cannot read .*\.pkl: something else than plain values"):
         open_data(phoenix_config(root))
     assert not marker.exists()
-
-
-# -- how labels are cleaned
-
-
-@pytest.mark.parametrize(
-    ("rules", "line", "cleaned"),
-    [
-        ("phoenix2014", "loc-NORD cl-KOMMEN poss-MEIN qu-WAS lh-REGEN", "NORD KOMMEN MEIN WAS REGEN"),
-        ("phoenix2014", "poss-cl-X-PLUSPLUS __ON__ A __PU__ __LEFTHAND__ B __OFF__", "X __ON__ A+B __OFF__"),
-        ("phoenix2014", "REGEN loc-REGEN REGEN-PLUSPLUS MORGEN REGEN", "REGEN MORGEN REGEN"),
-        ("phoenix2014", "C M SCH O NN WIE AUSSEHEN WIE", "C+M+SCH+O+NN WIE-AUSSEHEN WIE"),
-        ("phoenix2014", "S0NNE HABEN2 ZEIGEN ZEIGEN-BILDSCHIRM", "SONNE HABEN ZEIGEN-BILDSCHIRM ZEIGEN-BILDSCHIRM"),
-        ("phoenix2014", "IN-KOMMEND IN-KOMMEND loc- -PLUSPLUS WOLKERAUM", "IN-KOMMEND IN-KOMMEND WOLKE"),
-        ("phoenix2014t", "__ON__ loc-NORD poss-MEIN S0NNE REGEN REGEN __OFF__", "NORD poss-MEIN S0NNE REGEN"),
-        ("none", "loc-NORD  __ON__ A B REGEN REGEN", "loc-NORD __ON__ A B REGEN REGEN"),
-        ("phoenix2014", "", ""),
-    ],
-)  # fmt: skip
-def test_labels_are_cleaned_by_rules(rules, line, cleaned):
-    assert clean(line.split(), rules) == cleaned.split()
-    assert clean(clean(line.split(), rules), rules) == cleaned.split()
-
-
-def test_rules_that_are_none_are_one_line():
-    with pytest.raises(UserError, match="phoenix2014, phoenix2014t, none are known"):
-        clean(["A"], "phoenix")
 
 
 def test_torch_is_not_seeded_by_reading(root):

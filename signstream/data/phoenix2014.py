@@ -12,6 +12,7 @@ cleaned in the other two (signstream/glosses.py has the rules).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ class Entry(NamedTuple):
     frames: int | None
 
 
-class Gloss(NamedTuple):
+@dataclass(frozen=True)
+class Gloss:
     index: int
     count: int
 
