@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from signstream.errors import UserError, shown
 from signstream.models.causal_conv import CausalConv
-from signstream.models.state_space import KERNELS, fused_kernel, scan, scan_step
+from signstream.models.state_space import KERNELS, fused_kernel, scan, scan_step, wide
 
 SLOWEST, FASTEST = 1e-3, 1e-1  # dt at the start, log-uniform
 RATES = (1.0, 16.0)  # -a at the start, uniform
@@ -81,7 +81,7 @@ class Heads(nn.Module):
         return (part.unflatten(-1, shape) for part, shape in zip(channels.split(self.sizes, -1), shapes))
 
     def _dt(self, dt: Tensor) -> Tensor:
-        return F.softplus(dt.float() + self.dt_bias)
+        return F.softplus(wide(dt) + self.dt_bias)
 
     def _a(self) -> Tensor:
         return -self.log_rate.exp()
@@ -160,7 +160,7 @@ class TemporalMixer(nn.Module):
         if padding is not None:
             x = x.masked_fill(padding[..., None], 0)
         first = None if first is None else first.reshape(-1, x.shape[1])
-        z = self.into(x).float()
+        z = wide(self.into(x))
         with torch.autocast(x.device.type, enabled=False):
             if self.back is None:
                 y = self.forth(z, padding=padding, first=first)
@@ -175,7 +175,7 @@ class TemporalMixer(nn.Module):
     def step(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """The next step of a stream: x [B, D] -> [B, D], and what to bring to the step after it."""
         assert self.back is None, "only a causal mixer can be fed step by step"
-        z = self.into(x).float()
+        z = wide(self.into(x))
         with torch.autocast(x.device.type, enabled=False):
             y, memory = self.forth.step(z, self.forth.begin(len(x)) if memory is None else memory)
             y = self.norm(y)
@@ -219,7 +219,7 @@ class SpatialMixer(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """[M, H * W + 1, D] -> the same; grid: H, W"""
-        channels, dt = self.into(x).float().split(self.sizes, -1)
+        channels, dt = wide(self.into(x)).split(self.sizes, -1)
         with torch.autocast(x.device.type, enabled=False):
             patches = self.conv(channels[:, :-1].mT.unflatten(2, grid)).flatten(2).mT  # [M, H * W, C]
             channels = torch.cat((F.silu(patches), channels[:, -1:]), 1)

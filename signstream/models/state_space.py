@@ -26,8 +26,14 @@ from torch.autograd.function import once_differentiable
 from signstream.errors import UserError
 
 CHUNK = 48  # steps of a piece, at most; benchmarks/scan.py
+GONE = -1e3  # an exponent of which nothing is left, float64 included
 KERNELS = ("torch", "mamba_ssm")
 KERNEL_CHUNK = 256  # steps of a piece in mamba-ssm's
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def scan(
@@ -53,8 +59,7 @@ def scan(
         return x * 0
     skip = x.new_zeros(x.shape[2]) if skip is None else skip
     with torch.autocast(x.device.type, enabled=False):
-        kind = torch.promote_types(x.dtype, torch.float32)
-        inputs = _Inputs(*(t.to(kind) for t in (x, dt, a, b, c, skip)))
+        inputs = _Inputs(*(wide(t) for t in (x, dt, a, b, c, skip)))
         padding = None
         if lengths is not None:
             padding = torch.arange(x.shape[1], device=x.device) >= lengths.to(x.device)[:, None]  # [B, S]
@@ -67,8 +72,7 @@ def scan(
 def scan_step(x: Tensor, dt: Tensor, a: Tensor, *, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """x [B, H, E], dt [B, H], a [H], b and c [B, G, N], state [B, H, N, E] -> y [B, H, E] and the next state."""
     with torch.autocast(x.device.type, enabled=False):
-        kind = torch.promote_types(x.dtype, torch.float32)
-        x, dt, a, b, c = (t.to(kind) for t in (x, dt, a, b, c))
+        x, dt, a, b, c = (wide(t) for t in (x, dt, a, b, c))
         shared = x.shape[1] // b.shape[1]  # heads of a group
         b, c = (t.repeat_interleave(shared, 1) for t in (b, c))  # [B, H, N]
         kept = (dt * a).exp()[..., None, None] * state
@@ -167,7 +171,8 @@ def _lay_out(inputs: _Inputs, way: _Way) -> _Pieces:
     x, dt, a, b, c = inputs[:5]
     steps = x.shape[1]
     length = -(-steps // -(-steps // way.chunk))  # pieces of like size
-    fade = _summed(_cut(dt.double() * a.double(), length), way.backward)  # [B, H, M, L]
+    fade = (dt.double() * a.double()).clamp(min=GONE)
+    fade = _summed(_cut(fade, length), way.backward)  # [B, H, M, L]
     decay = (fade[..., :, None] - fade[..., None, :]).to(x.dtype).clamp_(max=0).exp_()
     outgoing, incoming = decay[..., way.last, :], fade.to(x.dtype).exp()
     through = incoming[..., way.last]
@@ -194,9 +199,9 @@ def _lay_out(inputs: _Inputs, way: _Way) -> _Pieces:
 def _written(inputs: _Inputs, length: int) -> Tensor:
     """[B, H, M, L + N, E], states not yet filled in"""
     x, dt, keeps = inputs.x, inputs.dt[..., None], inputs.b.shape[-1]
-    batch, steps, heads, wide = x.shape
+    batch, steps, heads, channels = x.shape
     whole, rest = divmod(steps, length)
-    written = x.new_empty(batch, heads, -(-steps // length), length + keeps, wide)
+    written = x.new_empty(batch, heads, -(-steps // length), length + keeps, channels)
     if whole:
         full = (t[:, : whole * length].unflatten(1, (whole, length)).permute(0, 3, 1, 2, 4) for t in (x, dt))
         torch.mul(*full, out=written[:, :, :whole, :length])
