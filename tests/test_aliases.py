@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from signstream import cli
 from signstream.config import Config, aliases, from_dict, load_config
+from signstream.config.recognition import RecognitionConfig
 from signstream.config.schema import keys
 from signstream.errors import UserError
+from signstream.training import run, train
 
 ROOT = Path(__file__).parents[1]
 SPECIFICATION = ROOT.parent / "shared" / "spec"
@@ -152,6 +155,40 @@ def test_default_yaml_names_every_other_name_beside_its_key():
     assert {key: others[key].rstrip(":,") for key in aliases.KEYS} == aliases.KEYS
     assert {*aliases.KEYS.values(), *aliases.MOVED.values()} <= set(keys(Config))
     assert all(name in moved for name in aliases.MOVED)
+
+
+def test_recognition_yaml_names_every_flag_of_its_specification_beside_its_key():
+    text = (ROOT / "configs" / "recognition.yaml").read_text(encoding="utf-8")
+    listed = text.split("# The recognition specification's flags ")[1]
+    others = dict(line[1:].split() for line in listed.splitlines()[1:])
+    assert others == aliases.RECOGNITION and set(others.values()) <= set(keys(RecognitionConfig))
+    assert set(others) == {*cli.FLAGS, *cli.SWITCHES, "test_best"}
+
+
+FLAGS = [
+    *("--prefix", "set", "--meta_dir_path", "set/meta", "--gloss_dict_path", "g.npy", "--kp_path", "k.pkl"),
+    *("--frame_interval", "2", "--use_heatmap", "--d_model", "256", "--depth", "6", "--lr", "1e-3"),
+    *("--weight_decay", "0.1", "--output_dir", "out", "--log_dir", "logs", "--test_best"),
+]
+
+
+def test_the_recognition_specifications_flags_are_read_as_ours(monkeypatch):
+    given = []
+    monkeypatch.setattr(run, "train", lambda file, overrides, going_on: given.append(load_config(file, overrides)))
+    train.main(["--config", str(ROOT / "configs" / "recognition.yaml"), *FLAGS, "train.epochs=3"])
+    (config,) = given
+    data = config.data
+    assert (data.root, data.meta_dir, data.gloss_dict, data.keypoints) == ("set", "set/meta", "g.npy", "k.pkl")
+    assert (data.frames.interval, data.frames.heat, config.model.width, config.model.depth) == (2, True, 256, 6)
+    assert (config.train.lr, config.train.wd, config.train.test_best, config.train.epochs) == (1e-3, 0.1, True, 3)
+    assert (config.save_path, config.train.log_dir) == ("out", "logs")
+
+
+def test_they_are_no_names_of_another_tasks_options(tmp_path):
+    with pytest.raises(UserError, match="unknown key lr: did you mean train.lr"):
+        load_config(None, ["lr=1"])
+    with pytest.raises(UserError, match="'lr' and 'train.lr', which are the same option"):
+        load_text(tmp_path, "task: recognition\nlr: 1\ntrain: {lr: 2}")
 
 
 OLDER = {

@@ -11,6 +11,7 @@ import yaml
 
 from signstream import registry
 from signstream.config import Base, Config, Data, Train, check_names, dump, from_dict, load_config, option, to_dict
+from signstream.config.recognition import RecognitionConfig
 from signstream.config.schema import keys
 from signstream.errors import UserError
 from signstream.models.rvq.trunk import TransformerBlock
@@ -92,18 +93,20 @@ def refused(overrides, below=None):
     return str(error.value)
 
 
-def test_default_yaml_holds_every_key_with_the_default_and_a_comment():
-    path = ROOT / "configs" / "default.yaml"
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("file", "kind"), [("default.yaml", Config), ("recognition.yaml", RecognitionConfig)])
+def test_a_tasks_yaml_holds_every_key_with_the_default_and_a_comment(file, kind):
+    path = ROOT / "configs" / file
+    text = path.read_text(encoding="utf-8")
+    tree = yaml.safe_load(text)
 
     def names(table, prefix=""):
         for key, value in table.items():
             yield prefix + key
-            if any(known.startswith(f"{prefix}{key}.") for known in keys(Config)):
+            if any(known.startswith(f"{prefix}{key}.") for known in keys(kind)):
                 yield from names(value, f"{prefix}{key}.")
 
-    assert sorted(names(tree)) == sorted(keys(Config))
-    assert load_config(path) == Config()
+    assert sorted(names(tree)) == sorted(keys(kind))
+    assert load_config(path) == kind()
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from signstream.config.common import Base, PoseAugment, Poses, Ranges, Train
+from signstream.config.common import FASTEST, SLOWEST, Base, PoseAugment, Poses, Ranges, Train
 from signstream.config.frames import Frames
 from signstream.config.schema import option
 from signstream.errors import UserError, shown
@@ -18,9 +18,12 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class RecognitionData(Poses):
-    source: Literal["keypoints", "latents", "codes", "frames"] = "keypoints"
+    root: str = "./phoenix2014"
+    layout: str = option("phoenix2014", names="layout")
+    fps: float = option(25.0, low=SLOWEST, high=FASTEST)
+    source: Literal["frames", "keypoints", "latents", "codes"] = "frames"
     tokens: str | None = option(None, idle=NO_TOKENS)
-    clean: Literal["none", "phoenix2014", "phoenix2014t"] = "none"
+    clean: Literal["phoenix2014", "phoenix2014t", "none"] = "phoenix2014"
     gloss_dict: str | None = None
     body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17)})
     augment: PoseAugment = field(default_factory=PoseAugment)
@@ -82,7 +85,7 @@ class RecognitionModel:
     past: int = option(128, low=1, idle={"mixer": ("mamba", "bilstm")})
     expand: int = option(4, low=1)
     dropout: float = option(0.1, low=0, high=0.9)
-    drop_path: float = option(0.1, low=0, high=0.9)
+    drop_path: float = option(0.4, low=0, high=0.9)
     checkpointing: bool = False
     keypoints: KeypointModel = field(default_factory=KeypointModel)
     tokens: TokenModel = field(default_factory=TokenModel)
@@ -103,7 +106,7 @@ class Decode:
 @dataclass(frozen=True)
 class RecognitionTrain(Train):
     epochs: int = option(100, low=1)
-    clips_per_step: int = option(16, low=1)
+    clips_per_step: int = option(8, low=1)
     wd: float = option(0.05, low=0)
     warmup_steps: int = option(1000, low=0)
     clip_norm: float = option(5.0, low=0)
