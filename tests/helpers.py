@@ -47,7 +47,10 @@ PLAIN = (*PLAIN_DATA, *PLAIN_CODES, "model.rvq.usage_reg=0.1", "model.rvq.revive
 TINY_RECOGNITION = (
     "task=recognition",
     "experiment_name=default",
+    "data.layout=csl_daily",
     "data.source=keypoints",
+    "data.clean=none",
+    "data.fps=30",
     "data.body_parts={right_hand: [113, 133], body: [1, 17]}",
     "model.width=32",
     "model.depth=1",

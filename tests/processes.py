@@ -19,6 +19,7 @@ from signstream.training.distributed import Ranks, start
 
 PRELOADED = [
     "signstream.training.run",
+    "signstream.tasks.recognition.task",
     "signstream.tasks.rvq.task",
     "torch.utils.tensorboard",
     "torch._dynamo",

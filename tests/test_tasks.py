@@ -104,6 +104,7 @@ def test_validation_changes_nothing_and_depends_on_no_batches(root, case):
             run_steps(loop, 4)
             state = copy.deepcopy(loop.state_dict())
         loop.task.model.load_state_dict(state["model"])
+        loop.task.load_state_dict(state["task"])
         before = copy.deepcopy(loop.task.model.state_dict())
         random = torch.get_rng_state(), np.random.get_state()[1].tolist()
         findings.append(loop.validate(health=True))
@@ -119,7 +120,9 @@ def test_validation_changes_nothing_and_depends_on_no_batches(root, case):
 
 def validate_on_ranks(options: list[str], state: Path, ranks: Ranks) -> dict:
     loop = begin_loop(options, ranks)
-    loop.task.model.load_state_dict(torch.load(state, weights_only=True))
+    saved = torch.load(state, weights_only=True)
+    loop.task.model.load_state_dict(saved["model"])
+    loop.task.load_state_dict(saved["task"])
     findings = loop.validate(health=True)
     shown = {"texts": findings.texts, "lines": findings.lines, "figures": list(findings.figures)}
     return {"numbers": findings.numbers, "score": findings.score, **shown}
@@ -131,8 +134,9 @@ def test_validation_over_ranks_gives_the_numbers_of_one_process(uneven_root, tmp
     options = case_options(uneven_root, case, SAME_STEPS, "train.sample_clips=2")
     loop = begin_loop(options)
     run_steps(loop, 5)
-    torch.save(loop.task.model.state_dict(), tmp_path / "model.pt")
-    work = partial(validate_on_ranks, options, tmp_path / "model.pt")
+    state = loop.state_dict()
+    torch.save({"model": state["model"], "task": state["task"]}, tmp_path / "state.pt")
+    work = partial(validate_on_ranks, options, tmp_path / "state.pt")
     (alone,) = on_ranks(1, work, tmp_path)
     for world in (2, 4) if case in ("mlp", "gloss") else (4,):
         for number, rank in enumerate(on_ranks(world, work, tmp_path)):
@@ -213,7 +217,11 @@ def test_it_learns_eight_clips_by_heart(tmp_path, case):
     validation."""
     data = signer_root(tmp_path, 24, {"train": (0, 8), "val": (0, 8)})
     wide = ("data.max_frames=10", "model.encoder_latent_dim=64", "model.rvq.codebook_size=64")
-    more = {"gloss": (), "stgcn": (wide[0], wide[2])}.get(case, wide)
+    more = {
+        "gloss": (),
+        "stgcn": (wide[0], wide[2]),
+        "recognition": ("model.width=48", "train.epochs=80", "train.lr=1e-2"),
+    }.get(case, wide)
     long = ("train.epochs=300", "train.lr=6e-3", "train.warmup_steps=5", "train.wd=0")
     loop = begin_loop(case_options(data, case, *long, *more, plain=True))
     first = loop.task.terms.names[0]
