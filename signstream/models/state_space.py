@@ -9,9 +9,9 @@
     scan_step    one step of a stream, with the state that the step before has left
 
 Within a piece everything is a matrix product over pairs of steps, of which the later one reads what the earlier one has
-written; from piece to piece only the state goes on. The gradient is written out by hand: it keeps no more than the
-inputs, and works out the rest again. float32, or float64 if that comes in, whatever autocast says; exponents are summed
-in float64, since steps close to each other take the difference of two large sums.
+written; from piece to piece only the state goes on. The gradient is written out by hand: it needs the inputs alone, and
+works out the rest again where that is large. float32, or float64 if that comes in, whatever autocast says; exponents
+are summed in float64, since steps close to each other take the difference of two large sums.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from signstream.errors import UserError
 
 CHUNK = 48  # steps of a piece, at most; benchmarks/scan.py
+KEPT = 1 << 22  # numbers: so large a scan does not keep its products for the gradient
 GONE = -1e3  # an exponent of which nothing is left, float64 included
 KERNELS = ("torch", "mamba_ssm")
 KERNEL_CHUNK = 256  # steps of a piece in mamba-ssm's
@@ -95,13 +96,17 @@ class _Inputs(NamedTuple):
 
     def grouped(self, x: Tensor) -> Tensor:
         """[B, H, ..] -> [B, G, H / G, ..]"""
-        return x.unflatten(1, (self.b.shape[2], -1))
+        return x.view(len(x), self.b.shape[2], -1, *x.shape[2:])
 
 
 class _Way(NamedTuple):
     clips: Tensor | None  # [B or 1, S] the number of each step's clip
     backward: bool
     chunk: int
+
+    def length(self, steps: int) -> int:
+        """Of a piece: all of them of like size, and of a short clip there is one alone."""
+        return steps if steps <= 2 * self.chunk else -(-steps // -(-steps // self.chunk))
 
     def order(self, pieces: int) -> range:
         return range(pieces - 1, -1, -1) if self.backward else range(pieces)
@@ -118,19 +123,25 @@ class _Way(NamedTuple):
         return F.pad(clips[..., :-1, -1], (1, 0), value=-1)
 
 
+class _Carry(NamedTuple):
+    """What the state brings from piece to piece; the numbers are how much is left of it."""
+
+    incoming: Tensor  # [B, H, M, L] at a step, of the state that comes in
+    outgoing: Tensor  # [B, H, M, L] of a step, in the state that goes out
+    through: Tensor  # [B, H, M] of the state that comes in, in the one that goes out
+    kept: Tensor  # [B, H, M, L, N] outgoing * b
+
+
 class _Pieces(NamedTuple):
-    """A scan as a matrix product a piece: y = read @ written."""
+    """A scan as a matrix product a piece: y = read @ written. N is 0 here where there is one piece alone."""
 
     written: Tensor  # [B, H, M, L + N, E] dt * x, and under it the state that comes in
     read: Tensor  # [B, H, M, L, L + N] how much of both each step reads
     decay: Tensor  # [B, H, M, L, L] how much is left at a step of what another has written
-    seen: Tensor  # [B or 1, 1, M or 1, L, L] 1 where a step may read another, else 0
-    incoming: Tensor  # [B, H, M, L] how much is left at a step of the state that comes in
-    outgoing: Tensor  # [B, H, M, L] how much is left of a step in the state that goes out
-    through: Tensor  # [B, H, M] and of the state that comes in
+    same: Tensor | None  # [B or 1, 1, M, L, L] whether two steps are of one clip
     b: Tensor  # [B, G, M, L, N]
     c: Tensor  # [B, G, M, L, N]
-    kept: Tensor  # [B, H, M, L, N] outgoing * b
+    carry: _Carry | None
 
     @property
     def states(self) -> Tensor:
@@ -146,10 +157,12 @@ class _Pieces(NamedTuple):
 def _cut(x: Tensor, length: int) -> Tensor:
     """[B, S, H, ..] -> [B, H, M, L, ..], 0 behind the last step"""
     batch, steps, heads = x.shape[:3]
-    out = x.new_empty(batch, heads, -(-steps // length) * length, *x.shape[3:])
+    pieces = -(-steps // length)
+    out = x.new_empty(batch, heads, pieces * length, *x.shape[3:])
     out[:, :, :steps] = x.transpose(1, 2)
-    out[:, :, steps:] = 0
-    return out.unflatten(2, (-1, length))
+    if steps < pieces * length:
+        out[:, :, steps:] = 0
+    return out.view(batch, heads, pieces, length, *x.shape[3:])
 
 
 def _joined(x: Tensor, steps: int) -> Tensor:
@@ -159,7 +172,7 @@ def _joined(x: Tensor, steps: int) -> Tensor:
 
 def _times(x: Tensor, y: Tensor) -> Tensor:
     """Matrix products of [B, H, M, i, k] and [B, H, M, k, j]"""
-    return torch.bmm(x.flatten(0, 2), y.flatten(0, 2)).unflatten(0, x.shape[:3])
+    return torch.bmm(x.flatten(0, 2), y.flatten(0, 2)).view(*x.shape[:-1], y.shape[-1])
 
 
 def _summed(x: Tensor, backward: bool) -> Tensor:
@@ -167,56 +180,67 @@ def _summed(x: Tensor, backward: bool) -> Tensor:
     return x.flip(-1).cumsum(-1).flip(-1) if backward else x.cumsum(-1)
 
 
+def _seen(x: Tensor, same: Tensor | None, backward: bool) -> Tensor:
+    """x [B, G, M, L, L] in place, 0 where a step (the rows) cannot read another."""
+    x = x.triu_() if backward else x.tril_()
+    return x if same is None else x.mul_(same)
+
+
 def _lay_out(inputs: _Inputs, way: _Way) -> _Pieces:
     x, dt, a, b, c = inputs[:5]
-    steps = x.shape[1]
-    length = -(-steps // -(-steps // way.chunk))  # pieces of like size
-    fade = (dt.double() * a.double()).clamp(min=GONE)
-    fade = _summed(_cut(fade, length), way.backward)  # [B, H, M, L]
+    length = way.length(x.shape[1])
+    fade = _summed(_cut((dt.double() * a).clamp_(min=GONE), length), way.backward)  # [B, H, M, L]
     decay = (fade[..., :, None] - fade[..., None, :]).to(x.dtype).clamp_(max=0).exp_()
-    outgoing, incoming = decay[..., way.last, :], fade.to(x.dtype).exp()
-    through = incoming[..., way.last]
-    seen = x.new_ones(1, 1, 1, length, length)
-    seen = seen.triu_() if way.backward else seen.tril_()
-    if way.clips is not None:
-        clips = _cut(way.clips[..., None], length)  # [B or 1, 1, M, L]
-        before = way.incoming(clips)
-        seen = seen * (clips[..., :, None] == clips[..., None, :])
-        outgoing = outgoing * (clips == clips[..., way.last, None])
-        incoming = incoming * (clips == before[..., None])
-        through = through * (clips[..., way.last] == before)
     b, c = _cut(b, length), _cut(c, length)
-    scores = _times(c, b.mT).mul_(seen)[:, :, None]  # [B, G, 1, M, L, L]
-    read = x.new_empty(*decay.shape[:-1], length + b.shape[-1])
-    torch.mul(inputs.grouped(decay), scores, out=inputs.grouped(read)[..., :length])
-    torch.mul(inputs.grouped(incoming)[..., None], c[:, :, None], out=inputs.grouped(read)[..., length:])
-    kept = (inputs.grouped(outgoing)[..., None] * b[:, :, None]).flatten(1, 2)
-    pieces = _Pieces(_written(inputs, length), read, decay, seen, incoming, outgoing, through, b, c, kept)
-    _carry(pieces, way.order(decay.shape[2]))
+    clips = None if way.clips is None else _cut(way.clips[..., None], length)  # [B or 1, 1, M, L]
+    same = None if clips is None else clips[..., :, None] == clips[..., None, :]
+    carry = None
+    if decay.shape[2] > 1:
+        carry = _carry(inputs, way, fade=fade.to(x.dtype), outgoing=decay[..., way.last, :], b=b, clips=clips)
+    scores = _seen(_times(c, b.mT), same, way.backward)[:, :, None]  # [B, G, 1, M, L, L]
+    if carry is None:
+        read = (inputs.grouped(decay) * scores).view_as(decay)
+    else:
+        read = x.new_empty(*decay.shape[:-1], length + b.shape[-1])
+        torch.mul(inputs.grouped(decay), scores, out=inputs.grouped(read)[..., :length])
+        torch.mul(inputs.grouped(carry.incoming)[..., None], c[:, :, None], out=inputs.grouped(read)[..., length:])
+    pieces = _Pieces(_written(inputs, read), read, decay, same, b, c, carry)
+    _fill_states(pieces, way.order(decay.shape[2]))
     return pieces
 
 
-def _written(inputs: _Inputs, length: int) -> Tensor:
-    """[B, H, M, L + N, E], states not yet filled in"""
-    x, dt, keeps = inputs.x, inputs.dt[..., None], inputs.b.shape[-1]
-    batch, steps, heads, channels = x.shape
+def _carry(inputs: _Inputs, way: _Way, *, fade: Tensor, outgoing: Tensor, b: Tensor, clips: Tensor | None) -> _Carry:
+    incoming = fade.exp()
+    through = incoming[..., way.last]
+    if clips is not None:
+        before, now = way.incoming(clips), clips[..., way.last]
+        incoming = incoming * (clips == before[..., None])
+        outgoing = outgoing * (clips == now[..., None])
+        through = through * (now == before)
+    kept = (inputs.grouped(outgoing)[..., None] * b[:, :, None]).flatten(1, 2)
+    return _Carry(incoming, outgoing, through, kept)
+
+
+def _written(inputs: _Inputs, read: Tensor) -> Tensor:
+    """[B, H, M, L + N, E], the states not filled in yet"""
+    x, dt = inputs.x.transpose(1, 2), inputs.dt.transpose(1, 2)[..., None]  # [B, H, S, E or 1]
+    (batch, heads, steps, channels), (pieces, length, rows) = x.shape, read.shape[2:]
+    written = x.new_empty(batch, heads, pieces, rows, channels)
     whole, rest = divmod(steps, length)
-    written = x.new_empty(batch, heads, -(-steps // length), length + keeps, channels)
     if whole:
-        full = (t[:, : whole * length].unflatten(1, (whole, length)).permute(0, 3, 1, 2, 4) for t in (x, dt))
-        torch.mul(*full, out=written[:, :, :whole, :length])
+        cut = (t[:, :, : whole * length].unflatten(2, (whole, length)) for t in (x, dt))
+        torch.mul(*cut, out=written[:, :, :whole, :length])
     if rest:
-        torch.mul(x[:, -rest:].transpose(1, 2), dt[:, -rest:].transpose(1, 2), out=written[:, :, -1, :rest])
+        torch.mul(x[:, :, -rest:], dt[:, :, -rest:], out=written[:, :, -1, :rest])
         written[:, :, -1, rest:length] = 0
     return written
 
 
-def _carry(pieces: _Pieces, order: range) -> None:
-    """Fills in the state that comes into each piece."""
-    states, through = pieces.states, pieces.through[..., None, None]
-    states[:, :, order[0]] = 0
-    if len(order) > 1:
-        added = _times(pieces.kept.mT, pieces.steps)  # [B, H, M, N, E]
+def _fill_states(pieces: _Pieces, order: range) -> None:
+    if pieces.carry is not None:
+        states, through = pieces.states, pieces.carry.through[..., None, None]
+        states[:, :, order[0]] = 0
+        added = _times(pieces.carry.kept.mT, pieces.steps)  # [B, H, M, N, E]
         for piece, after in zip(order, order[1:]):
             into = states[:, :, after]
             torch.addcmul(added[:, :, piece], through[:, :, piece], states[:, :, piece], out=into)
@@ -225,40 +249,43 @@ def _carry(pieces: _Pieces, order: range) -> None:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, way: _Way, *inputs: Tensor) -> Tensor:
-        ctx.way = way
-        ctx.save_for_backward(*inputs)
         x, skip = inputs[0], inputs[-1]
         pieces = _lay_out(_Inputs(*inputs), way)
+        ctx.way = way
+        ctx.pieces = pieces if pieces.written.numel() <= KEPT else None
+        ctx.save_for_backward(*inputs)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         return torch.addcmul(_joined(_times(pieces.read, pieces.written), x.shape[1]), x, skip[:, None], out=y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = _Inputs(*ctx.saved_tensors)
         with torch.autocast(dy.device.type, enabled=False):
-            return None, *_gradients(_Inputs(*ctx.saved_tensors), dy, ctx.way)
+            pieces = _lay_out(inputs, ctx.way) if ctx.pieces is None else ctx.pieces
+            return None, *_gradients(inputs, pieces, dy, way=ctx.way)
 
 
-def _gradients(inputs: _Inputs, dy: Tensor, way: _Way) -> _Inputs:
+def _gradients(inputs: _Inputs, pieces: _Pieces, dy: Tensor, *, way: _Way) -> _Inputs:
     x, dt, a = inputs[:3]
-    pieces = _lay_out(inputs, way)
     steps, length = x.shape[1], pieces.read.shape[-2]
     dpieces = _cut(dy, length)
-    dwritten, dread = _times(pieces.read.mT, dpieces), _times(dpieces, pieces.written.mT)
-    du, dstates = dwritten.split([length, dwritten.shape[-2] - length], -2)
-    dpairs, dincoming = dread.split([length, dread.shape[-1] - length], -1)
-    dgone = _carried(dstates, pieces, way.order(dpieces.shape[2]))  # [B, H, M, N, E] of the states that go out
-    dkept = _times(pieces.steps, dgone.mT)  # [B, H, M, L, N]
-    du.flatten(0, 2).baddbmm_(pieces.kept.flatten(0, 2), dgone.flatten(0, 2))
-
-    dscores = inputs.grouped(dpairs * pieces.decay).sum(2).mul_(pieces.seen)  # [B, G, M, L, L]
-    dc = inputs.grouped(dincoming * pieces.incoming[..., None]).sum(2) + _times(dscores, pieces.b)
-    db = inputs.grouped(dkept * pieces.outgoing[..., None]).sum(2) + _times(dscores.mT, pieces.c)
-    through = (dgone * pieces.states).sum((-2, -1)) * pieces.through  # [B, H, M]
-    pairs, incoming = (dread * pieces.read).split([length, dread.shape[-1] - length], -1)
-    outgoing = (dkept * pieces.kept).sum(-1)
-    dfade = _spread(pairs, incoming.sum(-1), outgoing, backward=way.backward) + through[..., None]
-    dfade, du = _joined(dfade, steps), _joined(du, steps)  # [B, S, H], [B, S, H, E]
+    dread = _times(dpieces, pieces.written.mT)  # [B, H, M, L, L + N]
+    du = _times(pieces.read[..., :length].mT, dpieces)  # [B, H, M, L, E]
+    dscores = inputs.grouped(dread[..., :length] * pieces.decay).sum(2)  # [B, G, M, L, L]
+    dscores = _seen(dscores, pieces.same, way.backward)
+    db, dc = _times(dscores.mT, pieces.c), _times(dscores, pieces.b)  # [B, G, M, L, N]
+    dfade = _between(dread[..., :length] * pieces.read[..., :length], way.backward)  # [B, H, M, L]
+    if pieces.carry is not None:
+        dstates = _times(pieces.read[..., length:].mT, dpieces)  # [B, H, M, N, E]
+        dgone = _carried(dstates, pieces.carry.through, way.order(dpieces.shape[2]))
+        du.flatten(0, 2).baddbmm_(pieces.carry.kept.flatten(0, 2), dgone.flatten(0, 2))
+        dkept = _times(pieces.steps, dgone.mT)  # [B, H, M, L, N]
+        db += inputs.grouped(dkept * pieces.carry.outgoing[..., None]).sum(2)
+        dc += inputs.grouped(dread[..., length:] * pieces.carry.incoming[..., None]).sum(2)
+        dfade += _around(pieces, dread[..., length:], dkept, backward=way.backward)
+        dfade += ((dgone * pieces.states).sum((-2, -1)) * pieces.carry.through)[..., None]
+    du, dfade = _joined(du, steps), _joined(dfade, steps)  # [B, S, H, E], [B, S, H]
     ddt = (du * x).sum(-1)
     return _Inputs(
         x=torch.addcmul(dy * inputs.skip[:, None], du, dt[..., None]),
@@ -270,21 +297,34 @@ def _gradients(inputs: _Inputs, dy: Tensor, way: _Way) -> _Inputs:
     )
 
 
-def _spread(pairs: Tensor, incoming: Tensor, outgoing: Tensor, *, backward: bool) -> Tensor:
-    """The gradient of what fades at each step, [B, H, M, L]: the sum over all that passes through it. pairs [.., L, L]
-    from one step (the columns) to another, incoming [.., L] to a step, outgoing [.., L] from one. Sums alone: in a
-    difference of sums what is large would drown what is small."""
-    left = _summed(outgoing, backward)
+# What fades at a step gets the sum over all that passes through it. Sums alone: in a difference of sums, which would be
+# cheaper, what is large would drown what is small.
+
+
+def _between(pairs: Tensor, backward: bool) -> Tensor:
+    """[B, H, M, L, L], from one step (the columns) to another (the rows) -> [B, H, M, L]"""
     if backward:
-        between = pairs.cumsum(-2).triu_(1).sum(-1)
-        return between + F.pad(left[..., 1:], (0, 1)) + _summed(incoming, False)
-    left += pairs.cumsum(-1).tril_(-1).sum(-2)
-    return F.pad(left[..., :-1], (1, 0)) + _summed(incoming, True)
+        return pairs.cumsum(-2).triu_(1).sum(-1)
+    return _after(pairs.cumsum(-1).tril_(-1).sum(-2), backward)
 
 
-def _carried(dstates: Tensor, pieces: _Pieces, order: range) -> Tensor:
+def _around(pieces: _Pieces, dincoming: Tensor, dkept: Tensor, *, backward: bool) -> Tensor:
+    """From the state that comes in to a step, and from a step to the state that goes out. Both [B, H, M, L, N]"""
+    assert pieces.carry is not None
+    length = dincoming.shape[-2]
+    incoming = (dincoming * pieces.read[..., length:]).sum(-1)
+    outgoing = (dkept * pieces.carry.kept).sum(-1)
+    return _summed(incoming, not backward) + _after(_summed(outgoing, backward), backward)
+
+
+def _after(x: Tensor, backward: bool) -> Tensor:
+    """Each step's number at the step that is read after it; 0 at the first."""
+    return F.pad(x[..., 1:], (0, 1)) if backward else F.pad(x[..., :-1], (1, 0))
+
+
+def _carried(dstates: Tensor, through: Tensor, order: range) -> Tensor:
     """The gradient of the state that goes out of each piece, from those of the states that come in."""
-    dgone, through = dstates.new_empty(dstates.shape), pieces.through[..., None, None]
+    dgone, through = torch.empty_like(dstates), through[..., None, None]
     dgone[:, :, order[-1]] = 0
     for piece, after in zip(order[-2::-1], order[:0:-1]):
         torch.addcmul(dstates[:, :, after], through[:, :, after], dgone[:, :, after], out=dgone[:, :, piece])
