@@ -361,6 +361,31 @@ def test_mutated_pickles_are_plain_values_or_one_line(tmp_path):
     assert 30 < outcomes.count("") < 550, "both outcomes must be there for the fuzz to say something"
 
 
+# Opcodes and what numpy's names need, to be put together at random.
+WORDS = [
+    *(b"(", b"N", b"\x88", b"K\x03", b"K\x00", b"M\x00\x01", b"]", b"a", b"e", b")", b"\x85", b"\x86", b"\x87", b"t"),
+    *(b"}", b"s", b"u", b"\x94", b"h\x00", b"h\x01", b"h\x02", b"R", b"R", b"b", b"b", b"\x93", b"0", b"2", b"."),
+    *(b"\x8c\x02f4", b"\x8c\x01<", b"\x8c\x01C", b"\x8c\x02U1", b"\x8c\x02O8", b"C\x04abcd", b"C\x01b", b"B\0\0\0\0"),
+    *(f"c{module}\n{name}\n".encode() for module, name in pickle_machine.NAMES),
+    *(
+        MADE,
+        MADE + b"(K\x01K\x01\x85",
+        b"cnumpy\ndtype\n\x8c\x02f4\x89\x88\x87R(K\x03\x8c\x01<NNNtb",
+        b"\x89C\x04abcdtb",
+    ),
+]
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_opcodes_in_any_order_are_plain_values_or_one_line(tmp_path, count):
+    rng, outcomes = np.random.default_rng(7), []
+    for _ in range(count):
+        words = [WORDS[i] for i in rng.integers(len(WORDS), size=rng.integers(1, 14))]
+        outcomes.append(outcome(tmp_path / "x", b"\x80\x04" + b"".join(words) + b"."))
+    assert all("\n" not in line for line in outcomes)
+    assert outcomes.count("") > count / 50 and len({line.split("(")[-1] for line in outcomes}) > 8
+
+
 def outcome(path: Path, content: bytes) -> str:
     """Why it is refused; "": it is not, and is plain values."""
     try:

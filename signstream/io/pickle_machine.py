@@ -240,7 +240,7 @@ class Machine:
 
     def reduce(self) -> None:
         name, arguments = self.popped(2)
-        if name not in MAKERS or not isinstance(arguments, tuple):
+        if not isinstance(name, Name) or name not in MAKERS or not isinstance(arguments, tuple):
             raise foreign()
         self.stack.append(MAKERS[name](self, arguments))
 
