@@ -96,11 +96,11 @@ class Way(nn.Module):
         self.conv = CausalConv(sum(heads.sizes), conv)
         self.sizes = [sum(heads.sizes), heads.heads]
 
-    def forward(self, z: Tensor, *, padding: Tensor | None, first: Tensor | None) -> Tensor:
+    def forward(self, z: Tensor, *, own: Tensor | None, first: Tensor | None) -> Tensor:
         channels, dt = z.split(self.sizes, -1)  # [B, S, C], [B, S, H]
         channels = self.conv(channels, first=first, backward=self.backward)
-        if padding is not None and self.backward:  # where it begins: nothing is written there
-            channels = channels.masked_fill(padding[..., None], 0)
+        if own is not None and self.backward:  # it begins in the padding: nothing is to be written there
+            channels = channels * own
         return self.heads(channels, dt, first=first, backward=self.backward)
 
     def step(self, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
@@ -156,21 +156,21 @@ class TemporalMixer(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, *, first: Tensor | None = None) -> Tensor:
         """[B, S, D] -> [B, S, D]"""
-        padding = None if lengths is None else torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
-        if padding is not None:
-            x = x.masked_fill(padding[..., None], 0)
+        own = None if lengths is None else (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
+        if own is not None:
+            x = torch.where(own, x, 0.0)  # whatever stands in the padding; what is made of it is finite
         first = None if first is None else first.reshape(-1, x.shape[1])
         z = wide(self.into(x))
         with torch.autocast(x.device.type, enabled=False):
             if self.back is None:
-                y = self.forth(z, padding=padding, first=first)
+                y = self.forth(z, own=own, first=first)
             else:
                 forth, back = z.chunk(2, -1)
-                ways = (self.forth(forth, padding=padding, first=first), self.back(back, padding=padding, first=first))
+                ways = (self.forth(forth, own=own, first=first), self.back(back, own=own, first=first))
                 y = torch.cat(ways, -1)  # [B, S, I]
             y = self.norm(y)
         out = self.out(y)
-        return out if padding is None else out.masked_fill(padding[..., None], 0)
+        return out if own is None else out * own
 
     def step(self, x: Tensor, memory: Memory | None = None) -> tuple[Tensor, Memory]:
         """The next step of a stream: x [B, D] -> [B, D], and what to bring to the step after it."""
