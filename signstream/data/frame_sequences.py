@@ -23,7 +23,6 @@ from signstream.io.batch import StreamBatch
 from signstream.io.cache_index import Skipped
 from signstream.io.dataloader_utils import step_seed
 from signstream.io.frame_files import frame_size, read_frames
-from signstream.io.pose_cache import count_reasons
 
 LONGEST_REASON = 300  # characters
 
@@ -130,9 +129,6 @@ class FrameSequences(Sequences):
             for name, (clips, channels) in kinds.items()
         }
 
-    def summary(self) -> str:
-        counts = ", ".join(f"{split} {len(clips)}" for split, clips in self.splits.items())
+    def about(self) -> str:
         across, down = self.size or (0, 0)
-        frames = sum(len(files.paths) for files in self.files)
-        text = f"{len(self.examples)} clips, {frames} frames of {across} x {down} ({counts})"
-        return text + (f"\nleft out: {count_reasons(self.skipped)}" if self.skipped else "")
+        return f"frames of {across} x {down}"

@@ -32,6 +32,7 @@ from signstream.glosses import clean
 from signstream.io.batch import Movable, StreamBatch
 from signstream.io.cache_index import Skipped
 from signstream.io.dataloader_utils import step_seed
+from signstream.io.pose_cache import count_reasons
 
 LONGEST_LINE = 1000  # glosses of a clip: an hour of signing has more, and no alignment of it is learnt
 
@@ -144,8 +145,20 @@ class Sequences(ABC):
     def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
         """On the batch's device; `train`: augmented, no clip to fewer steps than `least` [B] says or it has."""
 
+    def summary(self) -> str:
+        """What is there and what was left out, in a line or two."""
+        used = [clip for clips in self.splits.values() for clip in clips]
+        counts = ", ".join(f"{split} {len(clips)}" for split, clips in self.splits.items())
+        text = f"{len(used)} clips, {sum(map(self.length, used))} {self.about()} ({counts}){self.notes()}"
+        return text + (f"\nleft out: {count_reasons(self.skipped)}" if self.skipped else "")
+
     @abstractmethod
-    def summary(self) -> str: ...
+    def about(self) -> str:
+        """What a step is, of several."""
+
+    def notes(self) -> str:
+        """What else there is to say, each behind a semicolon."""
+        return ""
 
 
 def words_of(gloss: str, rules: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
 from signstream.io.cache_index import CachedClip, Skipped
 from signstream.io.dataloader_utils import read_clips
-from signstream.io.pose_cache import PoseCache, count_reasons
+from signstream.io.pose_cache import PoseCache
 
 HIDDEN_FRAMES, HIDDEN_CHUNKS = 15, 3  # in which a joint, or a part, loses a stretch: half a second, a whole one
 
@@ -78,8 +78,11 @@ class PoseSequences(Sequences):
                 joints = torch.where(seen[..., None] > 0, joints, 0.0)
         return Padded({"keypoints": joints}, tuple(plan.inside.sum(1).tolist()))
 
-    def summary(self) -> str:
-        return self.cache.summary()
+    def about(self) -> str:
+        return "frames of keypoints"
+
+    def notes(self) -> str:
+        return self.cache.notes()
 
 
 def padded_plan(lengths: Sequence[int], steps: Sequence[np.ndarray]) -> transforms.Plan:
@@ -153,11 +156,11 @@ class TokenSequences(Sequences):
         stream = padded if padded.dtype == torch.int64 else padded.float()
         return Padded({self.data.source: stream}, tuple(lengths))
 
-    def summary(self) -> str:
-        counts = ", ".join(f"{split} {len(clips)}" for split, clips in self.splits.items())
-        text = f"{len(self.examples)} clips' {self.data.source} ({counts}) of the tokenizer {self.tokenizer}"
-        text += "".join(f"; no file of tokens for {split}" for split in self.missing)
-        return text + (f"\nleft out: {count_reasons(self.skipped)}" if self.skipped else "")
+    def about(self) -> str:
+        return f"chunks of {self.data.source}, by the tokenizer {self.tokenizer}"
+
+    def notes(self) -> str:
+        return "".join(f"; no file of tokens for {split}" for split in self.missing)
 
 
 def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]:

@@ -164,14 +164,19 @@ class PoseCache:
     def summary(self) -> str:
         """What is there and what was left out, in a line or two."""
         counts = ", ".join(f"{split} {len(clips)}" for split, clips in self.splits.items())
-        text = f"{len(self.clips)} clips, {self.rows} frames ({counts})"
+        text = f"{len(self.clips)} clips, {self.rows} frames ({counts}){self.notes()}"
+        return text + (f"\nleft out: {count_reasons(self.skipped)}" if self.skipped else "")
+
+    def notes(self) -> str:
+        """What else there is to say of the clips, each behind a semicolon."""
+        text = ""
         unknown = sum(not clip.fps_known for clip in self.clips)
         if unknown:
             text += f"; {unknown} without a frame rate, taken as the config's"
         shared = [n for n, count in Counter(n for n, _ in {(c.name, c.split) for c in self.clips}).items() if count > 1]
         if shared:
             text += f"; {len(shared)} names stand in two splits, such as {shared[0]!r}"
-        return text + (f"\nleft out: {count_reasons(self.skipped)}" if self.skipped else "")
+        return text
 
     def write_skipped(self, path: Path) -> None:
         """One JSON line for each clip that was left out, with its reason."""
