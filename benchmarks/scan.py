@@ -2,10 +2,11 @@
 
     python -m benchmarks.scan [--steps 200] [--clips 1 8] [--chunks 32 48 64] [--long 100 ... 5000] [--pairs 7]
 
-One direction of the temporal layer at the default width: 8 heads of 64 channels, 32 numbers a channel. "loop" takes the
-step of a stream (models/state_space.py, scan_step) once a frame. The streamed step is that of the whole causal layer at
-a width of 512, its projections included. One thread, and that thread's own time, since a waiting program is no slower
-one; sides take turns in one run, times are medians, ratios medians over pairs. "train" is forward and backward.
+One direction of the temporal layer at the default width: 8 heads of 64 channels, 32 numbers a channel. "loop" is the
+formula at the top of models/state_space.py, written once a frame; "step" is the scan_step of a stream, likewise. The
+streamed step is that of the whole causal layer at a width of 512, its projections included. One thread, and that
+thread's own time, so that other programs count for less; sides take turns in one run, times are medians, ratios medians
+over pairs. "train" is forward and backward.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from signstream.models.mamba import TemporalMixer
 from signstream.models.state_space import CHUNK, scan, scan_step
 
 HEADS, CHANNELS, STATE, WIDTH = 8, 64, 32, 512
+RATIOS = ("loop/scan", "step/scan")
 STREAM = 300  # frames of a stream that is timed
 Work = Callable[[], object]
 
@@ -48,6 +50,16 @@ def by_loop(row: Given) -> Tensor:
     x, dt, a, b, c = row
     state, out = x.new_zeros(len(x), HEADS, STATE, CHANNELS), []
     for t in range(x.shape[1]):
+        written = b[:, t, :, :, None] * (dt[:, t, :, None] * x[:, t])[:, :, None]
+        state = (dt[:, t] * a).exp()[..., None, None] * state + written
+        out.append((c[:, t, :, :, None] * state).sum(-2))
+    return torch.stack(out, 1)
+
+
+def by_step(row: Given) -> Tensor:
+    x, dt, a, b, c = row
+    state, out = x.new_zeros(len(x), HEADS, STATE, CHANNELS), []
+    for t in range(x.shape[1]):
         y, state = scan_step(x[:, t], dt[:, t], a, b=b[:, t], c=c[:, t], state=state)
         out.append(y)
     return torch.stack(out, 1)
@@ -67,7 +79,11 @@ def sides(row: Given, chunk: int) -> dict[str, Work]:
         with torch.no_grad():
             go()
 
-    ways: dict[str, Callable[[], Tensor]] = {"loop": lambda: by_loop(row), "scan": lambda: by_scan(row, chunk)}
+    ways: dict[str, Callable[[], Tensor]] = {
+        "loop": lambda: by_loop(row),
+        "step": lambda: by_step(row),
+        "scan": lambda: by_scan(row, chunk),
+    }
     return {
         f"{name}, {kind.__name__}": lambda kind=kind, go=go: kind(go)  # type: ignore[misc]
         for name, go in ways.items()
@@ -101,7 +117,8 @@ def against_loop(clips: int, steps: int, *, chunks: Sequence[int], pairs: int) -
         cells = []
         for kind in ("forward", "train"):
             ms = statistics.median(times[f"scan, {kind}"]) * 1e3
-            cells.append(f"{ms:12.2f}{over(times, f'loop, {kind}', f'scan, {kind}'):10.1f} x")
+            ratios = [over(times, f"{side}, {kind}", f"scan, {kind}") for side in ("loop", "step")]
+            cells.append(f"{ms:12.2f}" + "".join(f"{ratio:10.1f} x" for ratio in ratios))
         print(f"{clips:8}{steps:8}{chunk:8}{''.join(cells)}", flush=True)
 
 
@@ -144,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     head = f"{'clips':>8}{'steps':>8}{'chunk':>8}"
-    print(f"{head}{'forward ms':>12}{'loop/scan':>12}{'train ms':>12}{'loop/scan':>12}")
+    print(head + "".join(f"{name:>12}" for kind in ("forward", "train") for name in (f"{kind} ms", *RATIOS)))
     for clips in args.clips:
         against_loop(clips, args.steps, chunks=args.chunks, pairs=args.pairs)
     first = f"to {args.long[0]}"

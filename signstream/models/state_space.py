@@ -74,11 +74,11 @@ def scan_step(x: Tensor, dt: Tensor, a: Tensor, *, b: Tensor, c: Tensor, state: 
     """x [B, H, E], dt [B, H], a [H], b and c [B, G, N], state [B, H, N, E] -> y [B, H, E] and the next state."""
     with torch.autocast(x.device.type, enabled=False):
         x, dt, a, b, c = (wide(t) for t in (x, dt, a, b, c))
-        shared = x.shape[1] // b.shape[1]  # heads of a group
-        b, c = (t.repeat_interleave(shared, 1) for t in (b, c))  # [B, H, N]
-        kept = (dt * a).exp()[..., None, None] * state
-        state = torch.addcmul(kept, b[..., None], (x * dt[..., None])[..., None, :])  # [B, H, N, E]
-        return (c[..., None, :] @ state)[..., 0, :], state
+        shape = (len(x), b.shape[1], -1)  # [B, G, H / G, ..]
+        left = (dt * a).exp().view(*shape, 1, 1) * state.view(*shape, *state.shape[2:])
+        written = (x * dt[..., None]).view(*shape, 1, x.shape[-1])
+        state = torch.addcmul(left, b[:, :, None, :, None], written)  # [B, G, H / G, N, E]
+        return (c[:, :, None, :, None] * state).sum(-2).flatten(1, 2), state.flatten(1, 2)
 
 
 class _Inputs(NamedTuple):
