@@ -98,6 +98,7 @@ def test_frames_are_read_in_the_order_of_their_names(root):
     written = phoenix_data.write_frames(root / "again", 7, seed=0)
     assert np.array_equal(read_frames(files.paths, source.root), written)
     assert (files.gloss, files.signer, files.size) == ("loc-NORD REGEN-PLUSPLUS __ON__", "Signer04", (256.0, 256.0))
+    assert list(files.paths[2:5]) == list(files.paths)[2:5] == sorted((root / FEATURES).glob(f"*/{FIRST}/1/*"))[2:5]
     some = [files.paths[i] for i in (0, 0, 3, 3, 6)]
     assert np.array_equal(read_frames(some), written[[0, 0, 3, 3, 6]])
     assert read_frames([]).shape[0] == 0 and frame_size(files.paths[0]) == (phoenix_data.SIDE, phoenix_data.SIDE)
@@ -248,9 +249,16 @@ def test_links_out_of_the_root_are_not_followed(root, tmp_path):
     (root / phoenix_data.KEYPOINTS).symlink_to(outside / phoenix_data.KEYPOINTS)
     with pytest.raises(UserError, match="a link that leads out of"):
         open_data(phoenix_config(root))
+    (root / phoenix_data.KEYPOINTS).unlink()
     frame = root / FEATURES / "train" / FIRST / "1" / "fn000003-0.png"
     frame.unlink()
     frame.symlink_to(outside / FEATURES / "train" / FIRST / "1" / "fn000003-0.png")
+    (root / FEATURES / "train" / SECOND).rename(tmp_path / "aside")
+    (root / FEATURES / "train" / SECOND).symlink_to(outside / FEATURES / "train" / SECOND)
+    source = open_data(phoenix_config(root))
+    for name in (FIRST, SECOND):
+        with pytest.raises(UserError, match="a link that leads out of"):
+            source.frame_files("train", name)
     with pytest.raises(UserError, match="a link that leads out of"):
         read_frames(list_frames(frame.parent), root)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -48,7 +49,7 @@ class Clip:
 class FrameFiles(NamedTuple):
     """A clip as pictures, and what is signed in it."""
 
-    paths: list[Path]  # T, in order
+    paths: Sequence[Path]  # T, in order
     gloss: str
     signer: str
     size: tuple[float, float] | None = None  # of the picture whose pixels the poses are in; None: of these

@@ -110,14 +110,14 @@ class Phoenix2014(PoseData):
             raise UserError(f"shape {list(array.shape)}: [T, {NUM_PHOENIX}, 3] is expected")
         self._check_count(entry, array.shape[0], "keypoints")
         if self.has_frames:
-            self._check_count(entry, len(list_frames(self.features / entry.folder)), "frames")
+            self._check_count(entry, len(list_frames(self.features / entry.folder, self.root)), "frames")
         with np.errstate(over="ignore", invalid="ignore"):
             poses = self.poses.array(array).astype(np.float32)
         return Clip(name, coco_joints(poses), fps=FPS, size=SIZE, gloss=entry.gloss, signer=entry.signer)
 
     def frame_files(self, split: str, name: str) -> FrameFiles:
         entry = self.entry(split, name)
-        paths = list_frames(self.features / entry.folder)
+        paths = list_frames(self.features / entry.folder, self.root)
         self._check_count(entry, len(paths), "frames")
         return FrameFiles(paths, entry.gloss, entry.signer, SIZE)
 

@@ -1,6 +1,6 @@
 """A clip's frames, a PNG file each, read from files that may be anything: truncated, a bomb, no picture at all.
 
-    list_frames(folder) -> [Path], in order        read_frames(paths) -> [T, H, W, 3] uint8        frame_size(path)
+    list_frames(folder) -> paths, in order         read_frames(paths) -> [T, H, W, 3] uint8        frame_size(path)
 
 A picture's size is known from its first bytes and held against the bounds before anything is unpacked, and only the
 chunks that pictures are made of reach the library that unpacks them. Whatever is wrong is a UserError whose text is a
@@ -15,7 +15,7 @@ import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -37,20 +37,43 @@ class Size(NamedTuple):
     height: int
 
 
-def list_frames(folder: Path) -> list[Path]:
-    """The folder's pictures by name, or the reason why there are none."""
+class FramePaths(Sequence[Path]):
+    """Paths of a folder's files, which take the room of their names alone: a data set has a million."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder, self.names = folder, tuple(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> FramePaths: ...
+    def __getitem__(self, index: int | slice) -> Path | FramePaths:
+        if isinstance(index, slice):
+            return FramePaths(self.folder, self.names[index])
+        return self.folder / self.names[index]
+
+
+def list_frames(folder: Path, within: Path | None = None) -> FramePaths:
+    """The folder's pictures by name, or the reason why there are none. `within`: the folder that links may not lead
+    out of."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry, _ in zip(entries, range(MOST_FRAMES + 1))]
+            listed = [(entry.name, entry.is_symlink()) for entry, _ in zip(entries, range(MOST_FRAMES + 1))]
     except (OSError, ValueError) as error:
         why = refusal(error) if isinstance(error, OSError) else "no folder can have that name"
         raise UserError(f"no frames: {why}") from None
-    if len(names) > MOST_FRAMES:
+    if len(listed) > MOST_FRAMES:
         raise UserError(f"too many frames: more than {MOST_FRAMES} files in a folder")
-    names = sorted(name for name in names if name.endswith(ENDING) and not name.startswith("."))
+    links = [folder, *(folder / name for name, is_link in listed if is_link)]
+    if within is not None and not all(Path(os.path.realpath(link)).is_relative_to(within) for link in links):
+        raise UserError(f"a link that leads out of {within}")
+    names = sorted(name for name, _ in listed if name.endswith(ENDING) and not name.startswith("."))
     if not names:
         raise UserError(f"no frames: no *{ENDING} in its folder")
-    return [folder / name for name in names]
+    return FramePaths(folder, names)
 
 
 def frame_size(path: Path, within: Path | None = None) -> Size:
