@@ -28,7 +28,7 @@ from signstream.tokens.vectors import CodeVectors
 from signstream.training.average import Average
 from signstream.training.loop import Loop
 
-BY_HEART = ("train.epochs=100", "train.warmup_steps=5", "train.wd=0", "train.lr=1e-2", "model.width=48")
+BY_HEART = ("train.epochs=60", "train.warmup_steps=5", "train.wd=0", "train.lr=1e-2", "model.width=48")
 PARTS, LEVELS, SIZE, DIM = ("F", "RH"), (1, 2), 32, 8
 WORDS = ("SONNE", "REGEN", "WIND", "MORGEN", "NORD")
 VECTORS = torch.randn(2, 2, SIZE, DIM, generator=torch.Generator().manual_seed(0))
@@ -36,7 +36,7 @@ HAS_LEVEL = (torch.arange(2) < torch.tensor(LEVELS)[:, None])[..., None, None]
 
 
 def options(root: Path, *more: str) -> list[str]:
-    return case_options(root, "recognition", *more, plain=True)
+    return case_options(root, "recognition", "train.sample_clips=5", *more, plain=True)
 
 
 # -- eight clips by heart

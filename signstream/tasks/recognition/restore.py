@@ -54,13 +54,17 @@ def kept_of(state: Any, source: str) -> Kept:
     if not isinstance(state, dict):
         raise UserError("the checkpoint is of another program: it has nothing of a task")
     glosses = Glosses.from_state(state.get("glosses"))
-    shape = state.get("shape")
-    sound = isinstance(shape, list) and all(type(size) is int and 0 < size <= LARGEST for size in shape)
-    if not sound or len(shape) != len(SHAPES[source]):
-        raise UserError(f"the checkpoint is odd: it has no shape [{', '.join(SHAPES[source])}] of its {source}")
+    shape = _shape_of(state.get("shape"), source)
     average, chosen, tokenizer = state.get("average"), state.get("chosen"), state.get("tokenizer")
     if not (average is None or (isinstance(average, dict) and type(average.get("steps")) is int)):
         raise UserError("the checkpoint is odd: its average is no table of steps and values")
     if chosen not in (LIVE, AVERAGE) or (chosen == AVERAGE and average is None) or not isinstance(tokenizer, str):
         raise UserError("the checkpoint is odd: it does not say which of its weights were chosen")
-    return Kept(glosses, tuple(shape), tokenizer, chosen, average)
+    return Kept(glosses, shape, tokenizer, chosen, average)
+
+
+def _shape_of(value: Any, source: str) -> tuple[int, ...]:
+    letters, sizes = SHAPES[source], value if isinstance(value, list) else [None]
+    if len(sizes) != len(letters) or not all(type(size) is int and 0 < size <= LARGEST for size in sizes):
+        raise UserError(f"the checkpoint is odd: it has no shape [{', '.join(letters)}] of its {source}")
+    return tuple(sizes)

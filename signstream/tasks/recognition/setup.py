@@ -84,7 +84,8 @@ def glosses_of(sequences: Sequences, data: RecognitionData) -> Glosses:
 def leave_out_too_short(sequences: Sequences, front: Front) -> list[int]:
     """Training clips that cannot be aligned leave their split. What is given back: for each clip the fewest steps that
     its words fit, or more than there are in any clip."""
-    needed = [steps_needed(example.words) for example in sequences.examples]
+    lines = [example.words for example in sequences.examples]
+    needed = [steps_needed(Glosses.of([line]).ids(line)) for line in lines]
     longest = max(example.length for example in sequences.examples)
     steps = front.steps(torch.arange(longest + 1))  # what so many steps give
     least = torch.searchsorted(steps, torch.tensor(needed)).tolist()
