@@ -91,7 +91,7 @@ class Recognizer(nn.Module):
 
     def forward(self, streams: Streams, lengths: Tensor, *, draw: int | None = None) -> Emissions:
         """`draw`: seed of what training drops; of a model in evaluation, nothing is."""
-        keep, generator = self._kept(lengths, draw)
+        keep, generator = self._drawn(lengths, draw)
         x = self.front(streams, lengths, None if keep is None else keep[: self.front.layers])  # [B, S', D']
         lengths = self.steps(lengths)
         if len(self.blocks):
@@ -106,15 +106,13 @@ class Recognizer(nn.Module):
         log_probs = self._log_probs(self._dropped(self.norm(x), generator))
         return Emissions(torch.where(inside(lengths, x.shape[1])[..., None], log_probs, self._blank(x)), lengths)
 
-    def _kept(self, lengths: Tensor, draw: int | None) -> tuple[Tensor | None, torch.Generator | None]:
-        """What each branch counts, [layers, 3, B]: 0 where it is dropped for a clip, the more often the deeper it is;
-        and a generator on the device, for what is drawn there."""
+    def _drawn(self, lengths: Tensor, draw: int | None) -> tuple[Tensor | None, torch.Generator | None]:
+        """What each branch counts, [layers, 3, B], and a generator on the device for what is drawn there; of a model
+        that drops nothing, neither."""
         if not self.training or self.drop_path == self.dropout == 0:
             return None, None
         assert draw is not None, "a recogniser that drops anything in training needs a seed: draw"
-        generator = torch.Generator().manual_seed(draw)
-        rates = torch.linspace(0, self.drop_path, self.front.layers + len(self.blocks))[:, None, None]
-        keep = (torch.rand(len(rates), BRANCHES, len(lengths), generator=generator) >= rates) / (1 - rates)
+        keep = branches_kept(self.drop_path, (self.front.layers + len(self.blocks), BRANCHES, len(lengths)), draw)
         return keep.to(lengths.device, non_blocking=True), torch.Generator(lengths.device).manual_seed(draw)
 
     def _dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -166,6 +164,13 @@ class Recognizer(nn.Module):
     @property
     def last(self) -> int:
         return self.front.layers + len(self.blocks) + 1
+
+
+def branches_kept(rate: float, shape: Sequence[int], draw: int) -> Tensor:
+    """What branches count, [layers, branches, B]: 0 where one is dropped for a clip, the more often the deeper it is,
+    up to `rate`; elsewhere so much that the mean is 1."""
+    rates = torch.linspace(0, rate, shape[0])[:, None, None]
+    return (torch.rand(*shape, generator=torch.Generator().manual_seed(draw)) >= rates) / (1 - rates)
 
 
 def steps_needed(target: Sequence[int]) -> int:

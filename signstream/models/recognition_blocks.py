@@ -36,6 +36,7 @@ class Mixing(NamedTuple):
     state: int = 32  # mamba: numbers that a channel remembers
     groups: int = 2  # mamba: of heads that read and write alike
     past: int = 128  # transformer, causal: steps that it sees back
+    kernel: str = "torch"  # mamba: what computes the scan, state_space.KERNELS
 
 
 def inside(lengths: Tensor, steps: int) -> Tensor:
@@ -60,7 +61,7 @@ def head_of(width: int, most: int, *, of: int = 1) -> int:
 def mixer_of(width: int, mixing: Mixing) -> Any:
     if mixing.kind == "mamba":
         sizes = {"head": head_of(width, mixing.head), "state": mixing.state, "groups": mixing.groups}
-        return TemporalMixer(width, causal=mixing.causal, **sizes)
+        return TemporalMixer(width, causal=mixing.causal, kernel=mixing.kernel, **sizes)
     if mixing.kind == "transformer":  # pairs of a head's numbers are turned
         return AttentionMixer(
             width, head=head_of(width, mixing.head, of=2), past=mixing.past if mixing.causal else None

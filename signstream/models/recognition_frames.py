@@ -112,6 +112,7 @@ class SpatialSizes(NamedTuple):
     head: int = 64
     state: int = 16
     groups: int = 4
+    kernel: str = "torch"  # what computes the scan, state_space.KERNELS
 
 
 class VideoBlock(nn.Module):
@@ -125,7 +126,8 @@ class VideoBlock(nn.Module):
             self.spatial: Any = SpatialAttention(width, head_of(width, spatial.head))
         else:
             head = head_of(width // 2, spatial.head)  # a quarter of twice the width, in each direction
-            self.spatial = SpatialMixer(width, head=head, state=spatial.state, groups=spatial.groups)
+            sizes = {"state": spatial.state, "groups": spatial.groups}
+            self.spatial = SpatialMixer(width, head=head, kernel=spatial.kernel, **sizes)
         self.temporal: Any = None if mixing is None else mixer_of(width, mixing)
         self.mlp = Mlp(width)
 
