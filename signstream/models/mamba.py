@@ -12,8 +12,8 @@ A mixer has no residual branch and no norm before it: a block puts them round it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class Memory(NamedTuple):
 class Heads(nn.Module):
     """H state-space heads of E channels in G groups, read from what a projection and a convolution made of each step.
 
-    [B, S, H * E + 2 * G * N] channels and [B, S, H] dt -> [B, S, H * E]"""
+    channels: x [B, S, H * E], b and c [B, S, G * N]; and dt [B, S, H] -> [B, S, H * E]"""
 
     def __init__(self, heads: int, head: int, *, groups: int, state: int, kernel: str = "torch") -> None:
         super().__init__()
@@ -58,27 +58,27 @@ class Heads(nn.Module):
 
     def forward(
         self,
-        channels: Tensor,
+        channels: Sequence[Tensor],
         dt: Tensor,
         *,
         first: Tensor | None = None,
         backward: bool = False,
     ) -> Tensor:
-        x, b, c = self._split(channels)
+        x, b, c = self._shaped(channels)
         dt, a = self._dt(dt), self._a()
         y = scan(x, dt, a, b=b, c=c, skip=self.skip, first=first, backward=backward, kernel=self.kernel)
         return y.flatten(-2)
 
-    def step(self, channels: Tensor, dt: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C], [B, H], state [B, H, N, E] -> [B, H * E], the next state"""
-        x, b, c = self._split(channels)
+    def step(self, channels: Sequence[Tensor], dt: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of each, state [B, H, N, E] -> [B, H * E], the next state"""
+        x, b, c = self._shaped(channels)
         y, state = scan_step(x, self._dt(dt), self._a(), b=b, c=c, state=state)
         return (y + self.skip[:, None] * x).flatten(-2), state
 
-    def _split(self, channels: Tensor) -> Iterator[Tensor]:
+    def _shaped(self, channels: Sequence[Tensor]) -> Iterator[Tensor]:
         """x [.., H, E], b and c [.., G, N]"""
-        shapes = [(self.heads, self.head), (self.groups, self.state), (self.groups, self.state)]
-        return (part.unflatten(-1, shape) for part, shape in zip(channels.split(self.sizes, -1), shapes))
+        counts = (self.heads, self.groups, self.groups)
+        return (part.unflatten(-1, (count, -1)) for part, count in zip(channels, counts))
 
     def _dt(self, dt: Tensor) -> Tensor:
         return F.softplus(wide(dt) + self.dt_bias)
@@ -101,12 +101,12 @@ class Way(nn.Module):
         channels = self.conv(channels, first=first, backward=self.backward)
         if own is not None and self.backward:  # it begins in the padding: nothing is to be written there
             channels = channels * own
-        return self.heads(channels, dt, first=first, backward=self.backward)
+        return self.heads(channels.split(self.heads.sizes, -1), dt, first=first, backward=self.backward)
 
     def step(self, z: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         channels, dt = z.split(self.sizes, -1)  # [B, C], [B, H]
         channels, past = self.conv.step(channels, memory.past)
-        y, state = self.heads.step(channels, dt, memory.state)
+        y, state = self.heads.step(channels.split(self.heads.sizes, -1), dt, memory.state)
         return y, Memory(past, state)
 
     def begin(self, clips: int) -> Memory:
@@ -223,28 +223,40 @@ class SpatialMixer(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             patches = self.conv(channels[:, :-1].mT.unflatten(2, grid)).flatten(2).mT  # [M, H * W, C]
             channels = torch.cat((F.silu(patches), channels[:, -1:]), 1)
-            turned = [turn_all(part, grid) for part in channels.split(self.heads.sizes, -1)]
-            y = self.heads(torch.cat(turned, -1), turn_all(dt, grid))  # [M, H * W + 1, I]
-            mixed = self.norm(turn_all(y, grid, back=True))
+            parts = [Turn.apply(part, grid, False) for part in channels.split(self.heads.sizes, -1)]
+            y = self.heads(parts, Turn.apply(dt, grid, False))  # [M, H * W + 1, I]
+            mixed = self.norm(Turn.apply(y, grid, True))
         return self.out(mixed)
 
 
-def turn_all(x: Tensor, grid: tuple[int, int], *, back: bool = False) -> Tensor:
-    """A quarter of the channels in each direction's order, or back from there. [M, H * W + 1, F]"""
-    quarters = x.chunk(4, -1)
-    return torch.cat([turn(part, grid, way, back=back) for way, part in enumerate(quarters)], -1)
+class Turn(torch.autograd.Function):
+    """[M, H * W + 1, F], a quarter of F in the order of each direction: along the rows, from the last patch back, along
+    the columns, and back; the class token last. `back`: from those orders again, which is the gradient too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grid: tuple[int, int], back: bool) -> Tensor:
+        ctx.grid, ctx.back = grid, back
+        return turned(x, grid, back)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        return Turn.apply(dy, ctx.grid, not ctx.back), None, None
 
 
-def turn(x: Tensor, grid: tuple[int, int], way: int, *, back: bool = False) -> Tensor:
-    """Patches in the order of a direction: rows, rows from the last patch, columns, columns from the last patch."""
-    patches, last = x[:, :-1], x[:, -1:]
-    if way % 2 and back:
-        patches = patches.flip(1)
-    if way >= 2:
-        patches = patches.unflatten(1, grid[::-1] if back else grid).transpose(1, 2).flatten(1, 2)
-    if way % 2 and not back:
-        patches = patches.flip(1)
-    return torch.cat((patches, last), 1)
+def turned(x: Tensor, grid: tuple[int, int], back: bool) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out[:, -1] = x[:, -1]
+    rows, columns = grid, grid[::-1]
+    for way, (old, new) in enumerate(zip(x[:, :-1].chunk(4, -1), out[:, :-1].chunk(4, -1))):
+        if way % 2:
+            old = old.flip(1)
+        if way < 2:
+            new.copy_(old)
+        elif back:
+            new.unflatten(1, rows).copy_(old.unflatten(1, columns).transpose(1, 2))
+        else:
+            new.unflatten(1, columns).copy_(old.unflatten(1, rows).transpose(1, 2))
+    return out
 
 
 def known(kernel: str) -> str:
