@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import pca_kmeans, quantizer, rate_distortion, reconstruction, score
+from benchmarks import pca_kmeans, quantizer, rate_distortion, reconstruction, scan, score
 from data_sets import signer_root
 from signstream.errors import UserError
 from signstream.inference.tokenizer import Tokenizer
@@ -138,3 +138,10 @@ def test_pca_and_kmeans_are_better_with_more_codes(root, tmp_path, capsys):
 def test_the_quantiser_is_measured(capsys):
     quantizer.main(["--pairs", "1", "--vectors", "64", "--codes", "16"])
     assert " x" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_scan_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(scan, "STREAM", 20)
+    scan.main(["--pairs", "1", "--steps", "9", "--clips", "2", "--long", "5", "9"])
+    rows = capsys.readouterr().out.split("\n\n")
+    assert [len(part.splitlines()) for part in rows] == [2, 3, 1] and rows[0].count(" x") == 4

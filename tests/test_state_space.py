@@ -7,6 +7,7 @@ import torch
 
 from scans import BATCH, CHANNELS, HEADS, STATE, assert_close, inputs, loop, with_gradients
 from signstream.errors import UserError
+from signstream.models import state_space
 from signstream.models.mamba import TemporalMixer
 from signstream.models.state_space import CHUNK, scan, scan_step
 
@@ -50,6 +51,15 @@ def test_the_size_of_a_piece_changes_nothing(chunk, backward):
     how = {"backward": backward, "first": torch.arange(23) % 9 == 4}
     exact = with_gradients(loop, given, torch.float64, **how)
     assert_close(with_gradients(scan, given, torch.float32, chunk=chunk, **how), exact)
+
+
+@WAYS
+@pytest.mark.parametrize("steps", [CHUNK, 3 * CHUNK])
+def test_a_large_scan_works_out_the_same_again(steps, backward, monkeypatch):
+    how = borders("packed", steps) | {"backward": backward}
+    kept = with_gradients(scan, inputs(steps), torch.float32, **how)
+    monkeypatch.setattr(state_space, "KEPT", 0)
+    assert all(torch.equal(a, b) for a, b in zip(kept, with_gradients(scan, inputs(steps), torch.float32, **how)))
 
 
 def test_the_step_is_the_scan():
