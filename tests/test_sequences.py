@@ -65,12 +65,11 @@ def test_a_clip_is_the_same_in_any_company(source):
     """Alone, first and last; and nothing stands past its end."""
     name, sequences = source
     clips = list(sequences.clips_of("train"))
-    least = [1] * len(clips)
-    together = sequences.padded(sequences.read(clips, 0), train=False, least=least)
-    backward = sequences.padded(sequences.read(clips[::-1], 0), train=False, least=least)
+    together = sequences.padded(sequences.read(clips, 0), train=False)
+    backward = sequences.padded(sequences.read(clips[::-1], 0), train=False)
     assert together.lengths == tuple(map(sequences.length, clips)) == backward.lengths[::-1]
     for place, clip in enumerate(clips):
-        alone = sequences.padded(sequences.read([clip], 0), train=False, least=[1])
+        alone = sequences.padded(sequences.read([clip], 0), train=False)
         for stream, values in alone.streams.items():
             length = together.lengths[place]
             assert values.shape[:2] == (1, length)
@@ -84,7 +83,7 @@ def test_what_is_drawn_follows_from_the_seed(source):
     clips = list(sequences.clips_of("train"))
 
     def drawn(seed: int) -> dict[str, torch.Tensor]:
-        return sequences.padded(sequences.read(clips, seed), train=True, least=[1] * len(clips)).streams
+        return sequences.padded(sequences.read(clips, seed, train=True), train=True).streams
 
     one, same, other = drawn(1), drawn(1), drawn(2)
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -93,16 +92,16 @@ def test_what_is_drawn_follows_from_the_seed(source):
 
 def test_no_clip_at_all_is_a_batch_of_none(source):
     _, sequences = source
-    padded = sequences.padded(sequences.read([], 3), train=True, least=[])
+    padded = sequences.padded(sequences.read([], 3, train=True), train=True)
     assert padded.lengths == () and all(values.shape[:2] == (0, 0) for values in padded.streams.values())
 
 
 def test_a_missing_joint_is_0_and_so_is_a_hidden_one(tmp_path):
     sequences = csl(tmp_path, augment={"dropout_prob": 0.5})
     raw = sequences.read([0, 1], 4)
-    plain = sequences.padded(raw, train=False, least=[1, 1]).streams["keypoints"]
+    plain = sequences.padded(raw, train=False).streams["keypoints"]
     assert not plain[plain[..., 2] == 0].any() and (plain[..., 2] == 0).any()
-    hidden = sequences.padded(raw, train=True, least=[1, 1]).streams["keypoints"]
+    hidden = sequences.padded(raw, train=True).streams["keypoints"]
     assert not hidden[hidden[..., 2] == 0].any()
     assert (hidden[..., 2] == 0).float().mean() > (plain[..., 2] == 0).float().mean() + 0.05
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -74,49 +75,57 @@ class FrameSequences(Sequences):
         counts = [len(self.files[clip].paths) for clip in self.splits[split]]
         return hashlib.sha256(json.dumps([self.size, counts]).encode()).hexdigest()
 
-    def read(self, clips: Sequence[int], seed: int) -> StreamBatch:
+    def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
+        """Only the pictures that are seen: every `interval`-th, and in training at a speed that is drawn."""
         across, down = self.size or (1, 1)
         frames, joints = (
             [np.empty((0, down, across, 3), np.uint8)],
             [np.empty((0, self.data.num_joints, 3), np.float32)],
         )
-        for clip in clips:
-            example, paths = self.examples[clip], self.files[clip].paths
+        for number, clip in enumerate(clips):
+            paths, generator = self.files[clip].paths, _generator(seed, 3, number) if train else None
+            chosen = choose_frames(len(paths), self.data.frames, least=self.least[clip], generator=generator).tolist()
             try:
-                frames.append(read_frames(paths))
-                if frames[-1].shape[1:3] != (down, across):
-                    raise UserError(f"frames of another size than the other clips' {across} x {down}")
+                frames.append(self._pictures([paths[i] for i in chosen]))
                 if self.data.frames.heat:
-                    poses = load_checked(self.data_set, example.split, example.name).poses
-                    joints.append(poses[: len(paths)].astype(np.float32))
+                    joints.append(self._joints(clip)[chosen])
             except (UserError, OSError) as error:
-                raise UserError(f"the clip {shown(example.name)} can no longer be read: {error}") from None
+                name = shown(self.examples[clip].name)
+                raise UserError(f"the clip {name} can no longer be read: {error}") from None
         streams = {"frames": torch.from_numpy(np.concatenate(frames))}
         if self.data.frames.heat:
             streams["keypoints"] = torch.from_numpy(np.concatenate(joints))
-        return StreamBatch(streams, tuple(len(self.files[clip].paths) for clip in clips), tuple(clips), seed)
+        return StreamBatch(streams, tuple(map(len, frames[1:])), tuple(clips), seed)
 
-    def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
+    def _pictures(self, paths: list[Path]) -> np.ndarray:
+        across, down = self.size or (1, 1)
+        frames = read_frames(paths)
+        if frames.shape[1:3] != (down, across):
+            raise UserError(f"frames of another size than the other clips' {across} x {down}")
+        return frames
+
+    def _joints(self, clip: int) -> np.ndarray:
+        """[T, J, 3] in pixels of a picture of FrameFiles.size."""
+        example = self.examples[clip]
+        return load_checked(self.data_set, example.split, example.name).poses.astype(np.float32)
+
+    def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         """frames [B, S, 3, h, w], and heat [B, S, 1, h, w] where there is any."""
         options = self.data.frames
         streams = {name: rows.split(list(raw.lengths)) for name, rows in raw.streams.items()}
-        frames: list[torch.Tensor] = []
-        heat: list[torch.Tensor] = []
-        for number, clip in enumerate(raw.index):
-            generator = torch.Generator().manual_seed(step_seed(raw.seed, 3, number)) if train else None
-            chosen = choose_frames(raw.lengths[number], options, least=least[number], generator=generator)
-            where = chosen.to(raw.streams["frames"].device)
-            made = frame_streams(
-                streams["frames"][number][where],
+        made = [
+            frame_streams(
+                streams["frames"][number],
                 options,
-                keypoints=streams["keypoints"][number][where] if options.heat else None,
+                keypoints=streams["keypoints"][number] if options.heat else None,
                 keypoint_size=self.files[clip].size,
-                generator=generator,
+                generator=_generator(raw.seed, 4, number) if train else None,
             )
-            frames.append(made.frames)
-            if made.heat is not None:
-                heat.append(made.heat)
-        return Padded(self._together(raw, frames, heat), tuple(map(len, frames)))
+            for number, clip in enumerate(raw.index)
+        ]
+        frames = [each.frames for each in made]
+        heat = [each.heat for each in made if each.heat is not None]
+        return Padded(self._together(raw, frames, heat), raw.lengths)
 
     def _together(
         self, raw: StreamBatch, frames: list[torch.Tensor], heat: list[torch.Tensor]
@@ -132,3 +141,7 @@ class FrameSequences(Sequences):
     def about(self) -> str:
         across, down = self.size or (0, 0)
         return f"frames of {across} x {down}"
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    return torch.Generator().manual_seed(step_seed(*numbers))

@@ -2,7 +2,7 @@
 
     sequences = open_sequences(config.data)                  their clips, words, splits; what was left out
     raw = sequences.read([3, 8], seed)                       StreamBatch: packed, as it lies on the disk; in a worker
-    sequences.padded(raw.to(device), train=True, least=...)  Padded: {"keypoints": [B, S, J, 3]}, lengths [B]
+    sequences.padded(raw.to(device), train=True)             Padded: {"keypoints": [B, S, J, 3]}, lengths [B]
     SequenceBatch                                            the targets beside the streams
 
     B clips   S steps (frames or chunks), padded   J joints   P parts   Q levels   Z latent width   U units of a target
@@ -100,6 +100,7 @@ class Sequences(ABC):
         self.examples = list(examples)
         self.splits: dict[str, list[int]] = {split: [] for split in splits}
         self.skipped = list(skipped)
+        self.least = [0] * len(self.examples)  # steps that a clip's words need: training leaves it as many, if it has
         for i, example in enumerate(self.examples):
             self.splits.setdefault(example.split, []).append(i)
         for i, example in enumerate(self.examples):
@@ -135,15 +136,15 @@ class Sequences(ABC):
         """A digest of what is read of a split."""
 
     @abstractmethod
-    def read(self, clips: Sequence[int], seed: int) -> StreamBatch: ...
+    def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch: ...
 
     def were_read(self, clips: Sequence[int]) -> None:
         """By a worker, of whose memory nothing remains."""
         return
 
     @abstractmethod
-    def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
-        """On the batch's device; `train`: augmented, no clip to fewer steps than `least` [B] says or it has."""
+    def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
+        """On the batch's device; `train`: augmented."""
 
     def summary(self) -> str:
         """What is there and what was left out, in a line or two."""

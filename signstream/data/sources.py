@@ -57,16 +57,17 @@ class PoseSequences(Sequences):
     def content(self, split: str) -> str:
         return self.cache.digest(split)
 
-    def read(self, clips: Sequence[int], seed: int) -> StreamBatch:
+    def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
         batch = read_clips(self.cache, clips, seed)
         return StreamBatch({"poses": batch.frames}, batch.lengths, batch.index, seed)
 
     def were_read(self, clips: Sequence[int]) -> None:
         self.cache.checked.update(clips)
 
-    def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
+    def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         augment, poses = self.data.augment, raw.streams["poses"]
         rng = np.random.default_rng(raw.seed) if train else None
+        least = [self.least[clip] for clip in raw.index]
         plan = padded_plan(raw.lengths, tracks(raw.lengths, augment, rng, least=least))
         joints = transforms.cut(poses, plan)[:, :, 1:]  # [B, S, J, 3]
         if rng is not None and len(plan.clip):
@@ -127,7 +128,7 @@ class TokenSequences(Sequences):
             digest.update(self.tokens[split].codes(self.numbers[clip]).numpy().data)
         return digest.hexdigest()
 
-    def read(self, clips: Sequence[int], seed: int) -> StreamBatch:
+    def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
         rows = [self.rows(clip) for clip in clips]
         some = rows or [self.rows(0)[:0]]
         lengths = tuple(len(row) for row in rows)
@@ -138,10 +139,10 @@ class TokenSequences(Sequences):
         file, number = self.tokens[self.examples[clip].split], self.numbers[clip]
         return file.codes(number) if self.data.source == "codes" else file.latents(number)
 
-    def padded(self, raw: StreamBatch, *, train: bool, least: Sequence[int]) -> Padded:
+    def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         augment, rows = self.data.augment, raw.streams[self.data.source]
         rng = np.random.default_rng(raw.seed) if train else None
-        steps = tracks(raw.lengths, augment, rng, least=least)
+        steps = tracks(raw.lengths, augment, rng, least=[self.least[clip] for clip in raw.index])
         starts = np.cumsum([0, *raw.lengths])
         nearest = [start + np.rint(track).astype(np.int64) for start, track in zip(starts, steps)]
         lengths = [len(track) for track in nearest]

@@ -146,8 +146,8 @@ class Source(Protocol[Raw_co]):
 
     def length(self, clip: int) -> int: ...
 
-    def read(self, clips: Sequence[int], seed: int) -> Raw_co:
-        """Those clips, packed; a UserError where they cannot be read."""
+    def read(self, clips: Sequence[int], seed: int, train: bool) -> Raw_co:
+        """Those clips, packed; a UserError where they cannot be read. `train`: no more of them than training sees."""
 
     def were_read(self, clips: Sequence[int]) -> None:
         """By a worker, of whose memory nothing remains."""
@@ -168,7 +168,7 @@ class CacheSource:
     def length(self, clip: int) -> int:
         return self.cache.clips[clip].length
 
-    def read(self, clips: Sequence[int], seed: int) -> ClipBatch:
+    def read(self, clips: Sequence[int], seed: int, train: bool) -> ClipBatch:
         return read_clips(self.cache, clips, seed)
 
     def were_read(self, clips: Sequence[int]) -> None:
@@ -181,13 +181,13 @@ class CacheSource:
 class _Batches(Dataset, Generic[Raw]):
     """A batch for each (clips, seed) that it is asked for; all a worker does is read."""
 
-    def __init__(self, source: Source[Raw]) -> None:
-        self.source = source
+    def __init__(self, source: Source[Raw], train: bool) -> None:
+        self.source, self.train = source, train
 
     def __getitem__(self, request: tuple[list[int], int]) -> Raw | UserError:
         clips, seed = request
         try:
-            return self.source.read(clips, seed)
+            return self.source.read(clips, seed, self.train)
         except UserError as error:  # raised in a worker it would become a traceback's text
             return error
 
@@ -246,7 +246,7 @@ class BatchLoader(Generic[Raw]):
         # Seeds the workers, epoch by epoch.
         generator = torch.Generator().manual_seed(step_seed(sampler.seed, sampler.epoch, self.rank))
         reader = DataLoader(
-            _Batches(self.source),
+            _Batches(self.source, self.train),
             batch_size=None,
             sampler=requests,
             num_workers=workers,

@@ -31,7 +31,7 @@ class Setup:
     def __init__(self, config: RecognitionConfig, sequences: Sequences, ranks: Ranks) -> None:
         self.config, self.sequences, self.ranks = config, sequences, ranks
         front = front_of(config, sequences.shape, sequences.vectors if config.model.tokens.vectors else None)
-        self.least = leave_out_too_short(sequences, front)
+        leave_out_too_short(sequences, front)
         self.glosses = glosses_of(sequences, config.data)
         self.targets = [self._target(i) for i in range(len(sequences.examples))]
         self.model: Recognizer = model_of(config, front, len(self.glosses)).to(ranks.device)
@@ -45,7 +45,7 @@ class Setup:
         """Its words' ids; none where a word has no id, or they do not fit."""
         example = self.sequences.examples[clip]
         ids = self.glosses.ids(example.words)
-        return [] if UNKNOWN in ids or self.least[clip] > example.length else ids
+        return [] if UNKNOWN in ids or self.sequences.least[clip] > example.length else ids
 
     def unknown(self, split: str) -> list[str]:
         """The words of a split that training has not, each as often as it stands there."""
@@ -54,8 +54,7 @@ class Setup:
 
     def batch(self, raw: StreamBatch, *, train: bool) -> SequenceBatch:
         """On the device, augmented if it is to be trained on."""
-        least = [self.least[clip] for clip in raw.index]
-        padded = self.sequences.padded(raw.to(self.ranks.device), train=train, least=least)
+        padded = self.sequences.padded(raw.to(self.ranks.device), train=train)
         references = [self.sequences.examples[clip].words for clip in raw.index]
         return SequenceBatch.of(padded, [self.targets[clip] for clip in raw.index], references, raw=raw)
 
@@ -81,19 +80,17 @@ def glosses_of(sequences: Sequences, data: RecognitionData) -> Glosses:
     return glosses
 
 
-def leave_out_too_short(sequences: Sequences, front: Front) -> list[int]:
-    """Training clips that cannot be aligned leave their split. What is given back: for each clip the fewest steps that
-    its words fit, or more than there are in any clip."""
+def leave_out_too_short(sequences: Sequences, front: Front) -> None:
+    """Training clips that cannot be aligned leave their split; of the others no warp makes clips that cannot be."""
     lines = [example.words for example in sequences.examples]
     needed = [steps_needed(Glosses.of([line]).ids(line)) for line in lines]
     longest = max(example.length for example in sequences.examples)
     steps = front.steps(torch.arange(longest + 1))  # what so many steps give
-    least = torch.searchsorted(steps, torch.tensor(needed)).tolist()
+    sequences.least = torch.searchsorted(steps, torch.tensor(needed)).tolist()
     for clip in list(sequences.splits.get("train", ())):
         example = sequences.examples[clip]
-        if least[clip] > example.length:
+        if sequences.least[clip] > example.length:
             got = int(steps[example.length])
             sequences.leave_out(
                 clip, f"cannot be aligned: {example.length} steps give {got}, {needed[clip]} are needed"
             )
-    return least
