@@ -1,6 +1,7 @@
 """SignStream: signing to tokens and back.
 
 signstream.load(path)        a Tokenizer (inference/tokenizer.py)
+signstream.recogniser(path)  a Recogniser (inference/recognition/recogniser.py)
 signstream.register          makes a class of your own known by a name (registry.py)
 signstream.UserError         what is said to a user: ends a program with one line
 """
@@ -15,10 +16,11 @@ from signstream.errors import UserError
 from signstream.registry import register
 
 if TYPE_CHECKING:
+    from signstream.inference.recognition.recogniser import Recogniser
     from signstream.inference.tokenizer import Tokenizer
 
 
-__all__ = ["UserError", "load", "register"]
+__all__ = ["UserError", "load", "recogniser", "register"]
 
 
 def load(path: str | Path, device: str = "auto") -> Tokenizer:
@@ -28,3 +30,12 @@ def load(path: str | Path, device: str = "auto") -> Tokenizer:
     except ModuleNotFoundError as error:
         raise cli.lacking(error) from None
     return Tokenizer.load(path, device)
+
+
+def recogniser(path: str | Path, device: str = "auto") -> Recogniser:
+    """Likewise, signing to glosses."""
+    try:
+        from signstream.inference.recognition.recogniser import Recogniser
+    except ModuleNotFoundError as error:
+        raise cli.lacking(error) from None
+    return Recogniser.load(path, device)

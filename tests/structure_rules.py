@@ -53,7 +53,7 @@ OPTIONAL = {
     "wandb",
 }
 # Functions that import though they are no door's main, and why.
-LATE_IMPORTS = {"signstream.load": "`import signstream.cli` must not import torch"}
+LATE_IMPORTS = dict.fromkeys(("signstream.load", "signstream.recogniser"), "`import signstream.cli` imports no torch")
 # Methods that somebody else's interface gives more than three positional parameters.
 FOREIGN = {
     "forward": "torch.nn.Module and torch.autograd.Function: what the caller passes by position",

@@ -13,7 +13,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -121,6 +121,14 @@ def at_own_pace(frames: Iterator[np.ndarray], fps: float) -> Iterator[np.ndarray
         yield frame
 
 
+class FrameWriter(Protocol):
+    """What frames are played to."""
+
+    def push(self, frame: np.ndarray) -> None: ...
+
+    def finish(self) -> None: ...
+
+
 class CtrlC:
     """Ends the waiting for a frame at once, and the work on one when it is done."""
 
@@ -134,7 +142,7 @@ class CtrlC:
             raise KeyboardInterrupt
 
 
-def play(frames: Iterator[np.ndarray], writer: ChunkLines) -> None:
+def play(frames: Iterator[np.ndarray], writer: FrameWriter) -> None:
     """Until the frames end, or Ctrl-C ends them."""
     ctrl_c = CtrlC()
     before = signal.signal(signal.SIGINT, ctrl_c)

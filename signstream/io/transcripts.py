@@ -2,6 +2,7 @@
 
     write_stm(path, [Segment(name, signer, words)])            read_stm(path) -> the segments, in the file's order
     write_ctm(path, {name: [TimedWord(word, start, ...)]})     read_ctm(path) -> the same again
+    stm_bytes, ctm_bytes                                       what these write, for files that belong together
     sctk sclite -r FILE.stm stm -h FILE.ctm ctm
 
     STM  name channel signer start end word ...                one line a segment; `;;` begins a comment
@@ -64,6 +65,17 @@ class Row(NamedTuple):
 
 
 def write_stm(path: Path, segments: Iterable[Segment]) -> None:
+    content = stm_bytes(path, segments)
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_ctm(path: Path, clips: Mapping[str, Sequence[TimedWord]]) -> None:
+    content = ctm_bytes(path, clips)
+    write_whole(path, lambda file: file.write(content))
+
+
+def stm_bytes(path: Path, segments: Iterable[Segment]) -> bytes:
+    """`path`: where they will lie, for an error."""
     segments, lines = list(segments), []
     _check_names((segment.name for segment in segments), path)
     for segment in sorted(segments, key=lambda segment: (segment.name.encode(), segment.start)):
@@ -73,10 +85,10 @@ def write_stm(path: Path, segments: Iterable[Segment]) -> None:
             check_word(word, where)
         times = f"{_seconds(segment.start)} {_seconds(segment.end)}"
         lines.append(" ".join((segment.name, CHANNEL, segment.signer, times, *segment.words)))
-    _write(path, lines)
+    return _joined(lines)
 
 
-def write_ctm(path: Path, clips: Mapping[str, Sequence[TimedWord]]) -> None:
+def ctm_bytes(path: Path, clips: Mapping[str, Sequence[TimedWord]]) -> bytes:
     lines = []
     _check_names(clips, path)
     for name in sorted(clips, key=str.encode):
@@ -85,12 +97,11 @@ def write_ctm(path: Path, clips: Mapping[str, Sequence[TimedWord]]) -> None:
             check_word(word, f"{path}, {shown(name)}")
             sure = "" if confidence is None else f" {confidence:.4f}"
             lines.append(f"{name} {CHANNEL} {_seconds(start)} {_seconds(duration)} {word}{sure}")
-    _write(path, lines)
+    return _joined(lines)
 
 
-def _write(path: Path, lines: Sequence[str]) -> None:
-    content = "".join(f"{line}\n" for line in lines).encode()
-    write_whole(path, lambda file: file.write(content))
+def _joined(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _seconds(time: float) -> str:
