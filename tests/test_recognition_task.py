@@ -169,7 +169,7 @@ def test_a_gloss_that_training_has_not_stays_in_the_reference(tmp_path):
     findings = loop.validate(health=True)
     batch = loop.task.setup.batch(next(iter(loop.val_loader)), train=False)
     assert batch.references == (("A", "X", "B"), ("C",)) and batch.units == (0, 1)
-    assert "1 of the 4 words are not in training" in findings.lines[1]
+    assert loop.task.describe()[1] == "val: 1 of 4 words are not in training, so they will count as errors"
     assert "A X B" in findings.texts["glosses"]
     assert loop.task.setup.glosses.names == ("A", "B", "C")
 
@@ -278,6 +278,7 @@ def test_the_average_goes_on_bit_for_bit_and_the_better_weights_are_named(tmp_pa
     findings = straight.validate(health=False)
     numbers, chosen = findings.numbers, straight.task.chosen
     assert numbers["wer"] == numbers[f"{chosen}/wer"] == min(numbers["live/wer"], numbers["average/wer"])
+    assert numbers["by_average"] == (chosen == AVERAGE)
     named = {LIVE: "by the weights themselves (their average: ", AVERAGE: "by their average (the weights themselves: "}
     assert named[chosen] in findings.lines[0]
 
@@ -368,6 +369,7 @@ HOSTILE = {
     "no choice": (lambda state: with_task(state, chosen="best"), "which of its weights"),
     "a choice without an average": (lambda state: with_task(state, chosen=AVERAGE, average=None), "which of its w"),
     "an average that is none": (lambda state: with_task(state, average=[1]), "its average is no table"),
+    "an average of before its first step": (lambda state: with_average(state, steps=-10), "its average is no table"),
     "an average of others": (lambda state: with_average(state, values={}), "average.front.rows is in one and not"),
     "an average that is no number": (lambda state: with_average(state, fill=float("nan")), "are not finite"),
     "no model": (lambda state: {**state, "model": 3}, 'no "model" of tensors'),
@@ -378,8 +380,8 @@ def with_task(state: dict, **changed: object) -> dict:
     return {**state, "task": {**state["task"], **changed}}
 
 
-def with_average(state: dict, values: dict | None = None, fill: float | None = None) -> dict:
-    average = state["task"]["average"]
+def with_average(state: dict, values: dict | None = None, fill: float | None = None, steps: int = 3) -> dict:
+    average = {**state["task"]["average"], "steps": steps}
     values = average["values"] if values is None else values
     if fill is not None:
         values = {

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from signstream.data.text import UNKNOWN
 from signstream.models.metrics import wer
+from signstream.tasks.recognition.setup import Setup
 from signstream.tasks.recognition.validation import AVERAGE, LIVE, Sample, Score
 from signstream.training.task import Findings
 
 NAMES = {LIVE: "the weights themselves", AVERAGE: "their average"}
 
 
-def findings_of(scores: Mapping[str, Score], chosen: str, unknown: int) -> Findings:
-    """`chosen`: the weights by which the split is judged; `unknown`: words of it that training has not."""
+def unknown_words(setup: Setup) -> list[str]:
+    """A line a split that has words which training has not."""
+    lines = []
+    for split in setup.sequences.splits:
+        words = setup.words(split)
+        unknown = setup.glosses.ids(words).count(UNKNOWN)
+        if unknown:
+            lines.append(f"{split}: {unknown} of {len(words)} words are not in training, so they will count as errors")
+    return lines
+
+
+def findings_of(scores: Mapping[str, Score], chosen: str) -> Findings:
+    """`chosen`: the weights by which the split is judged."""
     score = scores[chosen]
     numbers = {**score.losses, **errors_in(score.errors)}
     for name, other in scores.items():
         numbers[f"{name}/wer"], numbers[f"{name}/ctc"] = percent(other.errors), other.losses["ctc"]
+    if len(scores) > 1:
+        numbers["by_average"] = float(chosen == AVERAGE)
     rate = f"WER {numbers['wer']:.1f} %"
     lines = [f"validation {rate}, {parts_of(score.errors)}{both(scores, chosen)}; loss {numbers['loss']:.4g}"]
-    if unknown:
-        lines.append(f"{unknown} of the {score.errors.words} words are not in training, so they count as errors")
     lines += [line for name, sample in list(score.samples.items())[:1] for line in told(name, sample)]
     text = "\n\n".join("\n".join(told(name, sample)) for name, sample in score.samples.items())
     return Findings(numbers, numbers["wer"], lines, status=[rate], texts={"glosses": text} if text else {})

@@ -19,6 +19,7 @@ from signstream.tasks.recognition.validation import AVERAGE, LIVE
 from signstream.training.bounds import bounded, take_weights, weights_of
 
 LARGEST = 1 << 24  # of a number in a shape
+MOST_STEPS = 1 << 63
 
 
 class Kept(NamedTuple):
@@ -56,11 +57,15 @@ def kept_of(state: Any, source: str) -> Kept:
     glosses = Glosses.from_state(state.get("glosses"))
     shape = _shape_of(state.get("shape"), source)
     average, chosen, tokenizer = state.get("average"), state.get("chosen"), state.get("tokenizer")
-    if not (average is None or (isinstance(average, dict) and type(average.get("steps")) is int)):
+    if average is not None and not _is_average(average):
         raise UserError("the checkpoint is odd: its average is no table of steps and values")
     if chosen not in (LIVE, AVERAGE) or (chosen == AVERAGE and average is None) or not isinstance(tokenizer, str):
         raise UserError("the checkpoint is odd: it does not say which of its weights were chosen")
     return Kept(glosses, shape, tokenizer, chosen, average)
+
+
+def _is_average(value: Any) -> bool:
+    return isinstance(value, dict) and type(value.get("steps")) is int and 0 <= value["steps"] < MOST_STEPS
 
 
 def _shape_of(value: Any, source: str) -> tuple[int, ...]:

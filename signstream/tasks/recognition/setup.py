@@ -47,10 +47,8 @@ class Setup:
         ids = self.glosses.ids(example.words)
         return [] if UNKNOWN in ids or self.sequences.least[clip] > example.length else ids
 
-    def unknown(self, split: str) -> list[str]:
-        """The words of a split that training has not, each as often as it stands there."""
-        lines = (self.sequences.examples[i].words for i in self.sequences.splits.get(split, ()))
-        return [word for line in lines for word, number in zip(line, self.glosses.ids(line)) if number == UNKNOWN]
+    def words(self, split: str) -> list[str]:
+        return [word for clip in self.sequences.splits[split] for word in self.sequences.examples[clip].words]
 
     def batch(self, raw: StreamBatch, *, train: bool) -> SequenceBatch:
         """On the device, augmented if it is to be trained on."""

@@ -21,7 +21,7 @@ from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader, split_clips
 from signstream.models.recognition import Recognizer
-from signstream.tasks.recognition.report import findings_of
+from signstream.tasks.recognition.report import findings_of, unknown_words
 from signstream.tasks.recognition.restore import kept_of, restore
 from signstream.tasks.recognition.setup import Setup
 from signstream.tasks.recognition.validation import LIVE, better, measure
@@ -30,7 +30,8 @@ from signstream.training.distributed import Ranks
 from signstream.training.optim import undecayed
 from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
 
-FIT_STEPS = 20_000  # of training clips, that the front's constants are fitted on, if there are
+FITTED = ("keypoints", "latents")  # sources whose front has constants
+FIT_STEPS = 20_000  # of training clips, that they are fitted on, if there are so many
 
 
 class RecognitionTask(Task[StreamBatch, SequenceBatch]):
@@ -60,9 +61,9 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
     def describe(self) -> list[str]:
         setup = self.setup
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
-        words = f"{len(setup.glosses) - 1} glosses"
         reads = f"{setup.config.data.source} by {setup.config.model.mixer}"
-        return [f"data: {setup.sequences.summary()}", f"model: {reads}, {words}, {millions:.1f} M parameters"]
+        model = f"model: {reads}, {len(setup.glosses) - 1} glosses, {millions:.1f} M parameters"
+        return [f"data: {setup.sequences.summary()}", *unknown_words(setup), model]
 
     def skipped(self) -> list[Mapping[str, Any]]:
         return [asdict(line) for line in self.setup.sequences.skipped]
@@ -98,9 +99,9 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         ]
 
     def begin(self) -> None:
-        """The front's constants; rank 0's are everyone's."""
+        """The front's constants, where it has any; rank 0's are everyone's."""
         setup, ranks = self.setup, self.setup.ranks
-        if ranks.is_main:
+        if ranks.is_main and setup.config.data.source in FITTED:
             batch = setup.batch(setup.sequences.read(self._sample(), 0), train=False)
             self.model.fit(batch.streams, batch.lengths)
         for value in self.model.state_dict().values():
@@ -153,7 +154,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         assert isinstance(loader, BatchLoader)
         scores = measure(self.setup, loader, self.average)
         self.chosen = better(scores)
-        return findings_of(scores, self.chosen, len(self.setup.unknown(loader.split)))
+        return findings_of(scores, self.chosen)
 
     def test_splits(self) -> Sequence[str]:
         """Those by whom nothing was chosen: test, and others that are called so."""
@@ -162,7 +163,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
     def test(self, loader: Loader[StreamBatch], progress: Progress) -> Findings:
         assert isinstance(loader, BatchLoader)
         scores = measure(self.setup, loader, self.average)
-        return findings_of(scores, self.chosen, len(self.setup.unknown(loader.split)))
+        return findings_of(scores, self.chosen)
 
     def state_dict(self) -> dict[str, Any]:
         sequences = self.setup.sequences
