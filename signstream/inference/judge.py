@@ -1,0 +1,119 @@
+"""What tokens mean, as a number: one small recogniser, by one recipe, reads the keypoints of a tokenizer's clips, and
+what became of them. By how many more words it is wrong is what was lost, or written so that it cannot be learnt.
+
+    tokens = export_splits(session, folder)          folder/<split>.jsonl of every split; "folder/{split}.jsonl"
+    config = recipe(session.config.data, ["data.source=codes", f"data.tokens={json.dumps(tokens)}"])
+    judge(config, session.ranks) -> Judged           trained to its last step, in no folder; WER by split
+    short_form(session, folder) -> {what is read: Judged}
+
+The control is the same with the words of other clips (`shuffled`): nothing can be learnt there but which glosses there
+are, and what is wrong then is what chance gets wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from signstream.config import Poses, load_config
+from signstream.config.recognition import SPLIT, RecognitionConfig
+from signstream.data.cache import open_cache
+from signstream.data.sequences import Sequences
+from signstream.data.sources import open_sequences
+from signstream.errors import UserError
+from signstream.inference.export import export
+from signstream.inference.session import Session
+from signstream.tasks.recognition.setup import Setup
+from signstream.tasks.recognition.task import RecognitionTask
+from signstream.training.distributed import Ranks
+from signstream.training.loop import Loop, auto_batch
+from signstream.training.seed import seed_everything
+
+RECIPE = Path("configs/recognition_judge.yaml")
+OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
+RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
+
+Tell = Callable[[str], None]
+
+
+class Judged(NamedTuple):
+    wer: dict[str, float]  # per cent of a split's words
+    seconds: float  # of training
+
+
+def recipe(data: Poses, options: Iterable[str] = ()) -> RecognitionConfig:
+    """The recipe, with `key.path=value` on top, on the clips of another config, prepared as they are there."""
+    config = load_config(RECIPE, options, kind=RecognitionConfig)
+    shared = {field.name: getattr(data, field.name) for field in fields(Poses) if field.name not in OWN}
+    return replace(config, data=replace(config.data, **shared, clean=RULES.get(data.layout, "none")))
+
+
+def judge(config: RecognitionConfig, ranks: Ranks, *, shuffled: bool = False, tell: Tell | None = None) -> Judged:
+    """Every rank makes the same calls; `tell` gets a line an epoch."""
+    began, train = time.perf_counter(), config.train
+    seed_everything(train.seed, ranks.rank)
+    sequences = open_sequences(config.data, quiet=True)
+    if shuffled:
+        shuffle_words(sequences, train.seed)
+    task = RecognitionTask(Setup(config, sequences, ranks))
+    loop = Loop(task, config, ranks, clips=auto_batch(task, config, ranks))
+    task.begin()
+    while loop.loader.epoch < train.epochs:
+        for raw in loop.loader:
+            loop.step(raw)
+        if tell is not None:
+            tell(f"epoch {loop.loader.epoch} of {train.epochs}: loss {loop.take_window()['loss']:.3f}")
+    seconds = time.perf_counter() - began
+    findings = {"val": loop.validate(health=False) if loop.val_loader is not None else None}
+    findings |= {split: loop.test(split) for split in task.test_splits()}
+    return Judged({split: found.numbers["wer"] for split, found in findings.items() if found is not None}, seconds)
+
+
+def shuffle_words(sequences: Sequences, seed: int) -> None:
+    """The words of each split's clips, among them."""
+    for split, clips in sequences.splits.items():
+        words = [sequences.examples[clip].words for clip in clips]
+        random.Random(f"{split} {seed}").shuffle(words)
+        for clip, others in zip(clips, words):
+            sequences.examples[clip] = sequences.examples[clip]._replace(words=others)
+
+
+def export_splits(session: Session, folder: Path, *, latents: bool = False) -> str:
+    """The tokens of every split that has a clip, as a door would write them, and where they are; those that are there
+    are left. What an export says goes to standard error."""
+    form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
+    others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
+    for split, clips in open_cache(session.config.data, quiet=True).splits.items():
+        out = folder / f"{split}.jsonl"
+        if clips and not session.ranks.from_main(out.exists):
+            session.ranks.from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+            with redirect_stdout(sys.stderr):
+                export(Namespace(split=split, out=out, **form, **dict.fromkeys(others)), session)
+    return str(folder / f"{SPLIT}.jsonl")
+
+
+def short_form(
+    session: Session, folder: Path, options: Sequence[str] = (), *, tell: Tell | None = None
+) -> dict[str, Judged]:
+    """Keypoints, the tokens as this session writes them, and these with the words of other clips. `folder` gets the
+    tokens."""
+    data = session.config.data
+    clips = open_cache(data, quiet=True)
+    if not any(clips.clips[i].gloss for i in clips.splits.get("train", ())):
+        raise UserError(f"{data.root}: no clip of train has glosses, by which tokens could be judged")
+    codes = ["data.source=codes", f"data.tokens={json.dumps(export_splits(session, folder))}"]
+    rows = {"keypoints": ["data.source=keypoints"], "tokens": codes, "tokens of other clips": codes}
+    judged = {}
+    for name, source in rows.items():
+        config = recipe(data, [*source, *options])
+        named = None if tell is None else lambda line, name=name: tell(f"{name}: {line}")
+        judged[name] = judge(config, session.ranks, shuffled=name == "tokens of other clips", tell=named)
+    return judged
