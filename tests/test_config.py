@@ -14,6 +14,7 @@ from signstream.config import Base, Config, Data, Train, check_names, dump, from
 from signstream.config.recognition import RecognitionConfig
 from signstream.config.schema import keys
 from signstream.errors import UserError
+from signstream.models.mamba import TemporalMixer
 from signstream.models.rvq.trunk import TransformerBlock
 
 ROOT = Path(__file__).parents[1]
@@ -274,6 +275,19 @@ def test_a_width_that_the_heads_cannot_share_is_one_line_that_says_which_they_ca
     if width == 200:
         assert "a head for every 32 of it, so 6, which must share it evenly; 192 or 224 would do" in line
     assert width != int(width) or load_config(None, [f"model.encoder_latent_dim={width}", "model.arch=mlp"])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_groups_that_are_taken_are_those_that_mambas_heads_can_share(causal):
+    for groups in (1, 2, 3, 4, 6, 8, 16):
+        tree = {"width": 48, "head": 16, "groups": groups, "depth": 1, "causal": causal}
+        try:
+            TemporalMixer(48, head=16, groups=groups, causal=causal)
+            fits = True
+        except UserError:
+            fits = False
+        with contextlib.nullcontext() if fits else pytest.raises(UserError, match=r"model\.groups is .* would do"):
+            from_dict({"task": "recognition", "model": tree})
 
 
 def test_the_widths_that_are_taken_are_those_that_the_heads_can_share():

@@ -14,6 +14,8 @@ SPLIT = "{split}"  # what a split's name takes the place of
 NO_TOKENS = {"source": ("keypoints", "frames")}
 NO_MAMBA = {"mixer": ("transformer", "bilstm")}
 Sizes = tuple[int, ...]
+FIFTH = (4,)
+MAMBA_EXPANDS = 2  # its heads share so many times the width
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class FrameModel:
     stem_blocks: int = option(3, low=0)
     stride: int = option(1, low=1, high=100)
     layers: int = option(0, low=0)
-    attention: Sizes = (4,)
+    attention: Sizes = FIFTH
     state: int = option(16, low=1)
     groups: int = option(4, low=1)
 
@@ -91,6 +93,19 @@ class RecognitionModel:
     tokens: TokenModel = field(default_factory=TokenModel)
     frames: FrameModel = field(default_factory=FrameModel)
 
+    def check(self) -> None:
+        ways = 1 if self.causal else 2
+        head = max(size for size in range(1, min(self.head, self.width) + 1) if self.width % size == 0)
+        heads = MAMBA_EXPANDS * self.width // head // ways
+        if self.mixer == "mamba" and (self.groups % ways or heads % (self.groups // ways)):
+            raise UserError(
+                f"model.groups is {self.groups}: model.width {self.width} makes {heads} heads of {head} in each of {ways} "
+                f"directions, which the groups of a direction must share evenly; {ways} would do"
+            )
+        blocks, attention = self.frames.layers or self.depth, self.frames.attention
+        if attention != FIFTH and not all(0 <= number < blocks for number in attention):
+            raise UserError(f"model.frames.attention is {list(attention)}: the {blocks} blocks count from 0")
+
 
 @dataclass(frozen=True)
 class RecognitionLoss:
@@ -112,6 +127,7 @@ class RecognitionTrain(Train):
     clip_norm: float = option(5.0, low=0)
     layer_decay: float = option(1.0, low=1e-3, high=1)
     average: float = option(0.9999, low=0, high=0.999999)
+    kernel: Literal["torch", "mamba_ssm"] = "torch"
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ class Sequences(ABC):
     shape: tuple[int, ...] = ()  # of what a tokenizer's files hold: (P, Z) of latents, (P, Q, K, Z) of codes' vectors
     vectors: Tensor | None = None  # [P, Q, K, Z] what codes stand for
     tokenizer = ""  # its digest
+    what = "clips or words"
 
     def __init__(self, examples: Sequence[Example], splits: Sequence[str], skipped: Sequence[Skipped]) -> None:
         self.examples = list(examples)

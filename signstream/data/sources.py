@@ -112,6 +112,7 @@ class TokenSequences(Sequences):
             skipped += found.left_out
         super().__init__(examples, list(tokens), skipped)
         self.data, self.tokens = data, dict(tokens)
+        self.contents: dict[tuple[int, ...], str] = {}
         first = tokens["train"]
         self.tokenizer = first.digest
         if data.source == "codes":
@@ -122,11 +123,15 @@ class TokenSequences(Sequences):
         self.missing = [split for split, clips in cache.splits.items() if clips and split not in tokens]
 
     def content(self, split: str) -> str:
-        """Of the codes: latents are held against them when their file is opened."""
-        digest = hashlib.sha256(self.tokens[split].digest.encode())
-        for clip in self.splits[split]:
-            digest.update(self.tokens[split].codes(self.numbers[clip]).numpy().data)
-        return digest.hexdigest()
+        """Of the codes: latents are held against them when their file is opened. Worked out once, for the clips that
+        the split has then."""
+        clips = tuple(self.splits[split])
+        if clips not in self.contents:
+            digest = hashlib.sha256(self.tokens[split].digest.encode())
+            for clip in clips:
+                digest.update(self.tokens[split].codes(self.numbers[clip]).numpy().data)
+            self.contents[clips] = digest.hexdigest()
+        return self.contents[clips]
 
     def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
         rows = [self.rows(clip) for clip in clips]

@@ -142,6 +142,8 @@ class ClipSampler:
 class Source(Protocol[Raw_co]):
     """What batches are read from; worker processes get it pickled."""
 
+    what: str  # that its digest is of
+
     def clips_of(self, split: str) -> Sequence[int]: ...
 
     def length(self, clip: int) -> int: ...
@@ -158,6 +160,8 @@ class Source(Protocol[Raw_co]):
 
 class CacheSource:
     """The clips of a pose cache."""
+
+    what = "poses or frame rates"
 
     def __init__(self, cache: PoseCache) -> None:
         self.cache = cache
@@ -276,7 +280,7 @@ class BatchLoader(Generic[Raw]):
         digest = self.source.digest(self.split)
         if state.get("data", digest) != digest:
             raise UserError(
-                f"the run was saved with other poses or frame rates in the split {self.split!r} than the data has now: "
+                f"the run was saved with other {self.source.what} in the split {self.split!r} than the data has now: "
                 "a run goes on only on the same data"
             )
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from signstream.config.recognition import RecognitionConfig
 from signstream.data.datasets import skeleton_of
-from signstream.errors import UserError
 from signstream.models.recognition import Recognizer
 from signstream.models.recognition_blocks import Mixing
 from signstream.models.recognition_frames import FrameFront, SpatialSizes
@@ -53,8 +52,6 @@ def _keypoint_front(config: RecognitionConfig) -> KeypointFront:
 def _frame_front(config: RecognitionConfig) -> FrameFront:
     """Without layers of its own each of its blocks is one over time, too."""
     model, sizes = config.model, config.model.frames
-    if sizes.layers and max(sizes.attention, default=0) >= sizes.layers:
-        raise UserError(f"model.frames.attention is {list(sizes.attention)}: the {sizes.layers} blocks count from 0")
     return FrameFront(
         width=model.width,
         layers=sizes.layers or model.depth,
@@ -62,14 +59,15 @@ def _frame_front(config: RecognitionConfig) -> FrameFront:
         heat=config.data.frames.heat,
         stride=sizes.stride,
         mixing=None if sizes.layers else mixing_of(config),
-        spatial=SpatialSizes(sizes.attention, model.head, sizes.state, sizes.groups),
+        spatial=SpatialSizes(sizes.attention, model.head, sizes.state, sizes.groups, config.train.kernel),
         checkpointing=model.checkpointing,
     )
 
 
 def mixing_of(config: RecognitionConfig) -> Mixing:
     model = config.model
-    return Mixing(model.mixer, model.causal, head=model.head, state=model.state, groups=model.groups, past=model.past)
+    sizes = {"head": model.head, "state": model.state, "groups": model.groups, "past": model.past}
+    return Mixing(model.mixer, model.causal, kernel=config.train.kernel, **sizes)
 
 
 def model_of(config: RecognitionConfig, front: Front, glosses: int) -> Recognizer:

@@ -8,6 +8,7 @@ A checkpoint may be anybody's. Its config is believed as far as its weights bear
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from signstream.config.recognition import RecognitionConfig
@@ -39,6 +40,7 @@ class Restored(NamedTuple):
 
 def restore(config: RecognitionConfig, state: Mapping[str, Any]) -> Restored:
     weights, kept = weights_of(state), kept_of(state.get("task"), config.data.source)
+    config = replace(config, train=replace(config.train, kernel="torch"))  # whatever it was trained with
     with bounded(weights, config.data.num_joints, len(kept.glosses)):
         model = model_of(config, front_of(config, kept.shape), len(kept.glosses))
     take_weights(model, weights)

@@ -1,15 +1,14 @@
 """One pass over a split, on all ranks: what is recognised, held against what was signed; by the weights that are
 trained and by their average.
 
-    measured = measure(setup, loader, average)      # Measured, a Score for each set of weights
+    scores = measure(setup, loader, average)      # a Score for each set of weights, by its name
 
 Every number is a sum over the split, added up over ranks once; every rank makes the same calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 import torch
@@ -41,28 +40,25 @@ class Score(NamedTuple):
 
 @torch.no_grad()
 def measure(setup: Setup, loader: BatchLoader[StreamBatch], average: Average | None) -> dict[str, Score]:
-    scores = {}
-    for name in (LIVE, AVERAGE) if average is not None else (LIVE,):
-        with average.inside(setup.model) if average is not None and name == AVERAGE else nullcontext():
-            scores[name] = score(setup, loader)
-    return scores
-
-
-def score(setup: Setup, loader: BatchLoader[StreamBatch]) -> Score:
-    """Of the weights that the model has."""
-    sums = Sums(setup, loader.clips[: setup.config.train.sample_clips])
+    """A batch is read once, for both."""
+    shown = set(loader.clips[: setup.config.train.sample_clips])
+    sums = {name: Sums(setup, shown) for name in ((LIVE, AVERAGE) if average is not None else (LIVE,))}
     setup.model.eval()
     for raw in loader:
-        sums.add(setup.batch(raw, train=False))
+        batch = setup.batch(raw, train=False)
+        sums[LIVE].add(batch)
+        if average is not None:
+            with average.inside(setup.model):
+                sums[AVERAGE].add(batch)
     setup.model.train()
-    return sums.over_ranks()
+    return {name: each.over_ranks() for name, each in sums.items()}
 
 
 class Sums:
     """What a pass adds up, batch by batch."""
 
-    def __init__(self, setup: Setup, shown: Iterable[int]) -> None:
-        self.setup, self.shown = setup, set(shown)
+    def __init__(self, setup: Setup, shown: Set[int]) -> None:
+        self.setup, self.shown = setup, shown
         self.totals = setup.losses.terms.zeros(setup.ranks.device)
         self.counts = setup.losses.terms.zeros(setup.ranks.device)
         self.errors = wer.Counts()
