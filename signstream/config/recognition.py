@@ -99,8 +99,8 @@ class RecognitionModel:
         heads = MAMBA_EXPANDS * self.width // head // ways
         if self.mixer == "mamba" and (self.groups % ways or heads % (self.groups // ways)):
             raise UserError(
-                f"model.groups is {self.groups}: model.width {self.width} makes {heads} heads of {head} in each of {ways} "
-                f"directions, which the groups of a direction must share evenly; {ways} would do"
+                f"model.groups is {self.groups}: model.width {self.width} makes {heads} heads of {head} in each of "
+                f"{ways} directions, which the groups of a direction must share evenly; {ways} would do"
             )
         blocks, attention = self.frames.layers or self.depth, self.frames.attention
         if attention != FIFTH and not all(0 <= number < blocks for number in attention):
