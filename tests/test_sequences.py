@@ -14,6 +14,7 @@ from phoenix_data import write_phoenix
 from signstream.config import from_dict
 from signstream.config.common import PoseAugment
 from signstream.config.recognition import RecognitionData
+from signstream.data import frame_sequences
 from signstream.data.sequences import Sequences, hide, tracks
 from signstream.data.sources import open_sequences
 from signstream.data.text import UNKNOWN, Glosses
@@ -148,6 +149,19 @@ def test_frames_that_do_not_fit_are_left_out_with_their_reason(tmp_path):
     sequences = open_sequences(data)
     assert [line.reason for line in sequences.skipped] == ["num_frames: the annotation says 7, there are 6 frames"]
     assert "frames of 24 x 24" in sequences.summary() and "left out: 1 num_frames" in sequences.summary()
+
+
+def test_of_pictures_only_those_that_are_seen_are_read(tmp_path, monkeypatch):
+    root = write_phoenix(tmp_path / "data")
+    sequences = open_sequences(data_of(root, frames={"size": 16, "resize": 24, "interval": 3}))
+    opened = []
+    read = frame_sequences.read_frames
+    monkeypatch.setattr(frame_sequences, "read_frames", lambda paths: opened.extend(paths) or read(paths))
+    raw = sequences.read([0], 0)
+    assert raw.lengths == (3,) == (sequences.length(0),) and opened == list(sequences.files[0].paths)[::3]
+    sequences.least[0] = 3
+    for seed in range(20):
+        assert sequences.read([0], seed, train=True).lengths[0] >= 3
 
 
 def test_tokens_of_no_split_are_one_line(tmp_path):
