@@ -1,12 +1,13 @@
-"""Measures a tokenizer on a split: report.json, every number with its definition, and index.html, the same to look at.
+"""Measures a tokenizer or a recogniser on a split: report.json, every number with its definition, and index.html, the
+same to look at.
 
     python -m signstream.inference.evaluate --checkpoint checkpoints/quickstart [--split val] [--out DIR] [--visualize]
     python -m signstream.inference.evaluate --compare RUN_A RUN_B --out DIR
     torchrun --nproc_per_node=4 -m signstream.inference.evaluate --checkpoint PATH
 
-Without --out: <run folder>/report. --visualize adds a player of some clips and their reconstructions. Without
---config: the checkpoint's own config. Numbers are sums over the split and do not depend on batches or ranks.
-docs/metrics.md says what each one is.
+Without --out: <run folder>/report. --visualize adds a player of some clips and their reconstructions; a recogniser's
+page has one without it. Without --config: the checkpoint's own config. Numbers are sums over the split and do not
+depend on batches or ranks. docs/metrics.md says what each one of a tokenizer is, docs/recognition.md of a recogniser.
 """
 
 from __future__ import annotations

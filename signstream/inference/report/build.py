@@ -90,7 +90,7 @@ def _header(subject: Subject, split: str, measured: Measured, *, ranks: Ranks) -
         "seconds": frames / config.data.fps,
         "parameters": sum(p.numel() for p in tokenizer.model.parameters()),
         "date": date.today().isoformat(),
-        "machine": _machine(ranks),
+        "machine": machine(ranks),
         "arch": config.model.arch,
     }
     return {
@@ -133,7 +133,8 @@ def training(journal: Path | None) -> dict[str, dict[str, list[Any]]] | None:
     return curves if lines else None
 
 
-def _machine(ranks: Ranks) -> str:
+def machine(ranks: Ranks) -> str:
+    """What it ran on."""
     if ranks.device.type == "cuda":
         return f"{ranks.world} x {torch.cuda.get_device_name(ranks.device)}"
     return f"{physical_cores()} CPU cores, {ranks.world} process{'es' * (ranks.world > 1)}"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from signstream.config import load_config
 from signstream.data.cache import open_cache
-from signstream.errors import UserError
+from signstream.errors import UserError, shown
 from signstream.inference.report.build import evaluate
-from signstream.inference.report.files import find_report, write
+from signstream.inference.report.files import find_report, publish, write
 from signstream.inference.report.measure import Subject
 from signstream.inference.report.page import render, render_compare
 from signstream.inference.report.player_data import make_player
+from signstream.inference.report.recognition.command import evaluate_recogniser
 from signstream.inference.session import open_session
 from signstream.training import checkpoint
 from signstream.training.run_folder import RUN_NAME, RunFolder, best_of
@@ -34,33 +38,46 @@ def run(args: Namespace) -> None:
 def evaluate_checkpoint(args: Namespace) -> None:
     path = best_of(args.checkpoint)
     state = checkpoint.load(path)
-    folder = RunFolder(path.parent)
+    config = checkpoint.config_of(state)
+    if config.task not in REPORTS:
+        raise UserError(f"{path} is of task {shown(config.task)}: what can be measured is {' or '.join(REPORTS)}")
+    time = f" {path.parent.name}" if RUN_NAME.fullmatch(path.parent.name) else ""
+    about = {
+        "name": config.experiment_name + time,
+        "checkpoint": path.name,
+        "step": state["step"],
+        "epoch": state.get("epoch"),
+    }
+    REPORTS[config.task](args, path, about)
+
+
+def evaluate_tokenizer(args: Namespace, path: Path, about: dict[str, Any]) -> None:
     with open_session(path, args.config, args.overrides) as (tokenizer, config, ranks):
         cache = open_cache(config.data, quiet=not ranks.is_main)
-        time = f" {path.parent.name}" if RUN_NAME.fullmatch(path.parent.name) else ""
-        about = {
-            "name": config.experiment_name + time,
-            "checkpoint": path.name,
-            "step": state["step"],
-            "epoch": state.get("epoch"),
-        }
         subject = Subject(tokenizer, config, cache)
-        report = evaluate(subject, args.split, ranks, about=about, journal=folder.metrics)
+        report = evaluate(subject, args.split, ranks, about=about, journal=RunFolder(path.parent).metrics)
 
         def finish() -> None:
             player = (
                 make_player(tokenizer, cache, cache.splits[args.split], count=args.clips) if args.visualize else None
             )
-            page = write(args.out or path.parent / "report", render(report, player), report)
-            for line in report["verdict"]:
-                print(f"{line['grade']}: {line['text']}" + (f" {line['advice']}" if line["advice"] else ""))
-            print(page, flush=True)
+            publish(args.out or path.parent / "report", render(report, player), report)
 
         ranks.from_main(finish)
+
+
+# The report of each task, of the door's options, the checkpoint's path and what is known of the run.
+REPORTS: dict[str, Callable[[Namespace, Path, dict[str, Any]], None]] = {
+    "rvq": evaluate_tokenizer,
+    "recognition": evaluate_recogniser,
+}
 
 
 def compare_runs(args: Namespace) -> None:
     if args.out is None:
         raise UserError("--compare needs --out DIR, where the page goes")
     load_config(args.config, args.overrides)
-    print(write(args.out, render_compare([find_report(run) for run in args.compare])), flush=True)
+    reports = [find_report(run) for run in args.compare]
+    if other := next((run for run, report in zip(args.compare, reports) if report.get("task", "rvq") != "rvq"), None):
+        raise UserError(f"--compare puts tokenizers side by side, and {other} is none: its page stands alone")
+    print(write(args.out, render_compare(reports)), flush=True)

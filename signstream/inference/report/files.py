@@ -26,6 +26,14 @@ def write(out: Path, page: str, report: dict[str, Any] | None = None) -> Path:
     return out / "index.html"
 
 
+def publish(out: Path, page: str, report: dict[str, Any]) -> None:
+    """Both, and on the screen what they say."""
+    written = write(out, page, report)
+    for line in report["verdict"]:
+        print(f"{line['grade']}: {line['text']}" + (f" {line['advice']}" if line["advice"] else ""))
+    print(written, flush=True)
+
+
 def find_report(run: str) -> dict[str, Any]:
     """The report of a run: its report.json, or a folder that has one, a run's or an experiment's (its newest run)."""
     path = Path(run)

@@ -2,6 +2,7 @@
 
     page = render(report, player)                  # player: the clips to look at, or None
     page = render_compare([report_a, report_b])    # the same tables, one column a run
+    page = render_recognition(report, player, looks)  # a recogniser's
 
 `page/` holds the template, the style and the scripts; they and the data are put into one file. The browser runs and
 styles with these alone: the page's security policy names them by their hashes, and all texts from data are set as
@@ -22,18 +23,9 @@ from signstream.inference.report.joint_map import joint_map
 from signstream.io.tables import finite
 
 FOLDER = Path(__file__).with_suffix("")
-SCRIPTS = (
-    "dom.js",
-    "plots.js",
-    "figure.js",
-    "player.js",
-    "ribbons.js",
-    "codes.js",
-    "report.js",
-    "chapters.js",
-    "compare.js",
-    "main.js",
-)
+COMMON = ("dom.js", "plots.js", "figure.js", "player.js")
+TOKENIZER = (*COMMON, "ribbons.js", "codes.js", "report.js", "chapters.js", "compare.js", "main.js")
+RECOGNITION = (*COMMON, "chapters.js", "glosses.js", "recognition.js", "recognition_main.js")
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
 )
@@ -41,17 +33,24 @@ POLICY = (
 
 def render(report: dict[str, Any], player: dict[str, Any] | None = None) -> str:
     """One run's page: the verdict, the player where there is one, every table and plot."""
-    return _page({"report": report, "player": player, "figure": joint_map()})
+    return _page({"report": report, "player": player, "figure": joint_map()}, TOKENIZER)
 
 
 def render_compare(reports: Sequence[dict[str, Any]]) -> str:
     """Several runs side by side."""
-    return _page({"compare": list(reports)})
+    return _page({"compare": list(reports)}, TOKENIZER)
 
 
-def _page(data: dict[str, Any]) -> str:
+def render_recognition(
+    report: dict[str, Any], player: dict[str, Any] | None = None, moments: Sequence[dict[str, Any] | None] = ()
+) -> str:
+    """A recogniser's page; `moments`: what its confused glosses look like."""
+    return _page({"report": report, "player": player, "moments": list(moments)}, RECOGNITION)
+
+
+def _page(data: dict[str, Any], scripts: Sequence[str]) -> str:
     style = _read("page.css")
-    script = '"use strict";\n' + "\n".join(_read(name) for name in SCRIPTS)
+    script = '"use strict";\n' + "\n".join(_read(name) for name in scripts)
     fill = {
         "policy": POLICY.format(script=_digest(script), style=_digest(style)),
         "style": style,

@@ -1,6 +1,6 @@
 """What a report's numbers say together: healthy, or what is wrong and what to try.
 
-    verdict(report)   -> [{"grade": "good" | "warn" | "bad", "text": ..., "advice": ...}], the headline first
+    verdict(report, rules)   -> [{"grade": "good" | "warn" | "bad", "text": ..., "advice": ...}], the headline first
 
 A rule is a function of the report that gives a grade, a sentence, and advice that names the config's key; None where it
 cannot judge. Its limits stand in LIMITS and FLOORS and nowhere else.
@@ -228,11 +228,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def verdict(report: Report) -> list[dict[str, str]]:
+def verdict(report: Report, rules: Sequence[Rule] = RULES) -> list[dict[str, str]]:
     if not report["run"]["clips"]:
         nothing = f"Nothing was measured: the split {report['run']['split']!r} has no clip."
         return [Judgement("bad", nothing, "Name another one: --split.")._asdict()]
-    judgements = [judgement for rule in RULES if (judgement := rule(report))]
+    judgements = [judgement for rule in rules if (judgement := rule(report))]
     ordered = sorted(judgements, key=lambda judgement: -GRADES.index(judgement.grade))
     shown = [judgement._replace(advice="") if judgement.grade == "good" else judgement for judgement in ordered]
     return [judgement._asdict() for judgement in (headline(judgements), *shown)]

@@ -24,11 +24,17 @@ function judgement({ grade, text, advice }, more = "") {
   );
 }
 
+// columns: [what it is called, key, how to write it].
+function factsOf(report, section, columns) {
+  const about = (key) => says(definition(report, `${section}/${key}`)) || null;
+  return facts(columns.map(([text, key, show = number]) => [text, show(report[section][key]), about(key)]));
+}
+
 const runLine = (run) =>
   [
     `${run.split} split`,
     plural(run.clips, "clip"),
-    plural(run.chunks, "chunk"),
+    isNumber(run.chunks) && plural(run.chunks, "chunk"),
     run.seconds && `${number(run.seconds)} s of signing`,
     isNumber(run.step) && `step ${number(run.step)}`,
     isNumber(run.epoch) && `epoch ${run.epoch}`,
@@ -37,7 +43,8 @@ const runLine = (run) =>
     .filter(Boolean)
     .join(" · ");
 
-function head({ run, verdict }) {
+// `more` stands below the first judgement.
+function head({ run, verdict }, more = null) {
   const [first, ...rest] = verdict || [];
   return h(
     "header",
@@ -45,6 +52,7 @@ function head({ run, verdict }) {
     h("p.run", runLine(run)),
     run.clips ? null : h("p.empty-split", `The ${run.split} split is empty: there was nothing to measure.`),
     first && judgement(first, "first"),
+    more,
     rest.length > 0 &&
       h(
         "ul.verdicts",
@@ -53,7 +61,7 @@ function head({ run, verdict }) {
   );
 }
 
-function training(report) {
+function training(report, first = FIRST_CURVES) {
   const { train, val } = { train: {}, val: {}, ...report.training };
   const keys = [...new Set([...Object.keys(train), ...Object.keys(val)])].filter((key) => key !== "step" && key !== "epoch");
   const one = (key) =>
@@ -69,10 +77,10 @@ function training(report) {
         ].filter(Boolean),
       }),
     );
-  const rest = keys.filter((key) => !FIRST_CURVES.includes(key));
+  const rest = keys.filter((key) => !first.includes(key));
   return [
     lead(says(definition(report, "training"))),
-    h("div.many", FIRST_CURVES.filter((key) => keys.includes(key)).map(one)),
+    h("div.many", first.filter((key) => keys.includes(key)).map(one)),
     rest.length > 0 && h("details", h("summary", plural(rest.length, "more curve")), h("div.many", rest.map(one))),
   ];
 }
@@ -106,6 +114,13 @@ function aboutRun(report) {
     ]),
     lead([run.machine, run.checkpoint, run.tokenizer && `tokenizer ${run.tokenizer}`].filter(Boolean).join(" · ")),
     panel(report, "efficiency", "Speed and memory", () => speed(report)),
+    details(report),
+  ];
+}
+
+// What was noted, the config, and what every number means.
+function details(report) {
+  return [
     (report.notes || []).length > 0 &&
       h(
         "ul.notes",

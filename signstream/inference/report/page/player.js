@@ -1,5 +1,5 @@
-// The player: original and reconstruction on a canvas, with what moves it. Others follow it: they hear what changed ("start" at first,
-// then "clip", "frame", "parts", "play", "overlay", "speed", "colour", "code").
+// The player: original and reconstruction (or one skeleton alone) on a canvas, with what moves it. Others follow it: they hear what changed
+// ("start" at first, then "clip", "frame", "parts", "play", "overlay", "speed", "colour", "code").
 
 class Player {
   constructor(data) {
@@ -29,10 +29,10 @@ class Player {
     this.tell(name);
   }
 
-  // A clip, its poses unpacked: two readers, of the original and of the reconstruction.
+  // A clip, its poses unpacked: readers of the original and, where there is one, of the reconstruction.
   clipAt(index) {
     const clip = this.clips[index];
-    clip.poses ||= [clip.original, clip.again].map((text) => reader(unpack(text), this.joints));
+    clip.poses ||= [clip.original, clip.again].filter(Boolean).map((text) => reader(unpack(text), this.joints));
     return clip;
   }
   get now() {
@@ -40,6 +40,9 @@ class Player {
   }
   get chunk() {
     return Math.floor(this.frame / this.chunk_len);
+  }
+  get leap() {
+    return this.chunk_len || Math.round(this.fps / 2);
   }
   get groups() {
     return this.layers.filter((group) => this.shown.has(group.name));
@@ -84,7 +87,7 @@ class Player {
   draw() {
     const width = this.canvas.clientWidth;
     if (!width || !this.clips.length) return;
-    const panes = this.overlay ? 1 : 2;
+    const panes = this.overlay ? 1 : this.now.poses.length;
     const tallest = Math.max(...this.clips.map(({ box }) => (box[3] - box[1]) / (box[2] - box[0] || 1)));
     const height = Math.round(Math.min(Math.max((width / panes) * Math.min(tallest, 1.3), 200), 480));
     const pen = brush(this.canvas, width, height);
@@ -137,7 +140,7 @@ class Player {
   key(event) {
     const target = event.target;
     if (event.ctrlKey || event.metaKey || event.altKey || target.matches("select, summary, a")) return;
-    const step = event.shiftKey ? this.chunk_len : 1;
+    const step = event.shiftKey ? this.leap : 1;
     const act = { " ": () => this.play(), ArrowLeft: () => this.seek(this.frame - step), ArrowRight: () => this.seek(this.frame + step) }[event.key];
     if (!act || (event.key === " " && target.matches("button:not(.cell), input[type=checkbox]"))) return;
     event.preventDefault();
@@ -145,13 +148,13 @@ class Player {
   }
 }
 
-function playerView(player) {
+// What moves any player: which clip, whether and how fast it plays, where it is; they follow it.
+function controlsOf(player, called = (clip) => clip.name) {
   const chooser = h(
     "select",
     { "aria-label": "clip", onchange: () => player.seek(0, +chooser.value) },
-    player.clips.map((clip, i) => h("option", { value: i }, clip.name)),
+    player.clips.map((clip, i) => h("option", { value: i }, called(clip))),
   );
-  const text = h("p.text");
   const play = h("button.play", { onclick: () => player.play() });
   const scrub = h("input", { type: "range", class: "scrub", min: 0, step: 1, "aria-label": "frame", oninput: () => player.seek(+scrub.value) });
   const speed = h(
@@ -159,19 +162,37 @@ function playerView(player) {
     { "aria-label": "speed", onchange: () => player.set("speed", +speed.value) },
     [0.25, 0.5, 1, 1.5, 2].map((x) => h("option", { value: x, selected: x === 1 }, `${x}×`)),
   );
+  player.follow((what) => {
+    scrub.max = player.now.frames - 1;
+    scrub.value = player.frame;
+    if (what === "frame") return;
+    chooser.value = player.clip;
+    play.textContent = player.playing ? "Pause" : "Play";
+  });
+  return { chooser, play, scrub, speed: h("label", "Speed ", speed) };
+}
+
+// Keys act on a player that has the focus, or is in sight.
+function listen(player, view) {
+  document.addEventListener("keydown", (event) => {
+    const seen = player.canvas.getBoundingClientRect();
+    if (view.contains(event.target) || (event.target === document.body && seen.bottom > 0 && seen.top < innerHeight)) player.key(event);
+  });
+  return view;
+}
+
+function playerView(player) {
+  const { chooser, play, scrub, speed } = controlsOf(player);
+  const text = h("p.text");
   const overlay = h("input", { type: "checkbox", onchange: () => player.set("overlay", overlay.checked) });
   const names = h("div.names");
   const time = h("span.time");
   const unseen = h("p.unseen");
   player.follow((what) => {
     const clip = player.now;
-    scrub.max = clip.frames - 1;
-    scrub.value = player.frame;
     time.textContent = `frame ${player.frame + 1} of ${clip.frames} · ${player.seconds(player.frame)} · chunk ${player.chunk + 1}`;
     if (what === "frame") return;
-    chooser.value = player.clip;
     swap(text, h("q", clip.text || "no text"), h("span.gloss", clip.gloss || "no gloss"), clip.signer && h("span.quiet", signerName(clip.signer)));
-    play.textContent = player.playing ? "Pause" : "Play";
     swap(
       names,
       (player.overlay ? ["Original: pale band. Reconstruction: lines."] : ["Original", "Reconstruction"]).map((name) => h("span", name)),
@@ -185,7 +206,7 @@ function playerView(player) {
     h("div.choose", chooser, text),
     h(
       "div.look",
-      h("div.picture", names, player.canvas, unseen, h("div.controls", play, h("label", "Speed ", speed), h("label", overlay, " Overlay"), time)),
+      h("div.picture", names, player.canvas, unseen, h("div.controls", play, speed, h("label", overlay, " Overlay"), time)),
       h(
         "div.below",
         ribbons(player, scrub),
@@ -196,9 +217,5 @@ function playerView(player) {
     dictionary(player),
     latents(player),
   );
-  document.addEventListener("keydown", (event) => {
-    const seen = player.canvas.getBoundingClientRect();
-    if (view.contains(event.target) || (event.target === document.body && seen.bottom > 0 && seen.top < innerHeight)) player.key(event);
-  });
-  return view;
+  return listen(player, view);
 }

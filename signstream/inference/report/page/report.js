@@ -176,12 +176,6 @@ function probe(result) {
 const agreement = (pairs) =>
   bars(Object.entries(pairs).map(([label, value], i) => ({ label, value, text: percent(value), colour: i ? "var(--quiet)" : "var(--accent)" })));
 
-// columns: [what it is called, key, how to write it].
-function factsOf(report, section, columns) {
-  const about = (key) => says(definition(report, `${section}/${key}`)) || null;
-  return facts(columns.map(([text, key, show = number]) => [text, show(report[section][key]), about(key)]));
-}
-
 const rate = (report) =>
   factsOf(report, "rate", [
     ["codes a chunk", "codes_per_chunk"],
