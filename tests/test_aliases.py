@@ -185,9 +185,9 @@ def test_the_recognition_specifications_flags_are_read_as_ours(monkeypatch):
 
 
 def test_they_are_no_names_of_another_tasks_options(tmp_path):
-    with pytest.raises(UserError, match="unknown key lr: did you mean train.lr"):
+    with pytest.raises(UserError, match=r"unknown key lr: did you mean train\.lr"):
         load_config(None, ["lr=1"])
-    with pytest.raises(UserError, match="'lr' and 'train.lr', which are the same option"):
+    with pytest.raises(UserError, match=r"'lr' and 'train\.lr', which are the same option"):
         load_text(tmp_path, "task: recognition\nlr: 1\ntrain: {lr: 2}")
 
 
