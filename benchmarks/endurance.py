@@ -1,9 +1,10 @@
 """What a long job takes of memory and of the disk.
 
-    python -m benchmarks.endurance [--only export,evaluate,stream,board] [--clips 20000] [--hours 10] [--epochs 200]
-                                   [--checkpoint checkpoints/quickstart]
+    python -m benchmarks.endurance [--only export,evaluate,stream,board] [--clips 20000] [--frames 40] [--hours 10]
+                                   [--epochs 200] [--checkpoint checkpoints/quickstart]
 
-export, evaluate: the doors over so many clips of the synthetic signer (1,000 different ones, linked under new names).
+export, evaluate: the doors over so many clips of the synthetic signer (1,000 different ones, cut to so many frames and
+linked under new names).
 stream: the door, fed so many hours of frames as from a camera, but as fast as it takes them. board: a run of so many
 epochs with what configs/default.yaml says of samples and figures; the size of its TensorBoard files.
 
@@ -33,13 +34,23 @@ FPS = 30
 MEGABYTE = 1e6
 
 
-def many_clips(folder: Path, clips: int) -> Path:
+def many_clips(folder: Path, clips: int, frames: int) -> Path:
     """A data root of so many, all of them in "test"."""
     root = folder / f"clips{clips}"
     made = min(clips, DIFFERENT)
     call("signstream.data.synthetic", "--out", root, "--clips", made, "--seed", 0)
     notes = json.loads((root / "annotations.json").read_text(encoding="utf-8"))
     names = sorted(notes)
+    for name in names:
+        path = root / "frames_512x512" / f"{name}.npy"
+        poses = np.load(path)
+        cut = poses[: frames + len(poses) - notes[name]["num_frames"]]  # the picture's size may stand before the first
+        np.save(path, cut)
+        notes[name] = {
+            "text": notes[name]["text"],
+            "gloss": notes[name]["gloss"],
+            "num_frames": min(frames, notes[name]["num_frames"]),
+        }
     for i in range(made, clips):
         name, new = names[i % made], f"again{i // made:03d}_{names[i % made]}"
         os.link(root / "frames_512x512" / f"{name}.npy", root / "frames_512x512" / f"{new}.npy")
@@ -117,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(JOBS), metavar="JOB,...")
     parser.add_argument("--clips", type=int, default=20000)
+    parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--hours", type=float, default=10)
     parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/quickstart"))
@@ -127,7 +139,10 @@ def main() -> None:
         folder = Path(scratch)
         trained: list[object] = ["--checkpoint", args.checkpoint]
         if {"export", "evaluate"} & set(args.only):
-            data: list[object] = [f"data.root={many_clips(folder, args.clips)}", f"data.cache={folder / 'cache'}"]
+            data: list[object] = [
+                f"data.root={many_clips(folder, args.clips, args.frames)}",
+                f"data.cache={folder / 'cache'}",
+            ]
             if "export" in args.only:
                 out = folder / "tokens.jsonl"
                 say("export", watched(door("export_tokens", *trained, "--split", "test", "--out", out, *data)))
