@@ -1,112 +1,24 @@
 """Recognition as a task: eight clips by heart from whatever is read, what is left out and what counts, two sets of
-weights, the best checkpoint on the test split, and checkpoints that are somebody's."""
+weights, the best checkpoint on the test split."""
 
 import copy
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from clips import moving_clip
 from data_sets import note, write_csl
-from helpers import TINY_TRAINING, assert_same, begin_loop, case_options, places, run_steps
-from phoenix_data import save_info, save_table, write_frames
+from helpers import assert_same, begin_loop, case_options, run_steps
+from phoenix_data import save_table
 from processes import life
-from signstream.config import from_dict
-from signstream.data.phoenix2014 import FEATURES
+from recognition_data import HAS_LEVEL, SOURCES, VECTORS, keypoints, labelled
 from signstream.errors import UserError
-from signstream.inference.export_beside import latents_text, write_latents_beside, write_vectors_beside
-from signstream.tasks.recognition.restore import restore
 from signstream.tasks.recognition.validation import AVERAGE, LIVE
-from signstream.tokens.format import TokenSequence, write_line
-from signstream.tokens.vectors import CodeVectors
 from signstream.training.loop import Loop
 
-BY_HEART = ("train.epochs=60", "train.warmup_steps=5", "train.wd=0", "train.lr=1e-2", "model.width=48")
-PARTS, LEVELS, SIZE, DIM = ("F", "RH"), (1, 2), 32, 8
-WORDS = ("SONNE", "REGEN", "WIND", "MORGEN", "NORD")
-VECTORS = torch.randn(2, 2, SIZE, DIM, generator=torch.Generator().manual_seed(0))
-HAS_LEVEL = (torch.arange(2) < torch.tensor(LEVELS)[:, None])[..., None, None]
-
-
-def options(root: Path, *more: str) -> list[str]:
-    return case_options(root, "recognition", "train.sample_clips=5", *more, plain=True)
-
-
 # -- eight clips by heart
-
-
-def keypoints(folder: Path) -> list[str]:
-    return options(clips_of_three_words(folder), *BY_HEART)
-
-
-def tokens(source: str, folder: Path) -> list[str]:
-    """Files of tokens and of what lies beside them: chunks that are drawn, so that no two clips have the same."""
-    root, rng = clips_of_three_words(folder), torch.Generator().manual_seed(1)
-    vectors = CodeVectors(PARTS, LEVELS, "one", VECTORS * HAS_LEVEL)
-    for split in ("train", "val"):
-        rng.manual_seed(1)
-        clips = []
-        for name in sorted(json.loads((root / "annotations.json").read_text(encoding="utf-8"))):
-            codes = torch.randint(SIZE, (4, 2, 2), generator=rng)
-            codes[:, 0, 1] = -1
-            head = {"fps": 30.0, "chunk_len": 10, "num_frames": 40, "parts": PARTS, "levels": LEVELS}
-            clips.append(TokenSequence(name=name, codes=codes, codebook_size=SIZE, tokenizer="one", **head))
-        path = folder / f"{split}.jsonl"
-        path.write_text("".join(map(write_line, clips)), encoding="utf-8")
-        write_vectors_beside(path, vectors, None)
-        fields = [latents_text(torch.randn(4, 2, DIM, generator=rng)).encode() for _ in clips]
-        write_latents_beside(path, fields, vectors, chunks={clip.name: 4 for clip in clips})
-    return options(root, *BY_HEART, f"data.source={source}", f"data.tokens={folder}/{{split}}.jsonl")
-
-
-def clips_of_three_words(folder: Path) -> Path:
-    """Eight clips of 40 frames, three words each, to train and to validate on."""
-    clips = {f"clip{i}": moving_clip(40, i) for i in range(8)}
-    words = [np.random.default_rng(i).permutation(WORDS)[:3] for i in range(8)]
-    notes = {name: note(poses, gloss=" ".join(line)) for (name, poses), line in zip(clips.items(), words)}
-    return write_csl(folder / "data", clips, {"train": list(clips), "val": list(clips)}, notes)
-
-
-def frames(folder: Path) -> list[str]:
-    """Eight clips of ten small pictures of noise."""
-    root = folder / "data"
-    for split in ("train", "dev"):
-        entries = []
-        for i in range(8):
-            name = f"clip{i}"
-            write_frames(root / FEATURES / split / name / "1", 10, side=32, seed=i)
-            label = " ".join(np.random.default_rng(i).permutation(WORDS)[:3])
-            about = {"folder": f"{split}/{name}/1/*.png", "signer": "S", "label": label, "num_frames": 10}
-            entries.append({"fileid": name, **about})
-        save_info(root, split, entries)
-    plain = ("crop=false", "mirror=false", "ops=0", "erase=0", "time_scale=0")
-    return [
-        *(*places(root), *TINY_TRAINING, "task=recognition", "data.frames.size=32", "data.frames.resize=32"),
-        *(f"data.frames.augment.{option}" for option in plain),
-        *("model.depth=1", "model.head=16", "model.state=8", "model.frames.attention=[]", "model.frames.stem_blocks=1"),
-        *(
-            "model.frames.state=4",
-            "model.dropout=0",
-            "model.drop_path=0",
-            "train.average=0.9",
-            *BY_HEART,
-            "train.epochs=50",
-        ),
-    ]
-
-
-SOURCES: dict[str, Callable[[Path], list[str]]] = {
-    "keypoints": keypoints,
-    "codes": partial(tokens, "codes"),
-    "codes as drawn": lambda folder: [*tokens("codes", folder), "model.tokens.vectors=false"],
-    "latents": partial(tokens, "latents"),
-    "frames": frames,
-}
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -128,14 +40,6 @@ def test_fresh_rows_do_not_begin_as_the_vectors(tmp_path):
 
 
 # -- what is left out, and what counts
-
-
-def labelled(folder: Path, train: dict[str, str], val: dict[str, str], frames: int = 40) -> list[str]:
-    """Options of clips with these glosses."""
-    clips = {name: moving_clip(frames, seed) for seed, name in enumerate([*train, *val])}
-    notes = {name: note(clips[name], gloss=gloss) for name, gloss in {**train, **val}.items()}
-    root = write_csl(folder / "data", clips, {"train": list(train), "val": list(val)}, notes)
-    return options(root, "model.keypoints.strides=[4, 2]")
 
 
 def left_out(loop: Loop) -> dict[str, str]:
@@ -296,77 +200,3 @@ def test_a_run_says_what_it_left_out_and_where_its_board_is(tmp_path):
     said = (tmp_path / "said").read_text(encoding="utf-8")
     assert "left out: 1 cannot be aligned" in said and "keypoints by mamba, 3 glosses" in said
     assert any((tmp_path / "logs" / "default" / run.name).iterdir()) and not (run / "tensorboard").exists()
-
-
-# -- checkpoints that are somebody's
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> dict:
-    """Of a run that reads codes."""
-    loop = begin_loop(SOURCES["codes"](tmp_path_factory.mktemp("saved")))
-    run_steps(loop, 2)
-    return copy.deepcopy(loop.state_dict())
-
-
-def test_a_checkpoint_says_all_that_it_takes_to_recognise(saved):
-    restored = restore(from_dict(saved["config"]), saved)
-    assert restored.kept.glosses.names == tuple(sorted(WORDS)) and restored.kept.tokenizer == "one"
-    assert_same(restored.model.state_dict(), saved["model"])
-    saved = {**saved, "task": {**saved["task"], "chosen": AVERAGE}}
-    averaged = restore(from_dict(saved["config"]), saved).model.state_dict()
-    assert_same(dict(averaged), saved["task"]["average"]["values"])
-
-
-HOSTILE = {
-    "no task": (lambda state: {**state, "task": None}, "nothing of a task"),
-    "no glosses": (lambda state: with_task(state, glosses=None), "no list of glosses"),
-    "a gloss that is no text": (lambda state: with_task(state, glosses=["A", 3]), "glosses are odd: 3"),
-    "a gloss of two words": (lambda state: with_task(state, glosses=["A", "B C"]), "glosses are odd: 'B C'"),
-    "a gloss of odd characters": (lambda state: with_task(state, glosses=["A\x1b"]), "glosses are odd"),
-    "a gloss twice": (lambda state: with_task(state, glosses=["A", "A"]), "one stands twice"),
-    "other glosses": (lambda state: with_task(state, glosses=["A", "B"]), "head.weight is torch.float32"),
-    "glosses without end": (lambda state: with_task(state, glosses=[f"G{i}" for i in range(1 << 19)]), "far larger"),
-    "a shape that is none": (lambda state: with_task(state, shape=[2, 2]), "no shape [P, Q, K, Z] of its codes"),
-    "a shape below 1": (lambda state: with_task(state, shape=[2, 2, 0, 8]), "no shape"),
-    "a huge shape": (lambda state: with_task(state, shape=[1 << 20, 64, 1 << 20, 64]), "far larger"),
-    "no choice": (lambda state: with_task(state, chosen="best"), "which of its weights"),
-    "a choice without an average": (lambda state: with_task(state, chosen=AVERAGE, average=None), "which of its w"),
-    "an average that is none": (lambda state: with_task(state, average=[1]), "its average is no table"),
-    "an average of before its first step": (lambda state: with_average(state, steps=-10), "its average is no table"),
-    "an average of others": (lambda state: with_average(state, values={}), "average.front.rows is in one and not"),
-    "an average that is no number": (lambda state: with_average(state, fill=float("nan")), "are not finite"),
-    "no model": (lambda state: {**state, "model": 3}, 'no "model" of tensors'),
-}
-
-
-def with_task(state: dict, **changed: object) -> dict:
-    return {**state, "task": {**state["task"], **changed}}
-
-
-def with_average(state: dict, values: dict | None = None, fill: float | None = None, steps: int = 3) -> dict:
-    average = {**state["task"]["average"], "steps": steps}
-    values = average["values"] if values is None else values
-    if fill is not None:
-        values = {
-            name: torch.full_like(value, fill) if value.is_floating_point() else value for name, value in values.items()
-        }
-    return with_task(state, average={**average, "values": values})
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_checkpoint_that_is_no_recognisers_is_one_line(saved, name):
-    spoil, says = HOSTILE[name]
-    with pytest.raises(UserError) as error:
-        restore(from_dict(saved["config"]), spoil(saved))
-    assert says in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 400
-
-
-def test_a_run_goes_on_only_with_the_glosses_that_it_began_with(tmp_path):
-    one = begin_loop(labelled(tmp_path / "a", {"a": "A B", "b": "B C"}, {"c": "A"}))
-    other = begin_loop(labelled(tmp_path / "b", {"a": "A B", "b": "B D"}, {"c": "A"}))
-    with pytest.raises(UserError, match="other glosses than the data's training split has now"):
-        other.task.load_state_dict(one.task.state_dict())
-    same_glosses = begin_loop(labelled(tmp_path / "c", {"a": "B A", "b": "B C"}, {"c": "A"}))
-    with pytest.raises(UserError, match="a run goes on only on the same data"):
-        same_glosses.loader.load_state_dict(one.loader.state_dict())

@@ -11,6 +11,7 @@ import torch
 from clips import moving_clip, with_gaps
 from data_sets import note, write_csl
 from phoenix_data import write_phoenix
+from recognition_data import tokens
 from signstream.config import from_dict
 from signstream.config.common import PoseAugment
 from signstream.config.recognition import RecognitionData
@@ -19,7 +20,6 @@ from signstream.data.sequences import Sequences, hide, tracks
 from signstream.data.sources import open_sequences
 from signstream.data.text import UNKNOWN, Glosses
 from signstream.errors import UserError
-from test_recognition_task import tokens
 
 FRAMES = (30, 41, 7)
 
