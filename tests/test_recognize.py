@@ -137,6 +137,19 @@ def test_a_gloss_is_said_once_as_soon_as_it_is_final_and_in_pieces_of_any_size(r
     assert found.score == pytest.approx(whole.score, abs=1e-2)
 
 
+@pytest.mark.parametrize("frames", [0, 1, 2, 17])
+@pytest.mark.parametrize("fps", [None, 20])
+def test_a_short_clip_of_another_rate_and_one_that_shows_nothing(run, frames, fps):
+    recogniser = signstream.recogniser(run.checkpoint, device="cpu")
+    recogniser.decode = Decode(beam=1)
+    for poses in (moving_clip(max(frames, 1), 5)[:frames], np.zeros((frames, 133, 3))):
+        found, stream = recogniser.recognise(poses, fps), recogniser.stream(fps)
+        signs = [*(sign for frame in poses for sign in stream.push(frame)), *stream.finish()]
+        assert [sign[:3] for sign in signs] == [sign[:3] for sign in found.signs]
+        assert stream.frames == found.frames == round(frames * 30 / (fps or 30)) and found.fps == 30
+        assert all(0 <= sign.first <= sign.last < found.frames for sign in signs)
+
+
 def test_memory_of_a_stream_does_not_grow(run):
     stream, sizes = run.recogniser.stream(), []
     for i in range(20):

@@ -26,6 +26,8 @@ def recognise(args: Namespace) -> None:
     outputs = outputs_of(args)
     with open_recogniser(args.checkpoint, args.config, args.overrides) as session:
         if args.input == LIVE:
+            if session.ranks.world > 1:
+                raise UserError("a stream is recognised by one process: start it without torchrun")
             results = [live(session.recogniser, args.fps)]
         else:
             results = recognise_all(clips_of(args, session), session.ranks)

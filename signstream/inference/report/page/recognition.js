@@ -8,11 +8,11 @@ function glance(report) {
   const about = (key) => says(definition(report, key)) || null;
   return facts([
     ["word error rate", per100(errors.wer), about("errors/wer")],
-    ["of 95 % of such splits", `${per100(errors.low).replace(" %", "")} to ${per100(errors.high)}`, about("errors/low")],
+    ["95 % interval", `${per100(errors.low).replace(" %", "")} to ${per100(errors.high)}`, about("errors/low")],
     ["other clips' lines", per100(controls.shuffled ? mean(controls.shuffled) : null), about("controls/shuffled")],
     ["saying nothing", per100(controls.nothing), about("controls/nothing")],
     ["lines without an error", percent(errors.whole), about("errors/whole")],
-    ["step by step", per100(errors.greedy), about("errors/greedy")],
+    ["greedy", per100(errors.greedy), about("errors/greedy")],
   ]);
 }
 
@@ -44,15 +44,17 @@ function controlBars({ errors, controls }) {
   ]);
 }
 
-// A row a group of clips: its rate as a bar, its parts, and how many words that is.
+const worstFirst = (rows) => Object.entries(rows).sort(([, a], [, b]) => b.wer - a.wer);
+
+// rows: [[name, row]], a group of clips each: its rate as a bar, its parts, and how many words that is.
 function groupTable(heading, rows, called, report) {
-  const top = Math.max(1e-9, ...Object.values(rows).map((row) => row.wer).filter(isNumber)) * 1.04;
+  const top = Math.max(1e-9, ...rows.map(([, row]) => row.wer).filter(isNumber)) * 1.04;
   const all = report.errors.wer;
   const cell = ({ wer }) => bars([{ label: "", value: wer, text: per100(wer), tick: all, tip: `of all ${per100(all)}` }], top);
   return [
     table(
       [heading, "WER", "substituted", "deleted", "inserted", "words", "clips"].map((text) => ({ text })),
-      Object.entries(rows).map(([name, row]) => [
+      rows.map(([name, row]) => [
         called(name),
         cell(row),
         ...["substitutions", "deletions", "insertions", "words"].map((key) => number(row.counts[key])),
@@ -63,9 +65,11 @@ function groupTable(heading, rows, called, report) {
   ];
 }
 
-// What a gloss looks like: its picture, or its skeleton with the first and last frame pale behind the middle one.
-function look(moment, player, caption) {
-  if (!moment) return h("figure.moment", h("span.empty", "never right"), h("figcaption", caption));
+// What a gloss looks like where it is right, or without one the mistake: its picture, or its skeleton with the first and last frame pale behind
+// the middle one.
+function look(moment, player, gloss = null) {
+  if (!moment) return h("figure.moment", h("span.empty", "never right"), h("figcaption", gloss));
+  const caption = gloss === null ? "the mistake" : `${gloss}, right`;
   const where = `${moment.clip}, frames ${moment.first + 1} to ${moment.last + 1}, confidence ${percent(moment.confidence)}`;
   const name = `${caption}: ${where}`;
   let shown = null;
@@ -88,9 +92,9 @@ function confusionList(report, player, moments) {
       h("p", h("strong", reference), " taken for ", h("strong", hypothesis), h("span.quiet", ` ${number(times)} of ${number(signed)}`)),
       h(
         "div.moments",
-        look(at.taken, player, "the mistake"),
-        look(at.reference, player, `${reference}, right`),
-        look(at.hypothesis, player, `${hypothesis}, right`),
+        look(at.taken, player),
+        look(at.reference, player, reference),
+        look(at.hypothesis, player, hypothesis),
       ),
     );
   const rest = pairs.filter((pair) => !pair.at);
@@ -104,7 +108,7 @@ function confusionList(report, player, moments) {
           rest.map((pair) => [pair.reference, pair.hypothesis, number(pair.times), number(pair.signed)]),
         ),
       ),
-    lead("Each at its surest. A skeleton shows the middle frame of the gloss, and pale behind it the first and the last one."),
+    lead(`Each at its surest${player?.parts.length ? "; pale behind the middle frame of a gloss its first and its last" : ", the middle frame"}.`),
   ];
 }
 
@@ -146,8 +150,8 @@ function recognitionChapters(report, player, moments) {
         ]),
         show("controls/shuffled", "Against the controls", () => controlBars(report)),
       ]),
-      show("per_signer", "By signer", (rows) => groupTable("signer", rows, signerName, report)),
-      show("by_length", "By length of the sentence", (rows) => groupTable("glosses", rows, (name) => name, report)),
+      show("per_signer", "By signer", (rows) => groupTable("signer", worstFirst(rows), signerName, report)),
+      show("by_length", "By length of the sentence", (rows) => groupTable("glosses", Object.entries(rows), (name) => name, report)),
     ]),
     chapter("confusions", "Confusions", () =>
       report.confusions.length
