@@ -32,8 +32,10 @@ HOW_MANY = {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutiv
 ANSWERS = {"equal", "allclose", "is_nonzero"}
 WAITING = NUMBERS | TEXTS | HOW_MANY | ANSWERS
 UPLOADING = {"tensor", "as_tensor", "asarray", "new_tensor"}
-# Where tensors of both sides may meet: a copy, an index, and what looks at neither's values.
-MEETING = {"copy_", "__getitem__", "__setitem__", "set_", "_has_compatible_shallow_copy_type", "_parse_to", *UPLOADING}
+# Where tensors of both sides may meet: a copy, an index, what looks at neither's values, and CTC, whose lengths the
+# host reads.
+LOOKING = {"_has_compatible_shallow_copy_type", "_parse_to"}
+MEETING = {"copy_", "__getitem__", "__setitem__", "set_", "ctc_loss", *LOOKING, *UPLOADING}
 JOINING = {"cat", "stack", "concat", "hstack", "vstack"}
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clips import moving_clip
 from data_sets import signer_root
 from devices import GPU, PretendedGPU, WrongDevice, on_gpu
-from helpers import CASES, begin_loop, case_options
+from helpers import ARCHS, CASES, begin_loop, case_options
 from signstream.inference.tokenizer import Tokenizer
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop
@@ -244,7 +244,7 @@ def test_a_tensor_planted_on_the_host_is_found(begun, monkeypatch):
         begun.step()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "gloss"])
+@pytest.mark.parametrize("case", [*ARCHS, "fsq"])
 def test_a_clip_is_encoded_and_decoded_on_one_device(root, case):
     loop = begin_loop(case_options(root, case, "train.warmup_steps=0"))
     loop.step(next(iter(loop.loader)))

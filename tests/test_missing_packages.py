@@ -21,6 +21,7 @@ DOORS = {
     "inference.evaluate": "--checkpoint run",
     "inference.export_model": "--checkpoint run --output out",
     "inference.export_tokens": "--out out",
+    "inference.recognize": "--checkpoint run --split val --out out",
     "inference.stream": "--checkpoint run",
     "inference.visualizer": "--checkpoint run --out out.gif",
     "inference.viz": "--report run --out out",

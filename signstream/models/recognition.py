@@ -107,20 +107,20 @@ class Recognizer(nn.Module):
         return Emissions(torch.where(inside(lengths, x.shape[1])[..., None], log_probs, self._blank(x)), lengths)
 
     def _drawn(self, lengths: Tensor, draw: int | None) -> tuple[Tensor | None, torch.Generator | None]:
-        """What each branch counts, [layers, 3, B], and a generator on the device for what is drawn there; of a model
-        that drops nothing, neither."""
+        """What each branch counts, [layers, 3, B], and a generator of the host, so that every device drops the same; of
+        a model that drops nothing, neither."""
         if not self.training or self.drop_path == self.dropout == 0:
             return None, None
         assert draw is not None, "a recogniser that drops anything in training needs a seed: draw"
         keep = branches_kept(self.drop_path, (self.front.layers + len(self.blocks), BRANCHES, len(lengths)), draw)
-        return keep.to(lengths.device, non_blocking=True), torch.Generator(lengths.device).manual_seed(draw)
+        return keep.to(lengths.device, non_blocking=True), torch.Generator().manual_seed(draw)
 
     def _dropped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Dropout, of what goes into the blocks and into the head."""
         if generator is None or self.dropout == 0:
             return x
-        keep = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
-        return x * keep / (1 - self.dropout)
+        keep = torch.rand(x.shape, generator=generator) >= self.dropout
+        return x * keep.to(x.device, non_blocking=True) / (1 - self.dropout)
 
     def _log_probs(self, x: Tensor) -> Tensor:
         """float32, whatever autocast says: a sum of a thousand probabilities is one in it."""
