@@ -58,7 +58,7 @@ def assert_says(done, packages, where):
 @pytest.mark.parametrize("door", DOORS)
 def test_on_a_bare_python_a_door_says_what_is_missing(door, tmp_path):
     done = python(tmp_path, "-S", "-m", f"signstream.{door}", *DOORS[door].split())
-    assert_says(done, "numpy|torch|yaml", door)
+    assert_says(done, "numpy|torch|yaml|tqdm", door)
     assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.iterdir())
 
