@@ -15,12 +15,7 @@ from signstream.models.state_space import CHUNK
 WAYS = pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # -- the convolution

@@ -19,12 +19,7 @@ LENGTHS = (9, 3, 12, 1)
 FRONTS = ("frames", "keypoints", "latents", "codes")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def vectors(seed=3):

@@ -14,12 +14,7 @@ from signstream.models.state_space import CHUNK, scan, scan_step
 WAYS = pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def borders(kind, steps):

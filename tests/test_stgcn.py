@@ -19,12 +19,7 @@ LATENT = 20
 SIZES = [(8, 8), (10, 1), (7, 2), (1, 3)]  # L, W
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def body_graphs():

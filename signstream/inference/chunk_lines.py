@@ -10,10 +10,11 @@ import json
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -38,7 +39,35 @@ def stream(args: Namespace) -> None:
         play(frames, ChunkLines(tokenizer, args.fps, config.export.enable_rle))
 
 
-class ChunkLines:
+class FrameLines(ABC):
+    """What frames are played to: a stream, and the lines that it gives, with the time that each took."""
+
+    stream: Any  # push(frame) and finish() give what is final
+    pushed = 0  # frames
+
+    def push(self, frame: np.ndarray) -> None:
+        self.pushed += 1
+        began = time.perf_counter()
+        self.write(self.stream.push(frame), _ms_since(began))
+
+    def finish(self) -> None:
+        began = time.perf_counter()
+        self.write(self.stream.finish(), _ms_since(began))
+
+    @abstractmethod
+    def write(self, final: list[Any], ms: float) -> None:
+        """A line for each of what took so long."""
+
+    def behind(self, last: int) -> int:
+        """Frames that came in after what has frame `last` as its own last."""
+        return max(self.pushed - 1 - int(last * self.stream.front.step), 0)
+
+
+def _ms_since(began: float) -> float:
+    return round(1000 * (time.perf_counter() - began), 2)
+
+
+class ChunkLines(FrameLines):
     """A stream that writes its chunks."""
 
     def __init__(self, tokenizer: Tokenizer, fps: float | None, rle: bool) -> None:
@@ -50,7 +79,6 @@ class ChunkLines:
         warm.push(np.zeros((self.chunk_len, tokenizer.skeleton.num_joints, 3), np.float32))
         warm.finish()
         self.stream = tokenizer.stream(fps)
-        self.pushed = 0
         header = {
             "fps": tokenizer.config.data.fps,
             "chunk_len": self.chunk_len,
@@ -60,25 +88,14 @@ class ChunkLines:
         }
         print_line(header)
 
-    def push(self, frame: np.ndarray) -> None:
-        self.pushed += 1
-        began = time.perf_counter()
-        self._write(self.stream.push(frame), began)
-
-    def finish(self) -> None:
-        began = time.perf_counter()
-        self._write(self.stream.finish(), began)
-
-    def _write(self, chunks: list[Chunk], began: float) -> None:
-        ms = round(1000 * (time.perf_counter() - began), 2)
-        for chunk in chunks:
+    def write(self, final: list[Chunk], ms: float) -> None:
+        for chunk in final:
             last = min((chunk.t + 1) * self.chunk_len, self.stream.frames) - 1
-            behind = self.pushed - 1 - int(last * self.stream.front.step)
             entries = {
                 tag: ["NC", 1] if self.rle and held else [code for code in codes if code >= 0]
                 for tag, codes, held in zip(self.parts, chunk.codes.tolist(), chunk.held)
             }
-            print_line({"t": chunk.t, **entries, "ms": ms, "behind_frames": max(behind, 0)})
+            print_line({"t": chunk.t, **entries, "ms": ms, "behind_frames": self.behind(last)})
 
 
 def print_line(line: dict[str, Any]) -> None:
@@ -121,14 +138,6 @@ def at_own_pace(frames: Iterator[np.ndarray], fps: float) -> Iterator[np.ndarray
         yield frame
 
 
-class FrameWriter(Protocol):
-    """What frames are played to."""
-
-    def push(self, frame: np.ndarray) -> None: ...
-
-    def finish(self) -> None: ...
-
-
 class CtrlC:
     """Ends the waiting for a frame at once, and the work on one when it is done."""
 
@@ -142,7 +151,7 @@ class CtrlC:
             raise KeyboardInterrupt
 
 
-def play(frames: Iterator[np.ndarray], writer: FrameWriter) -> None:
+def play(frames: Iterator[np.ndarray], writer: FrameLines) -> None:
     """Until the frames end, or Ctrl-C ends them."""
     ctrl_c = CtrlC()
     before = signal.signal(signal.SIGINT, ctrl_c)

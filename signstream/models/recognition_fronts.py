@@ -16,6 +16,7 @@ training clips what is constant: means, spreads, axes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from signstream.space import local_view
 Streams = Mapping[str, Tensor]
 
 
-class Front(nn.Module):
+class Front(nn.Module, ABC):
     """What every front has. As it stands here a step needs nothing of the steps before it."""
 
     reads: tuple[str, ...]  # the streams
@@ -42,12 +43,13 @@ class Front(nn.Module):
         self.width = width  # of what comes out
         self.causal = causal  # whether a step knows nothing of later ones
 
+    @abstractmethod
     def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
         """keep [layers, 3, B]: what a branch of its blocks counts, by clip."""
-        raise NotImplementedError
 
+    @abstractmethod
     def steps(self, lengths: Tensor) -> Tensor:
-        raise NotImplementedError
+        """[B] of the streams -> [B] of what comes out."""
 
     def begin(self, clips: int) -> Any:
         return None

@@ -22,11 +22,12 @@ import numpy as np
 
 from signstream.data.synthetic.detector import SIZE, detect
 from signstream.data.synthetic.grammar import Grammar, Sentence
-from signstream.data.synthetic.lexicon import Sign, lexicon
+from signstream.data.synthetic.lexicon import Sign
 from signstream.data.synthetic.orders import (
     HELD_OUT,
     Cast,
     Order,
+    cast_of,
     check_options,
     fresh_sentences,
     generator,
@@ -35,7 +36,7 @@ from signstream.data.synthetic.orders import (
 )
 from signstream.data.synthetic.performance import Segment, perform
 from signstream.data.synthetic.phoenix import make_phoenix
-from signstream.data.synthetic.signer import Signer, draw_signer
+from signstream.data.synthetic.signer import Signer
 from signstream.errors import UserError
 from signstream.io.whole import whole_folder
 from signstream.skeleton import NUM_JOINTS
@@ -156,10 +157,8 @@ def make_dataset(
     out = Path(out)
     _check_counts(clips, signers)
     check_options(seed, fps, workers)
-    signs = lexicon(glosses)
-    people = tuple(draw_signer(generator(seed, person, 2), person) for person in range(signers))
-    cast = Cast(seed, fps, signs, people)
-    orders = plan_clips(clips, seed, signers, signs=signs)
+    cast = cast_of(seed, fps, signers, glosses=glosses)
+    orders = plan_clips(clips, seed, signers, signs=cast.signs)
     with whole_folder(out) as root:
         folder = root / "frames_512x512"
         folder.mkdir()
@@ -168,7 +167,7 @@ def make_dataset(
         splits = {split: [order.name for order in orders if order.split == split] for split in SPLITS}
         (root / "annotations.json").write_text(json.dumps(by_name, indent=0) + "\n", encoding="utf-8")
         (root / "split_files.json").write_text(json.dumps(splits, indent=0) + "\n", encoding="utf-8")
-        readme = README.format(clips=clips, seed=seed, signers=signers, glosses=len(signs), fps=fps)
+        readme = README.format(clips=clips, seed=seed, signers=signers, glosses=len(cast.signs), fps=fps)
         (root / "CSL-Daily_README.md").write_text(readme, encoding="utf-8")
     return out
 

@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from signstream.data.synthetic.grammar import Grammar, Sentence
-from signstream.data.synthetic.lexicon import Sign
-from signstream.data.synthetic.signer import Signer
+from signstream.data.synthetic.lexicon import Sign, lexicon
+from signstream.data.synthetic.signer import Signer, draw_signer
 from signstream.errors import UserError
 
 HELD_OUT = 0.08  # share of the clips in each split but train
@@ -50,6 +50,13 @@ class Cast:
 
 def generator(*entropy: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+
+
+def cast_of(seed: int, fps: float, signers: int, *, glosses: int | None) -> Cast:
+    """So many signers, of whom each is drawn by the seed and a number, and so many signs: all of them without a
+    number."""
+    people = tuple(draw_signer(generator(seed, person, 2), person) for person in range(signers))
+    return Cast(seed, fps, lexicon(glosses), people)
 
 
 def fresh_sentences(grammar: Grammar, rng: np.random.Generator) -> Iterator[Sentence]:

@@ -26,11 +26,12 @@ from signstream.data.synthetic.drawing import draw_clip
 from signstream.data.synthetic.drawing_look import Look, draw_look
 from signstream.data.synthetic.drawing_shapes import PICTURE
 from signstream.data.synthetic.grammar import Grammar, Sentence
-from signstream.data.synthetic.lexicon import Sign, lexicon
+from signstream.data.synthetic.lexicon import Sign
 from signstream.data.synthetic.orders import (
     HELD_OUT,
     Cast,
     Order,
+    cast_of,
     check_options,
     fresh_sentences,
     generator,
@@ -39,7 +40,6 @@ from signstream.data.synthetic.orders import (
 )
 from signstream.data.synthetic.performance import perform
 from signstream.data.synthetic.phoenix_labels import clean_label, raw_words
-from signstream.data.synthetic.signer import draw_signer
 from signstream.errors import UserError
 from signstream.io.whole import whole_folder
 
@@ -202,11 +202,9 @@ def make_phoenix(
     out = Path(out)
     _check_counts(clips, signers)
     check_options(seed, fps, workers)
-    signs = lexicon(glosses)
-    people = tuple(draw_signer(generator(seed, person, 2), person) for person in range(signers))
-    cast = Cast(seed, fps, signs, people)
+    cast = cast_of(seed, fps, signers, glosses=glosses)
     looks = tuple(draw_look(generator(seed, person, 3)) for person in range(signers))
-    orders = plan_phoenix(clips, seed, signers, signs=signs)
+    orders = plan_phoenix(clips, seed, signers, signs=cast.signs)
     with whole_folder(out) as root:
         write = partial(_write_frames, Scene(cast, looks, root / FRAMES))
         keypoints = write_all(write, orders, workers=workers, quiet=quiet, together=1)
@@ -215,6 +213,6 @@ def make_phoenix(
             infos[order.split].append(_info(order, _label(cast, order), len(points)))
         _write_tables(root, infos)
         _write_keypoints(root / "keypoints_256x256.pkl", orders, keypoints)
-        readme = README.format(clips=clips, seed=seed, signers=signers, glosses=len(signs), fps=fps)
+        readme = README.format(clips=clips, seed=seed, signers=signers, glosses=len(cast.signs), fps=fps)
         (root / "README.md").write_text(readme, encoding="utf-8")
     return out

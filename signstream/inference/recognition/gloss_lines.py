@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 
 import numpy as np
 
-from signstream.inference.chunk_lines import json_frames, play, print_line
+from signstream.inference.chunk_lines import FrameLines, json_frames, play, print_line
 from signstream.inference.recognition.clips import Clip
 from signstream.inference.recognition.recogniser import Recogniser
 from signstream.inference.recognition.spans import Recognised, Signed
@@ -25,7 +24,7 @@ def live(recogniser: Recogniser, fps: float | None = None) -> Result:
     return Result(Clip(NAME, stream.frames, stream.frames, None), found)
 
 
-class GlossLines:
+class GlossLines(FrameLines):
     """A stream that writes its glosses."""
 
     def __init__(self, recogniser: Recogniser, fps: float | None = None) -> None:
@@ -34,22 +33,10 @@ class GlossLines:
         warm.finish()
         self.stream = recogniser.stream(fps)
         self.signs: list[Signed] = []
-        self.pushed = 0
         header = {"fps": recogniser.config.data.fps, "recogniser": recogniser.digest}
         print_line({**header, "glosses": len(recogniser.glosses) - 1})
 
-    def push(self, frame: np.ndarray) -> None:
-        self.pushed += 1
-        began = time.perf_counter()
-        self._write(self.stream.push(frame), began)
-
-    def finish(self) -> None:
-        began = time.perf_counter()
-        self._write(self.stream.finish(), began)
-
-    def _write(self, signs: list[Signed], began: float) -> None:
-        ms = round(1000 * (time.perf_counter() - began), 2)
-        for sign in signs:
-            behind = self.pushed - 1 - int(sign.last * self.stream.front.step)
-            print_line({**sign_line(sign), "ms": ms, "behind_frames": max(behind, 0)})
-        self.signs += signs
+    def write(self, final: list[Signed], ms: float) -> None:
+        for sign in final:
+            print_line({**sign_line(sign), "ms": ms, "behind_frames": self.behind(sign.last)})
+        self.signs += final
