@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers import assert_same, begin_loop, run_steps
-from recognition_data import SOURCES, WORDS, labelled
+from recognition_data import PARTS, SOURCES, WORDS, labelled
 from signstream.config import from_dict
 from signstream.errors import UserError
 from signstream.tasks.recognition.restore import restore
@@ -24,6 +24,7 @@ def saved(tmp_path_factory) -> dict:
 def test_a_checkpoint_says_all_that_it_takes_to_recognise(saved):
     restored = restore(from_dict(saved["config"]), saved)
     assert restored.kept.glosses.names == tuple(sorted(WORDS)) and restored.kept.tokenizer == "one"
+    assert restored.kept.parts == PARTS
     assert_same(restored.model.state_dict(), saved["model"])
     saved = {**saved, "task": {**saved["task"], "chosen": AVERAGE}}
     averaged = restore(from_dict(saved["config"]), saved).model.state_dict()
@@ -42,6 +43,7 @@ HOSTILE = {
     "a shape that is none": (lambda state: with_task(state, shape=[2, 2]), "no shape [P, Q, K, Z] of its codes"),
     "a shape below 1": (lambda state: with_task(state, shape=[2, 2, 0, 8]), "no shape"),
     "a huge shape": (lambda state: with_task(state, shape=[1 << 20, 64, 1 << 20, 64]), "far larger"),
+    "parts that are none": (lambda state: with_task(state, parts=[3]), "of which parts its codes are"),
     "no choice": (lambda state: with_task(state, chosen="best"), "which of its weights"),
     "a choice without an average": (lambda state: with_task(state, chosen=AVERAGE, average=None), "which of its w"),
     "an average that is none": (lambda state: with_task(state, average=[1]), "its average is no table"),

@@ -298,6 +298,10 @@ def test_what_does_not_fit_is_one_line(run, of_codes, tmp_path):
     write_tokens(tmp_path, ("RH",))
     told = "1 x 2 codes of 32 and the recogniser was trained on 2 x 2 of 32"
     assert told in refused(of_codes, "--tokens", tmp_path / "val.jsonl")
+    write_tokens(tmp_path, ("RH", "F"))
+    told = "the tokens are of the parts RH, F, and the recogniser was trained on F, RH"
+    assert told in refused(of_codes, "--tokens", tmp_path / "val.jsonl")
+    assert told in refused(of_codes, "--split", "val", f"data.tokens={tmp_path}/{{split}}.jsonl")
     with pytest.raises(UserError, match="the config is of task recognition: this needs one of task rvq"):
         export_tokens.main(["--checkpoint", str(run.checkpoint), "--out", str(tmp_path / "x.jsonl")])
 

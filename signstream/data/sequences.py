@@ -94,6 +94,7 @@ class Sequences(ABC):
 
     shape: tuple[int, ...] = ()  # of what a tokenizer's files hold: (P, Z) of latents, (P, Q, K, Z) of codes' vectors
     vectors: Tensor | None = None  # [P, Q, K, Z] what codes stand for
+    parts: tuple[str, ...] = ()  # whose, by their tags
     tokenizer = ""  # its digest
     what = "clips or words"
 

@@ -114,7 +114,7 @@ class TokenSequences(Sequences):
         self.data, self.tokens = data, dict(tokens)
         self.contents: dict[tuple[int, ...], str] = {}
         first = tokens["train"]
-        self.tokenizer = first.digest
+        self.tokenizer, self.parts = first.digest, first.parts
         if data.source == "codes":
             self.vectors = first.vectors
             self.shape = tuple(first.vectors.shape)
@@ -170,7 +170,7 @@ class TokenSequences(Sequences):
 
 
 def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]:
-    """The files of the splits that have one, all of one tokenizer."""
+    """The files of the splits that have one, all of one tokenizer and of the same parts."""
     files: dict[str, TokenData] = {}
     for split, clips in cache.splits.items():
         path = Path(data.tokens_of(split))
@@ -181,5 +181,10 @@ def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]
         raise UserError(
             f"data.tokens: there is no {data.tokens_of('train')}: export_tokens writes one for each split "
             "(data.tokens=DIR/{split}.jsonl)"
+        )
+    parts = files["train"].parts
+    if other := next((file for file in files.values() if file.parts != parts), None):
+        raise UserError(
+            f"{other.path}: its tokens are of the parts {', '.join(other.parts)}, those of train of {', '.join(parts)}"
         )
     return files

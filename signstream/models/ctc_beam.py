@@ -4,6 +4,7 @@
 
     beam_search(log_probs, lengths, beam=5, best=1)    # for each clip its hypotheses, the most probable first
     greedy(log_probs, lengths)                         # for each clip one: the best gloss of each step
+    likeliest(log_probs, lengths, beam=5)              # for each clip one: greedy's for a beam of 1
 
 log_probs [B, S, V] are log-probabilities, on any device; all clips and beams advance together, so there is one Python
 loop, over steps. A beam is a prefix of glosses with the probabilities of all paths that spell it, kept in two sums:
@@ -98,6 +99,12 @@ def greedy(log_probs: Tensor, lengths: Tensor) -> list[Hypothesis]:
     begins = (path != BLANK) & (path != F.pad(path, (1, 0))[:, :-1])
     owner = torch.where(path == BLANK, -1, begins.cumsum(1) - 1)
     return _hypotheses(certain, _packed(path * begins), owner, scores=best.sum(1))
+
+
+def likeliest(log_probs: Tensor, lengths: Tensor, *, beam: int, skip_blank: float | None) -> list[Hypothesis]:
+    if beam == 1:
+        return greedy(log_probs, lengths)
+    return [best for best, *_ in beam_search(log_probs, lengths, beam=beam, skip_blank=skip_blank)]
 
 
 def _precise(log_probs: Tensor) -> Tensor:

@@ -101,6 +101,7 @@ def of_split(
             f"data.tokens: its {data.source} are {list(sequences.shape)}, and the recogniser was trained on "
             f"{list(kept.shape)}"
         )
+    recogniser.check_parts(sequences.parts)
     numbers: Sequence[int] = [i for i, example in enumerate(sequences.examples) if example.split == split]
     if labelled or not numbers:
         numbers = sequences.clips_of(split)  # or an error that says which splits there are
@@ -163,6 +164,7 @@ def of_tokens(recogniser: Recogniser, path: Path, labels: Mapping[str, Label] | 
             raise UserError(f"{path}: its latents are {list(given)} a chunk, and {trained}")
     else:
         recogniser.checked_codes(data.codes(0), data.codebook_size)
+    recogniser.check_parts(data.parts)
     return TokenClips(recogniser, data, labels or {})
 
 

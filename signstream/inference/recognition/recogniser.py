@@ -32,7 +32,7 @@ from signstream.errors import UserError, shown
 from signstream.inference.inputs import checked_poses
 from signstream.inference.recognition.live import Heard, LivePath
 from signstream.inference.recognition.spans import Cleaning, Recognised, Signed, Timing
-from signstream.models.ctc_beam import Hypothesis, beam_search, greedy
+from signstream.models.ctc_beam import Hypothesis, likeliest
 from signstream.models.recognition import Emissions
 from signstream.tasks.recognition.restore import restore
 from signstream.tokens.format import TokenSequence
@@ -105,6 +105,7 @@ class Recogniser:
                 f"was trained on those of {shown(self.kept.tokenizer)}"
             )
         codes = self.checked_codes(tokens.codes, tokens.codebook_size)
+        self.check_parts(tokens.parts)
         padded = Padded({"codes": pad(codes, [len(codes)], -1).to(self.device)}, (len(codes),))
         return self.recognise_clips(padded, [tokens.num_frames], self.timing(tokens.fps, tokens.chunk_len))[0]
 
@@ -121,7 +122,8 @@ class Recogniser:
         self, emissions: Emissions, frames: Sequence[int], timing: Timing, *, decode: Decode | None = None
     ) -> list[Recognised]:
         """What is said of each clip; `decode` in place of its own."""
-        best = decoded(emissions, decode or self.decode)
+        decode = decode or self.decode
+        best = likeliest(*emissions, beam=decode.beam, skip_blank=decode.skip_blank)
         return [self._told(one, most, timing) for one, most in zip(best, frames)]
 
     def _told(self, found: Hypothesis, frames: int, timing: Timing) -> Recognised:
@@ -144,6 +146,14 @@ class Recogniser:
             raise UserError(f"a chunk has {given} and the recogniser was trained on {trained} (parts x levels)")
         return codes
 
+    def check_parts(self, parts: Sequence[str]) -> None:
+        """That tokens are of the parts it was trained on, in their order: as many others would be read as these."""
+        if tuple(parts) != self.kept.parts:
+            raise UserError(
+                f"the tokens are of the parts {', '.join(parts)}, and the recogniser was trained on "
+                f"{', '.join(self.kept.parts)}"
+            )
+
     # -- a stream
 
     def stream(self, fps: float | None = None) -> Stream:
@@ -154,14 +164,6 @@ class Recogniser:
                 "model.causal=true; or give it a file, --input clip.npy"
             )
         return Stream(self, fps)
-
-
-def decoded(emissions: Emissions, decode: Decode) -> list[Hypothesis]:
-    """The best hypothesis of each clip."""
-    if decode.beam == 1:
-        return greedy(emissions.log_probs, emissions.lengths)
-    found = beam_search(emissions.log_probs, emissions.lengths, beam=decode.beam, skip_blank=decode.skip_blank)
-    return [hypotheses[0] for hypotheses in found]
 
 
 class Stream:

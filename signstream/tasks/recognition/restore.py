@@ -28,7 +28,8 @@ class Kept(NamedTuple):
 
     glosses: Glosses
     shape: tuple[int, ...]
-    tokenizer: str  # the digest of whose latents or codes it reads
+    parts: tuple[str, ...]  # of latents or codes
+    tokenizer: str  # the digest of whose these are
     chosen: str  # LIVE or AVERAGE: the weights that were better at the last validation
     average: Mapping[str, Any] | None
 
@@ -63,7 +64,10 @@ def kept_of(state: Any, source: str) -> Kept:
         raise UserError("the checkpoint is odd: its average is no table of steps and values")
     if chosen not in (LIVE, AVERAGE) or (chosen == AVERAGE and average is None) or not isinstance(tokenizer, str):
         raise UserError("the checkpoint is odd: it does not say which of its weights were chosen")
-    return Kept(glosses, shape, tokenizer, chosen, average)
+    parts = state.get("parts")
+    if not isinstance(parts, list) or not all(type(tag) is str for tag in parts):
+        raise UserError(f"the checkpoint is odd: it does not say of which parts its {source} are")
+    return Kept(glosses, shape, tuple(parts), tokenizer, chosen, average)
 
 
 def _is_average(value: Any) -> bool:

@@ -170,6 +170,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         return {
             "glosses": self.setup.glosses.state(),
             "shape": list(sequences.shape),
+            "parts": list(sequences.parts),
             "tokenizer": sequences.tokenizer,
             "chosen": self.chosen,
             "average": self.average.state_dict() if self.average is not None else None,

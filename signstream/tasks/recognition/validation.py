@@ -16,7 +16,7 @@ import torch
 from signstream.data.sequences import SequenceBatch
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader
-from signstream.models.ctc_beam import beam_search, greedy
+from signstream.models.ctc_beam import likeliest
 from signstream.models.metrics import wer
 from signstream.models.recognition import Emissions
 from signstream.tasks.recognition.setup import Setup
@@ -90,10 +90,8 @@ class Sums:
 def recognised(setup: Setup, emissions: Emissions) -> list[list[int]]:
     """The best hypothesis of each clip, as ids."""
     decode = setup.config.decode
-    if decode.beam == 1:
-        return [list(each.ids) for each in greedy(emissions.log_probs, emissions.lengths)]
-    found = beam_search(emissions.log_probs, emissions.lengths, beam=decode.beam, skip_blank=decode.skip_blank)
-    return [list(hypotheses[0].ids) for hypotheses in found]
+    found = likeliest(*emissions, beam=decode.beam, skip_blank=decode.skip_blank)
+    return [list(each.ids) for each in found]
 
 
 def better(scores: Mapping[str, Score]) -> str:
