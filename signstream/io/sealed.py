@@ -52,18 +52,18 @@ class Sealer:
 
     def _put(self, data: bytes | memoryview) -> None:
         """Of what is long the digest is worked out while it is written."""
-        digesting = Thread(target=self._sha.update, args=(data,))
-        if len(data) > BLOCK:
-            digesting.start()
+        digesting = Thread(target=self._sha.update, args=(data,)) if len(data) > BLOCK else None
+        if digesting is None:
+            self._sha.update(data)
         else:
-            digesting.run()
+            digesting.start()
         try:
             self._file.write(data)
         except OSError as error:
             self.fault = error
             raise
         finally:
-            if digesting.is_alive():
+            if digesting is not None:
                 digesting.join()
 
 

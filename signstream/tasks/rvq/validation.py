@@ -105,7 +105,7 @@ class Sums:
         self.smooth.add(xy, restored, weight, clip=chunks.clip, t=chunks.t, frames=chunks.frames)
         if output.quantised is not None:
             self._add_codes(batch, output.quantised)
-        if self.health and self.picture is None and setup.ranks.is_main and len(chunks):
+        if self.health and self.shown and self.picture is None and setup.ranks.is_main and len(chunks):
             self.picture = self._draw(batch, restored)
 
     def _add_codes(self, batch: RvqBatch, quantised: Quantized) -> None:
