@@ -49,12 +49,20 @@ def _read_module(name: str, path: Path, root: Path, names: set[str]) -> Module:
     tree = ast.parse(text)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     inner = _functions(tree, name)
-    owner = {id(child): entry.name for entry in inner for child in ast.walk(entry.node)}
+    owner = {id(child): entry.name for entry in inner for child in _statements(entry.node)}
     imports = []
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             imports += _imports(node, package, owner.get(id(node)), names=names)
     return Module(name, str(path.relative_to(root)), tree, text.splitlines(), inner, imports)
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and the statements in it, at any depth; an expression holds none."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.expr):
+            yield from _statements(child)
 
 
 def _imports(
@@ -82,7 +90,7 @@ def _functions(node: ast.AST, prefix: str, in_class: bool = False) -> list[Named
             entries += _functions(child, name)
         elif isinstance(child, ast.ClassDef):
             entries += _functions(child, f"{prefix}.{child.name}", in_class=True)
-        else:
+        elif not isinstance(child, ast.expr):
             entries += _functions(child, prefix, in_class)
     return entries
 

@@ -86,8 +86,14 @@ def tree(folder: Path, files: dict[str, str]) -> list[Module]:
 
 
 @pytest.fixture(scope="module")
-def modules() -> list[Module]:
-    return read(ROOT)
+def folders() -> dict[str, list[Module]]:
+    """All that is written here, parsed once."""
+    return {folder: read(ROOT, folder) for folder in MADE_HERE}
+
+
+@pytest.fixture(scope="module")
+def modules(folders) -> list[Module]:
+    return folders["signstream"]
 
 
 @pytest.mark.parametrize("what", PACKAGE_RULES)
@@ -97,14 +103,14 @@ def test_the_package(modules, what):
 
 
 @pytest.mark.parametrize("what", SIZES)
-def test_sizes(what):
-    faults = [fault for folder in MADE_HERE for fault in SIZES[what](read(ROOT, folder))]
+def test_sizes(folders, what):
+    faults = [fault for modules in folders.values() for fault in SIZES[what](modules)]
     assert not faults, f"{what}:\n" + "\n".join(faults)
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
-def test_tests_and_benchmarks_use_public_names(folder):
-    faults = rules.private_names(read(ROOT, folder))
+def test_tests_and_benchmarks_use_public_names(folders, folder):
+    faults = rules.private_names(folders[folder])
     assert not faults, "private names:\n" + "\n".join(faults)
 
 
