@@ -71,6 +71,19 @@ MEANING = {
     "segments": None,
     "agreement": {"same gloss, other signer": 0.12, "other gloss, same signer": 0.05},
 }
+JUDGE = {
+    "rows": {
+        "keypoints": {"wer": {"val": 9.31, "test": 11.2}, "seconds": 61.0},
+        "tokens": {"wer": {"val": 17.42, "test": 21.0}, "seconds": 33.0},
+        "tokens of other clips": {"wer": {"val": 88.1, "test": 90.5}, "seconds": 32.0},
+    },
+    "codes_per_chunk": 6.0,
+    "hold": 0.1,
+    "recipe": "configs/recognition_judge.yaml",
+    "epochs": 30,
+    "seed": 42,
+    "seeds": 1,
+}
 RATE = {
     "codes_per_chunk": 15.0,
     "symbols_per_chunk": 11.4,
@@ -229,6 +242,7 @@ def make_report(name: str = "quickstart", seed: int = 0, *, size: int = 512, bet
         **_smoothness(rng, local),
         **_codes(rng, size),
         "meaning": deepcopy(MEANING),
+        "judge": deepcopy(JUDGE),
         "rate": deepcopy(RATE),
         "curve": _curve(better),
         "efficiency": {"clips_per_s": 212.0, "frames_per_s": 26_800.0, "ms_per_chunk": 0.37, "memory_bytes": 412e6},

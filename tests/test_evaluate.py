@@ -357,6 +357,7 @@ def test_mistakes_are_one_line(folder, tmp_path):
         ([], "either --checkpoint PATH or --compare"),
         (["--checkpoint", "a", "--compare", "b"], "either --checkpoint PATH or --compare"),
         (["--compare", str(folder)], "--compare needs --out"),
+        (["--compare", str(folder), "--judge"], "--judge trains on one tokenizer's clips"),
         (["--compare", str(tmp_path / "none"), "--out", str(tmp_path)], "none has no report.json: make it first"),
         (["--checkpoint", str(tmp_path / "none")], "there is no checkpoint"),
         (["--checkpoint", str(folder), "--clips", "0"], "--clips is 0"),

@@ -2,15 +2,21 @@
 again, and words of other clips are nobody's."""
 
 import json
+import tempfile
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from benchmarks import meaning
 from data_sets import GOOD, write_csl
+from processes import on_ranks
 from signstream.config import load_config
 from signstream.data.sources import open_sequences
 from signstream.errors import UserError
-from signstream.inference.judge import Judged, recipe, short_form, shuffle_words
+from signstream.inference import evaluate, judge
+from signstream.inference.judge import Judged, recipe, shuffle_words
+from signstream.inference.report import build, judged, sections
 from signstream.inference.session import open_session
 from test_export import Tiny, make_tiny
 
@@ -81,23 +87,59 @@ def test_words_are_shuffled_within_their_split(tiny):
     assert [each._replace(words=()) for each in before.examples] == [each._replace(words=()) for each in after.examples]
 
 
-def test_the_short_form_holds_tokens_against_keypoints(tiny, tmp_path, capsys):
-    told = []
-    with open_session(tiny.checkpoint, None, ["train.threads=1"]) as session:
-        judged = short_form(session, tmp_path, [*SMALL, "train.epochs=1"], tell=told.append)
-    assert list(judged) == ["keypoints", "tokens", "tokens of other clips"]
-    assert all(set(each.wer) == {"val"} and each.seconds > 0 for each in judged.values())
-    assert (tmp_path / "train.jsonl").exists() and (tmp_path / "val.jsonl").exists()
-    assert [line.split(":")[0] for line in told] == list(judged) and not capsys.readouterr().out
+# -- evaluate --judge
 
 
-def test_clips_without_glosses_cannot_judge(tiny, tmp_path):
-    root = write_csl(
-        tmp_path / "data", GOOD, notes={name: {"text": "hm", "num_frames": len(GOOD[name])} for name in GOOD}
-    )
-    places = ["train.threads=1", f"data.root={root}", f"data.cache={tmp_path / 'cache'}"]
-    with (
-        open_session(tiny.checkpoint, None, places) as session,
-        pytest.raises(UserError, match="of train has glosses"),
-    ):
-        short_form(session, tmp_path / "tokens")
+def quick_recipe(folder: Path) -> Path:
+    """The recipe, but small and of one epoch."""
+    base = {"base": str(Path(judge.RECIPE).resolve())}
+    small = {"model": {"width": 32, "depth": 1, "keypoints": {"part_width": 16, "strides": [4, 2]}}}
+    path = folder / "quick.yaml"
+    path.write_text(json.dumps({**base, **small, "train": {"epochs": 1, "warmup_steps": 2}}))
+    return path
+
+
+def test_the_report_has_what_the_tokens_cost_and_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    recipe, out = quick_recipe(tmp_path), tmp_path / "out"
+    for module in (judge, judged):
+        monkeypatch.setattr(module, "RECIPE", recipe)
+    monkeypatch.setattr(sections, "choose", lambda *_, **__: None)  # no probe: it takes longer than the judge
+    places = ["--checkpoint", str(tiny.checkpoint), "--split=val", "--judge", f"--out={out}"]
+    evaluate.main([*places, "export.codes_per_chunk=4", "train.device=cpu", "train.threads=1"])
+    found = json.loads((out / "report.json").read_text(encoding="utf-8"))["judge"]
+    assert list(found["rows"]) == ["keypoints", "tokens", "tokens of other clips"]
+    assert all(set(row["wer"]) == {"val"} and row["seconds"] > 0 for row in found["rows"].values())
+    about = ("codes_per_chunk", "hold", "recipe", "epochs", "seed", "seeds")
+    assert [found[key] for key in about] == [4, tiny.tokenizer.hold, str(recipe), 1, 42, 1]
+    said = capsys.readouterr()
+    assert "judge: tokens of other clips: epoch 1 of 1" in said.err and "judge:" not in said.out
+    wrong = found["rows"]["tokens"]["wer"]["val"]
+    assert f"gets {wrong:.1f} % of the words of val wrong from the tokens" in said.out and "one seed" in said.out
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def on_rank(checkpoint: Path, recipe: Path, rank: int) -> dict:
+    judge.RECIPE = recipe
+    with open_session(checkpoint, None, ["train.device=cpu", "train.threads=1"]) as session:
+        return judged.judge_of(session)(session.tokenizer)["rows"]
+
+
+def test_two_ranks_judge_by_the_same_recipe_and_agree(tiny, tmp_path):
+    recipe = quick_recipe(tmp_path)
+    first, second = on_ranks(2, partial(on_rank, tiny.checkpoint, recipe), tmp_path / "ranks", join=False)
+    for name, row in first.items():
+        assert row["wer"] == second[name]["wer"] and set(row["wer"]) == {"val"}
+    assert not judge.recipe(tiny.tokenizer.config.data).train.scale_with_world
+
+
+@pytest.mark.parametrize(("wordless", "where"), [("a", "train"), ("b", "val or test")])
+def test_what_cannot_be_judged_is_refused_before_anything_is_measured(tiny, tmp_path, monkeypatch, wordless, where):
+    monkeypatch.setattr(build, "measure", lambda *_: pytest.fail("it measured"))
+    clips = {**GOOD, "c": GOOD["a"]}
+    notes = {wordless: {"text": "hm", "num_frames": len(clips[wordless])}}
+    root = write_csl(tmp_path / "data", clips, {"train": ["a"], "val": ["b"], "dev": ["c"]}, notes)
+    places = [f"data.root={root}", f"data.cache={tmp_path / 'cache'}", "train.device=cpu", "train.threads=1"]
+    with pytest.raises(UserError, match=f"data: no clip of {where} has glosses"):
+        evaluate.main(["--checkpoint", str(tiny.checkpoint), "--split=val", "--judge", *places])

@@ -159,6 +159,7 @@ def test_the_joint_map_has_a_place_of_its_own_for_every_joint():
 ACTS = """
 const says = (panel) => panel.querySelector(".lead, .missing") || panel.matches("#steadiness *, #training *, #run *");
 out.silent = $$(".panel").filter((panel) => !says(panel)).map((panel) => panel.innerText);
+out.judged = rows("#meaning");
 out.start = { card: $(".card h3").textContent, painted: painted(), playing: button("Pause") !== undefined };
 choose(".choose select", 0);
 out.first = frame();
@@ -219,6 +220,16 @@ def test_the_page_loads_and_is_used_without_an_error(acted):
         acted["start"]["painted"] > 2000
         and not acted["start"]["playing"]
         and re.fullmatch(r"Right hand, code \d+", acted["start"]["card"])
+    )
+
+
+@browser
+def test_what_the_judge_read_has_a_table(acted):
+    assert [row[0] for row in acted["judged"]] == ["keypoints", "tokens", "tokens of other clips"]
+    assert acted["judged"][1][1:] == ["17.4 %", "21.0 %", "33"]
+    assert (
+        "6 codes a chunk, held below 0.100. By configs/recognition_judge.yaml, 30 epochs, seed 42: 1 seed."
+        in (acted["text"])
     )
 
 
@@ -290,7 +301,7 @@ def test_names_and_texts_appear_as_they_are_and_run_nothing(tmp_path):
 def empty_report() -> dict:
     report = make_report()
     report["run"].update(clips=0, chunks=0, frames=0, seconds=0.0)
-    report |= dict.fromkeys(SECTIONS) | {"efficiency": {}, "training": None}
+    report |= dict.fromkeys(SECTIONS) | {"efficiency": {}, "judge": None, "training": None}
     return {
         **report,
         "verdict": [{"grade": "bad", "text": "The val split holds no clip.", "advice": "Look at data.root."}],
@@ -343,7 +354,7 @@ def test_runs_are_compared_side_by_side_and_the_best_of_a_row_is_marked(tmp_path
     runs = [make_report("first", 0), make_report("second <b>", 1, better=0.8), empty_report()]
     runs[1]["config"]["model"]["rvq"]["levels"] = 4
     script = """out.glance = rows("#glance"); out.configs = rows("#configs");
-    out.lines = $$(".line").length; out.players = $$("canvas").length;"""
+    out.judge = rows("#judge"); out.lines = $$(".line").length; out.players = $$("canvas").length;"""
     found = browse(render_compare(runs), tmp_path, script)
     assert found["problems"] == [] and found["players"] == 0 and found["lines"] == 6
     error = next(row for row in found["glance"] if row[0].startswith("error, shoulder"))
@@ -351,4 +362,5 @@ def test_runs_are_compared_side_by_side_and_the_best_of_a_row_is_marked(tmp_path
     assert ["model.rvq.levels", "3", "4", "3"] in found["configs"] and not any(
         row[0] == "model.arch" for row in found["configs"]
     )
+    assert found["judge"][2] == ["tokens, val", "17.4 %", "17.4 %", "–"]
     assert "B second <b>" in found["text"]

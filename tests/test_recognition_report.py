@@ -188,6 +188,12 @@ def test_a_split_that_has_nothing_is_one_line(run, tmp_path):
         evaluate.main(["--compare", str(tmp_path / "a"), str(tmp_path / "a"), "--out", str(tmp_path / "b")])
 
 
+def test_a_recogniser_is_no_tokenizer_to_be_judged(run, tmp_path):
+    with pytest.raises(UserError, match=r"--judge tells what a tokenizer's tokens cost, and .*pt is of task 'recog"):
+        evaluate.main(["--checkpoint", str(run.checkpoint), "--judge", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_task_without_a_report_is_one_line(tmp_path, monkeypatch):
     run = make_run(tmp_path, steps=1)
     monkeypatch.setattr(command, "REPORTS", {"rvq": command.REPORTS["rvq"]})

@@ -38,6 +38,23 @@ def healthy():
     }
 
 
+@pytest.mark.parametrize(
+    ("wrong", "grade", "advice"),
+    [
+        ((10.0, 40.0, 90.0), "good", None),
+        ((10.0, 60.0, 90.0), "warn", "export.codes_per_chunk"),
+        ((85.0, 86.0, 90.0), "warn", "so this says nothing"),  # what reads nothing finds no difference
+        ((10.0, None, 90.0), None, None),
+    ],
+)
+def test_what_the_judge_read_is_a_check_of_its_own(healthy, wrong, grade, advice):
+    names = ("keypoints", "tokens", "tokens of other clips")
+    healthy["judge"] = {"rows": {name: {"wer": {"val": rate, "test": 0.0}} for name, rate in zip(names, wrong)}}
+    found = [line for line in verdict(healthy) if "by chance; one seed" in line["text"] and "of val" in line["text"]]
+    assert [line["grade"] for line in found] == ([grade] if grade else [])
+    assert all(advice in line["advice"] if advice else not line["advice"] for line in found)
+
+
 def test_a_healthy_report_is_called_healthy(healthy):
     lines = verdict(healthy)
     assert lines[0] == {"grade": "good", "text": "Healthy: all 8 checks passed.", "advice": ""}

@@ -2,12 +2,14 @@
 same to look at.
 
     python -m signstream.inference.evaluate --checkpoint checkpoints/quickstart [--split val] [--out DIR] [--visualize]
+    python -m signstream.inference.evaluate --checkpoint checkpoints/quickstart --judge
     python -m signstream.inference.evaluate --compare RUN_A RUN_B --out DIR
     torchrun --nproc_per_node=4 -m signstream.inference.evaluate --checkpoint PATH
 
 Without --out: <run folder>/report. --visualize adds a player of some clips and their reconstructions; a recogniser's
-page has one without it. Without --config: the checkpoint's own config. Numbers are sums over the split and do not
-depend on batches or ranks. docs/metrics.md says what each one of a tokenizer is, docs/recognition.md of a recogniser.
+page has one without it. --judge adds what a tokenizer's tokens cost in words. Without --config: the checkpoint's own
+config. Numbers are sums over the split and do not depend on batches or ranks, but for the judge's, which are of a
+training. docs/metrics.md says what each one of a tokenizer is, docs/recognition.md of a recogniser.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ def main(argv: list[str] | None = None) -> None:
         "--visualize", action="store_true", help="a player of some clips and their reconstructions in the page"
     )
     parser.add_argument("--clips", type=int, default=10, metavar="N", help="how many of them (default: %(default)s)")
+    parser.add_argument(
+        "--judge",
+        action="store_true",
+        help="of a tokenizer: train three small recognisers, of keypoints, tokens and chance, to tell what the tokens "
+        "cost in words; it takes minutes",
+    )
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="runs whose reports are put side by side instead")
     args = cli.parse_with_config(parser, argv)
 

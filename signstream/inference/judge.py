@@ -4,7 +4,7 @@ what became of them. By how many more words it is wrong is what was lost, or wri
     tokens = export_splits(session, folder)          folder/<split>.jsonl of every split; "folder/{split}.jsonl"
     config = recipe(session.config.data, ["data.source=codes", f"data.tokens={json.dumps(tokens)}"])
     judge(config, session.ranks) -> Judged           trained to its last step, in no folder; WER by split
-    short_form(session, folder) -> {what is read: Judged}
+    short_form(session, folder) -> {what is read: Judged}      of the splits in judged_splits(session.config.data)
 
 The control is the same with the words of other clips (`shuffled`): nothing can be learnt there but which glosses there
 are, and what is wrong then is what chance gets wrong.
@@ -39,6 +39,7 @@ from signstream.training.seed import seed_everything
 
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
+SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
 Tell = Callable[[str], None]
@@ -51,7 +52,7 @@ class Judged(NamedTuple):
 
 def recipe(data: Poses, options: Iterable[str] = ()) -> RecognitionConfig:
     """The recipe, with `key.path=value` on top, on the clips of another config, prepared as they are there."""
-    config = load_config(RECIPE, options, kind=RecognitionConfig)
+    config = load_config(RECIPE, [*SAME, *options], kind=RecognitionConfig)
     shared = {field.name: getattr(data, field.name) for field in fields(Poses) if field.name not in OWN}
     return replace(config, data=replace(config.data, **shared, clean=RULES.get(data.layout, "none")))
 
@@ -100,20 +101,30 @@ def export_splits(session: Session, folder: Path, *, latents: bool = False) -> s
     return str(folder / f"{SPLIT}.jsonl")
 
 
+def judged_splits(data: Poses) -> list[str]:
+    """Those by whose words tokens can be judged; where there are none, or none to learn from, a refusal."""
+    cache = open_cache(data, quiet=True)
+    glossed = [split for split, clips in cache.splits.items() if any(cache.clips[i].gloss for i in clips)]
+    judged = [split for split in glossed if split == "val" or split.startswith("test")]
+    for where, found in (("train", "train" in glossed), ("val or test", judged)):
+        if not found:
+            raise UserError(f"{data.root}: no clip of {where} has glosses, by which tokens could be judged")
+    return judged
+
+
 def short_form(
     session: Session, folder: Path, options: Sequence[str] = (), *, tell: Tell | None = None
 ) -> dict[str, Judged]:
     """Keypoints, the tokens as this session writes them, and these with the words of other clips. `folder` gets the
     tokens."""
     data = session.config.data
-    clips = open_cache(data, quiet=True)
-    if not any(clips.clips[i].gloss for i in clips.splits.get("train", ())):
-        raise UserError(f"{data.root}: no clip of train has glosses, by which tokens could be judged")
+    splits = judged_splits(data)
     codes = ["data.source=codes", f"data.tokens={json.dumps(export_splits(session, folder))}"]
     rows = {"keypoints": ["data.source=keypoints"], "tokens": codes, "tokens of other clips": codes}
     judged = {}
     for name, source in rows.items():
         config = recipe(data, [*source, *options])
         named = None if tell is None else lambda line, name=name: tell(f"{name}: {line}")
-        judged[name] = judge(config, session.ranks, shuffled=name == "tokens of other clips", tell=named)
+        found = judge(config, session.ranks, shuffled=name == "tokens of other clips", tell=named)
+        judged[name] = found._replace(wer={split: wer for split, wer in found.wer.items() if split in splits})
     return judged

@@ -6,7 +6,7 @@ report = evaluate(Subject(tokenizer, config, cache), "test")      # plain values
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,7 @@ from signstream.inference.report.definitions import DEFINITIONS
 from signstream.inference.report.measure import Measured, Subject, latency, measure
 from signstream.inference.report.sections import SECTIONS, sections_of
 from signstream.inference.report.verdict import verdict
+from signstream.inference.tokenizer import Tokenizer
 from signstream.io.tables import finite
 from signstream.training.distributed import Ranks, physical_cores
 from signstream.training.speed import memory_used
@@ -36,9 +37,10 @@ def evaluate(
     *,
     about: Mapping[str, Any] | None = None,
     journal: Path | None = None,
+    judge: Callable[[Tokenizer], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The report, on every rank; `about` is what is known of the run (name, checkpoint, step, epoch), `journal` its
-    metrics.jsonl."""
+    metrics.jsonl, `judge` what makes the section of that name, of the tokenizer as it sends (judged.py)."""
     ranks = ranks or Ranks()
     cache = subject.cache
     clips = cache.splits[split] if split in cache.splits else cache.split(split)  # the latter says which there are
@@ -49,12 +51,14 @@ def evaluate(
     subject = _affordable(subject, notes)
     measured = measure(subject, clips, ranks)
     memory = max(ranks.collect(memory_used(ranks.device)))
+    judged = judge(subject.tokenizer) if judge is not None else None
     report = None
     if ranks.is_main:
         report = _header(subject, split, measured, ranks=ranks)
         report["run"] |= about or {}
         report |= sections_of(subject, measured, notes) if clips else dict.fromkeys(SECTIONS)
         report["efficiency"] = _efficiency(subject, clips, measured, memory=memory) if clips else {}
+        report["judge"] = judged
         report["training"] = training(journal)
         if report["training"] is None:
             notes.append("training: there is no metrics.jsonl beside the checkpoint")

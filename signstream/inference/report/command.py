@@ -12,6 +12,7 @@ from signstream.data.cache import open_cache
 from signstream.errors import UserError, shown
 from signstream.inference.report.build import evaluate
 from signstream.inference.report.files import find_report, publish, write
+from signstream.inference.report.judged import judge_of
 from signstream.inference.report.measure import Subject
 from signstream.inference.report.page import render, render_compare
 from signstream.inference.report.player_data import make_player
@@ -29,6 +30,8 @@ def run(args: Namespace) -> None:
         raise UserError(f"--clips is {args.clips}: at least 1 is expected")
     if bool(args.compare) == bool(args.checkpoint):
         raise UserError("either --checkpoint PATH or --compare RUN RUN ... is needed")
+    if args.compare and args.judge:
+        raise UserError("--judge trains on one tokenizer's clips: give it with --checkpoint, and compare then")
     if args.compare:
         compare_runs(args)
     else:
@@ -41,6 +44,8 @@ def evaluate_checkpoint(args: Namespace) -> None:
     config = checkpoint.config_of(state)
     if config.task not in REPORTS:
         raise UserError(f"{path} is of task {shown(config.task)}: what can be measured is {' or '.join(REPORTS)}")
+    if args.judge and config.task != "rvq":
+        raise UserError(f"--judge tells what a tokenizer's tokens cost, and {path} is of task {shown(config.task)}")
     time = f" {path.parent.name}" if RUN_NAME.fullmatch(path.parent.name) else ""
     about = {
         "name": config.experiment_name + time,
@@ -52,10 +57,12 @@ def evaluate_checkpoint(args: Namespace) -> None:
 
 
 def evaluate_tokenizer(args: Namespace, path: Path, about: dict[str, Any]) -> None:
-    with open_session(path, args.config, args.overrides) as (tokenizer, config, ranks):
+    with open_session(path, args.config, args.overrides) as session:
+        tokenizer, config, ranks = session
         cache = open_cache(config.data, quiet=not ranks.is_main)
-        subject = Subject(tokenizer, config, cache)
-        report = evaluate(subject, args.split, ranks, about=about, journal=RunFolder(path.parent).metrics)
+        judge = judge_of(session) if args.judge else None
+        subject, journal = Subject(tokenizer, config, cache), RunFolder(path.parent).metrics
+        report = evaluate(subject, args.split, ranks, about=about, journal=journal, judge=judge)
 
         def finish() -> None:
             player = (

@@ -146,6 +146,12 @@ DEFINITIONS = {
         "overlap (Jaccard) of the first-level codes of two gloss segments of different clips, mean over all pairs",
         "the same gloss by other signers above other glosses by the same signer",
     ),
+    "judge": Definition(
+        "% of the references' words",
+        "word error rate of one small recogniser, trained anew by one recipe on what is named: the clips' keypoints, "
+        "their tokens as they are exported, and these with the words of other clips, which is chance",
+        "tokens near keypoints, both far below chance; it is one seed, so a few points say nothing",
+    ),
     "rate/codes_per_chunk": Definition(
         "codes",
         "codes that stand for a chunk, over all parts, held ones too",

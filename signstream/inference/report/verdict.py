@@ -21,6 +21,7 @@ LIMITS: dict[str, tuple[float, ...]] = {
     "gap": (1.5,),  # validation's loss over training's
     "risen": (1.1,),  # validation's loss over its own lowest
     "held": (1.1,),  # the error with holding over the error without
+    "unread": (0.9,),  # the judge's word errors from keypoints over those by chance: above it nothing was learnt
 }
 # good from here on
 FLOORS = {
@@ -28,6 +29,7 @@ FLOORS = {
     "perplexity": 0.1,  # likewise
     "probe": 1.5,  # over chance and over shuffled codes
     "steady": 0.5,  # of first-level codes under a jitter of 1 px
+    "kept": 0.5,  # of the words that the judge reads in keypoints, beyond chance, those that it reads in tokens
 }
 GRADES = ("good", "warn", "bad")
 
@@ -191,6 +193,26 @@ def meaning(report: Report) -> Judgement | None:
     )
 
 
+def words(report: Report) -> Judgement | None:
+    """By the first split that was judged: val, where there is one."""
+    rows = (report.get("judge") or {}).get("rows", {})
+    first: dict[str, float | None] = {name: next(iter(row["wer"].values()), None) for name, row in rows.items()}
+    keypoints, tokens, chance = (first.get(name) for name in ("keypoints", "tokens", "tokens of other clips"))
+    if keypoints is None or tokens is None or not chance:
+        return None
+    split = next(iter(rows["tokens"]["wer"]))
+    told = f"from the tokens, {keypoints:.1f} % from the keypoints, {chance:.0f} % by chance"
+    text = f"A small recogniser gets {tokens:.1f} % of the words of {split} wrong {told}; one seed."
+    if grade(keypoints / chance, "unread") != "good":
+        return Judgement("warn", text, "It hardly reads the keypoints, so this says nothing: judge on more clips.")
+    good = chance - tokens >= FLOORS["kept"] * (chance - keypoints)
+    return Judgement(
+        "good" if good else "warn",
+        text,
+        "Raise export.codes_per_chunk, model.rvq.levels or loss.part_weights of the hands, or train longer.",
+    )
+
+
 def steadiness(report: Report) -> Judgement | None:
     first = [levels[0] for levels in report["steady"]["jitter of 1 px"].values() if levels[0] is not None]
     if not first:
@@ -223,6 +245,7 @@ RULES: tuple[Rule, ...] = (
     jumps,
     overfitting,
     meaning,
+    words,
     steadiness,
     holding,
 )

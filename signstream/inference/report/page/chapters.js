@@ -166,7 +166,7 @@ function chapters(report, figure) {
       ),
     ]),
     chapter("steadiness", "Steadiness", () => orNot("steady", () => steadiness(report))),
-    chapter("meaning", "Meaning", () =>
+    chapter("meaning", "Meaning", () => [
       orNot("meaning", () =>
         h("div.many.wide", [
           show("meaning/clips", "Glosses from a clip's codes", probe),
@@ -174,7 +174,8 @@ function chapters(report, figure) {
           show("meaning/agreement", "Agreement of codes", agreement),
         ]),
       ),
-    ),
+      has(report.judge) && show("judge", "Words that a small recogniser gets wrong", () => judged(report)),
+    ]),
     chapter("rate", "Rate", () =>
       pair(
         show("rate/bits_per_s", "What the tokens cost", () => rate(report)),

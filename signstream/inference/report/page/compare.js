@@ -15,6 +15,7 @@ const KINDS = [
   [/^stay/, null, percent],
   [/^meaning.*(codes|same gloss)/, "high", percent],
   [/^meaning/, null, percent],
+  [/^judge/, null, per100], // one seed: a lower one need not be better
   [/held$/, null, percent],
   [/^rate.compression/, "high", times],
   [/^rate/, "low", number],
@@ -29,6 +30,7 @@ const GROUPS = {
   stay: "Same code as the chunk before",
   steady: "Steadiness",
   meaning: "Meaning",
+  judge: "Words that a small recogniser gets wrong",
   rate: "Rate",
   efficiency: "Efficiency",
 };
@@ -49,6 +51,7 @@ function numbers(report) {
   const kept = {
     ...Object.fromEntries(Object.keys(GROUPS).map((key) => [key, report[key]])),
     stay: each(report.stay, byLevel),
+    judge: each(report.judge?.rows, ({ wer }) => wer),
     steady: each(report.steady, (values) => each(values, byLevel)),
     codes: each(report.codes, (all) => byLevel(all.map(({ used, perplexity, entropy }) => ({ used, perplexity, entropy })))),
   };

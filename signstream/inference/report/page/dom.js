@@ -36,6 +36,7 @@ function number(x) {
 }
 const percent = (x) =>
   !isNumber(x) ? NONE : x === 0 || x === 1 ? `${100 * x} %` : x >= 0.9995 ? ">99.9 %" : `${(100 * x).toPrecision(x < 0.0995 ? 2 : 3)} %`;
+const per100 = (x) => (isNumber(x) ? `${x.toFixed(x < 9.95 ? 2 : 1)} %` : NONE);
 const times = (x) => (isNumber(x) ? `${number(x)}×` : NONE);
 const bytes = (x) => (!isNumber(x) ? NONE : x >= 1e9 ? `${number(x / 1e9)} GB` : `${number(x / 1e6)} MB`);
 const range = (from, stop) => Array.from({ length: stop - from }, (_, i) => from + i);

@@ -1,7 +1,6 @@
 // A recogniser's page: what its errors are, whose, in how long lines, and which glosses it takes for which.
 
 const LOGGED = ["loss", "wer", "ctc", "substitutions", "deletions", "insertions", "lr", "gradient_norm"];
-const per100 = (x) => (isNumber(x) ? `${x.toFixed(x < 9.95 ? 2 : 1)} %` : NONE);
 
 function glance(report) {
   const { errors, controls } = report;

@@ -176,6 +176,27 @@ function probe(result) {
 const agreement = (pairs) =>
   bars(Object.entries(pairs).map(([label, value], i) => ({ label, value, text: percent(value), colour: i ? "var(--quiet)" : "var(--accent)" })));
 
+// What the judge's recogniser got wrong, a row for each thing that it read.
+function judged({ judge }) {
+  const rows = Object.entries(judge.rows);
+  const splits = [...new Set(rows.flatMap(([, { wer }]) => Object.keys(wer)))];
+  const top = 1.04 * Math.max(1e-9, ...rows.flatMap(([, { wer }]) => Object.values(wer)).filter(isNumber));
+  const colour = (name) => ({ keypoints: "var(--face)", tokens: "var(--accent)" })[name] || "var(--quiet)";
+  const bar = (name, wer) => bars([{ label: "", value: wer, text: per100(wer), colour: colour(name) }], top);
+  const held = judge.hold ? `held below ${number(judge.hold)}` : "none held";
+  const codes = isNumber(judge.codes_per_chunk) ? `${plural(judge.codes_per_chunk, "code")} a chunk` : "all codes";
+  return [
+    table(
+      ["what is read", ...splits.map((split) => `WER, ${split}`), "seconds of training"].map((text) => ({ text })),
+      rows.map(([name, { wer, seconds }]) => [name, ...splits.map((split) => bar(name, wer[split])), number(seconds)]),
+    ),
+    lead(
+      `Tokens as they are exported: ${codes}, ${held}. By ${judge.recipe}, ` +
+        `${plural(judge.epochs, "epoch")}, seed ${judge.seed}: ${plural(judge.seeds, "seed")}.`,
+    ),
+  ];
+}
+
 const rate = (report) =>
   factsOf(report, "rate", [
     ["codes a chunk", "codes_per_chunk"],
