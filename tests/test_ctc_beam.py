@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from signstream.config import load_config
+from signstream.config.recognition import RecognitionConfig
+from signstream.errors import UserError
 from signstream.models.ctc_beam import Hypothesis, beam_search, greedy
 from signstream.models.ctc_path import best_path, spans
 
@@ -179,6 +182,17 @@ def test_skipping_can_be_left_off():
     doubtful = torch.tensor([[[0.96, 0.04]] * 30]).log()  # together the glosses are likelier than none
     lines = [beam_search(doubtful, torch.tensor([30]), skip_blank=skip)[0][0].ids for skip in (0.95, 1.0, None)]
     assert lines == [(), (1,), (1,)]
+
+
+def test_no_step_is_skipped_whose_likeliest_is_a_gloss():
+    """So no threshold that a config may name leaves a line empty that has such a step."""
+    least = load_config(None, ["decode.skip_blank=0.5"], kind=RecognitionConfig).decode.skip_blank
+    log_probs = torch.tensor([[[0.49, 0.51], [0.6, 0.4], [0.49, 0.51]]]).log()
+    ((one,),) = beam_search(log_probs, torch.tensor([3]), skip_blank=least)
+    assert one.ids == greedy(log_probs, torch.tensor([3]))[0].ids == (1, 1)
+    for below in (0, 0.49):
+        with pytest.raises(UserError, match=rf"decode.skip_blank is {below}[.0]*: from 0.5 to 1 is expected"):
+            load_config(None, [f"decode.skip_blank={below}"], kind=RecognitionConfig)
 
 
 def test_half_precision_is_searched_in_float32():

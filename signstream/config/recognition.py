@@ -115,7 +115,7 @@ class RecognitionLoss:
 @dataclass(frozen=True)
 class Decode:
     beam: int = option(5, low=1, high=1000)
-    skip_blank: float = option(0.95, low=0, high=1, idle={"beam": (1,)})
+    skip_blank: float = option(0.95, low=0.5, high=1, idle={"beam": (1,)})
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ by a fingerprint of 64 bits. Of a step's glosses only the K + 1 likeliest can ma
 last gloss, makes a prefix at least as likely as any less likely gloss would, so the cost hardly grows with V.
 
 A step whose blank is likelier than `skip_blank` counts as a blank for sure: no path leaves its prefix there, and two
-signs of the same gloss before and behind it stay two. 1 (or None) skips nothing. What lies behind a clip's end changes
-nothing.
+signs of the same gloss before and behind it stay two. 1 (or None) skips nothing; from 0.5 on no step is skipped where a
+gloss is the likeliest. What lies behind a clip's end changes nothing.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _with_certain_blanks(log_probs: Tensor, lengths: Tensor, skip_blank: float) 
     costs nothing."""
     inside = within(lengths, log_probs.shape[1])
     blank = torch.where(inside, log_probs[..., BLANK], 0.0)
-    sure = ~inside | (blank > (math.log(skip_blank) if skip_blank > 0 else NEVER))
+    sure = ~inside | (blank > math.log(skip_blank))
     return torch.cat((blank[..., None], log_probs[..., 1:].masked_fill(sure[..., None], NEVER)), 2)
 
 
