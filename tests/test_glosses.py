@@ -4,6 +4,7 @@ import pytest
 
 from signstream.errors import UserError
 from signstream.glosses import clean
+from signstream.models.metrics import wer
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,17 @@ from signstream.glosses import clean
 def test_labels_are_cleaned_by_rules(rules, line, cleaned):
     assert clean(line.split(), rules) == cleaned.split()
     assert clean(clean(line.split(), rules), rules) == cleaned.split()
+
+
+def test_whole_lines_of_both_sides_are_cleaned_so_fewer_errors_are_counted_than_without():
+    signed, found = ["REGEN", "REGEN", "C", "M", "WIE", "AUSSEHEN"], ["REGEN", "C+M", "WIE-AUSSEHEN"]
+
+    def errors(reference, hypothesis):
+        return wer.count(reference, hypothesis).errors
+
+    assert errors(clean(signed, "phoenix2014"), clean(found, "phoenix2014")) == 0
+    word_by_word = [gloss for word in signed for gloss in clean([word], "phoenix2014")]
+    assert word_by_word == signed and errors(word_by_word, found) == errors(signed, clean(found, "phoenix2014")) == 5
 
 
 def test_rules_that_are_none_are_one_line():
