@@ -114,13 +114,29 @@ FORMS = {
 }
 
 
-def signer_root(folder: Path, clips: int = 24, splits: dict | None = None) -> Path:
+def signer_root(folder: Path, clips: int = 24, splits: dict | None = None, frames: int | None = None) -> Path:
     """A data root of the synthetic signer; `splits` {split: (first, last)} says which clips are in a
-    split instead of its own."""
+    split instead of its own; of each clip the first so many `frames`, where that is enough."""
     root = make_dataset(folder / "data", clips, seed=1, signers=3, glosses=30)
+    if frames is not None:
+        cut_clips(root, frames)
     if splits is not None:
         names = sorted(path.stem for path in (root / "frames_512x512").glob("*.npy"))
         (root / "split_files.json").write_text(
             json.dumps({split: names[a:b] for split, (a, b) in splits.items()}), encoding="utf-8"
         )
     return root
+
+
+def cut_clips(root: Path, frames: int) -> None:
+    """Every clip of a CSL-Daily root to its first frames, and what its annotation says of them."""
+    notes = json.loads((root / "annotations.json").read_text(encoding="utf-8"))
+    for name, note in notes.items():
+        path = root / "frames_512x512" / f"{name}.npy"
+        poses = np.load(path)[:frames]
+        np.save(path, poses)
+        segments = [
+            [start, min(end, len(poses)), gloss] for start, end, gloss in note["segments"] if start < len(poses)
+        ]
+        note.update(num_frames=len(poses), segments=segments)
+    (root / "annotations.json").write_text(json.dumps(notes), encoding="utf-8")
