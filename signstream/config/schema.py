@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -71,8 +72,14 @@ def option(
 
 def options(section: type) -> dict[str, Option]:
     """The fields of a section, by name."""
-    hints = typing.get_type_hints(section)
+    hints = _hints(section)
     return {field.name: _option(hints[field.name], field) for field in dataclasses.fields(_dataclass(section))}
+
+
+@functools.cache
+def _hints(section: type) -> dict[str, Any]:
+    """Evaluated once: they are text in the class, and a config is gone over many times."""
+    return typing.get_type_hints(section)
 
 
 def _option(kind: Any, field: dataclasses.Field[Any]) -> Option:
