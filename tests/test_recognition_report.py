@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from page_data import make_report
 from phoenix_data import save_info, write_frames
 from processes import on_ranks
 from recognition_runs import ERRORS, LINES, VAL_WORDS, WRONG, Run, make_run, write_tokens
@@ -19,7 +20,8 @@ from signstream.inference import evaluate
 from signstream.inference.recognition.clips import of_split
 from signstream.inference.recognition.session import open_recogniser
 from signstream.inference.report import command
-from signstream.inference.report.page import render_recognition
+from signstream.inference.report.files import write
+from signstream.inference.report.page import render_compare, render_recognition
 from signstream.inference.report.recognition.build import build
 from signstream.inference.report.recognition.definitions import DEFINITIONS
 from signstream.inference.report.recognition.measure import measure
@@ -183,9 +185,16 @@ def test_a_split_that_has_nothing_is_one_line(run, tmp_path):
         UserError, match=r"the split 'test' has no clip that can be used: those that have are train \(8\)"
     ):
         evaluate.main(["--checkpoint", str(run.checkpoint), "--out", str(tmp_path)])
-    evaluated(run, tmp_path / "a")
-    with pytest.raises(UserError, match="--compare puts tokenizers side by side"):
-        evaluate.main(["--compare", str(tmp_path / "a"), str(tmp_path / "a"), "--out", str(tmp_path / "b")])
+
+
+def test_runs_of_two_tasks_are_not_compared(made, tmp_path):
+    for name, report in (("recogniser", made["report"]), ("tokenizer", make_report())):
+        write(tmp_path / name, "", report)
+    both = [str(tmp_path / name) for name in ("tokenizer", "recogniser")]
+    with pytest.raises(UserError, match=r"runs of one task side by side: .*tokenizer is of task 'rvq', .*recogn"):
+        evaluate.main(["--compare", *both, "--out", str(tmp_path / "page")])
+    evaluate.main(["--compare", both[1], both[1], "--out", str(tmp_path / "page")])
+    assert json.loads(data_of((tmp_path / "page" / "index.html").read_text()))["compare"] == [made["report"]] * 2
 
 
 def test_a_recogniser_is_no_tokenizer_to_be_judged(run, tmp_path):
@@ -283,6 +292,28 @@ def test_a_page_of_little_says_what_is_missing(page, tmp_path):
     assert found["problems"] == []
     for words in ("There are no clips to look at.", "No gloss was taken for another one.", "Not measured."):
         assert words in found["text"]
+
+
+@browser
+def test_recognisers_are_compared_side_by_side(page, tmp_path):
+    first, second = page["report"], copy.deepcopy(page["report"])
+    second["errors"]["wer"], second["config"]["model"]["width"] = RATE / 2, 7
+    second["per_signer"] = {"Anna": first["per_signer"]["Anna"]}
+    script = """for (const id of ["glance", "signers", "lengths", "configs"]) out[id] = rows(`#${id}`);"""
+    found = browse(render_compare([first, second]), tmp_path, script + NARROW, width=500)
+    assert found["problems"] == [] and found["beyond"] == []
+    rates = {row[0]: row[1:] for row in found["glance"]}
+    assert rates["word error rate"] == [f"{RATE:.2f} %", f"★ {RATE / 2:.2f} %"]
+    assert rates["substituted"][0] == rates["substituted"][1] == f"{first['errors']['substitutions']:.2f} %"
+    assert rates["words"] == [str(VAL_WORDS)] * 2 and rates["clips"] == ["11"] * 2
+    signers = {row[0]: row[1:] for row in found["signers"]}
+    assert list(signers) == list(first["per_signer"]) and signers["Bert"][1] == "–" != signers["Bert"][0]
+    assert [row[0] for row in found["lengths"]] == ["0-4"]
+    assert found["configs"] == [["model.width", str(first["config"]["model"]["width"]), "7"]]
+    apart = "These are not of the same clips"
+    assert apart not in found["text"]
+    second["errors"]["clips"] = 12
+    assert apart in browse(render_compare([first, second]), tmp_path)["text"]
 
 
 # -- other sources

@@ -14,7 +14,7 @@ from signstream.inference.report.build import evaluate
 from signstream.inference.report.files import find_report, publish, write
 from signstream.inference.report.judged import judge_of
 from signstream.inference.report.measure import Subject
-from signstream.inference.report.page import render, render_compare
+from signstream.inference.report.page import render, render_compare, task_of
 from signstream.inference.report.player_data import make_player
 from signstream.inference.report.recognition.command import evaluate_recogniser
 from signstream.inference.session import open_session
@@ -85,6 +85,8 @@ def compare_runs(args: Namespace) -> None:
         raise UserError("--compare needs --out DIR, where the page goes")
     load_config(args.config, args.overrides)
     reports = [find_report(run) for run in args.compare]
-    if other := next((run for run, report in zip(args.compare, reports) if report.get("task", "rvq") != "rvq"), None):
-        raise UserError(f"--compare puts tokenizers side by side, and {other} is none: its page stands alone")
+    tasks = [task_of(report) for report in reports]
+    if other := next((i for i, task in enumerate(tasks) if task != tasks[0]), 0):
+        told = f"{args.compare[0]} is of task {shown(tasks[0])}, {args.compare[other]} of {shown(tasks[other])}"
+        raise UserError(f"--compare puts runs of one task side by side: {told}")
     print(write(args.out, render_compare(reports)), flush=True)

@@ -25,7 +25,11 @@ from signstream.io.tables import finite
 FOLDER = Path(__file__).with_suffix("")
 COMMON = ("dom.js", "plots.js", "figure.js", "player.js")
 TOKENIZER = (*COMMON, "ribbons.js", "codes.js", "report.js", "chapters.js", "compare.js", "main.js")
-RECOGNITION = (*COMMON, "chapters.js", "glosses.js", "recognition.js", "recognition_main.js")
+RECOGNITION = (
+    *COMMON,
+    *("chapters.js", "glosses.js", "recognition.js"),
+    *("compare.js", "recognition_compare.js", "recognition_main.js"),
+)
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
 )
@@ -37,8 +41,15 @@ def render(report: dict[str, Any], player: dict[str, Any] | None = None) -> str:
 
 
 def render_compare(reports: Sequence[dict[str, Any]]) -> str:
-    """Several runs side by side."""
-    return _page({"compare": list(reports)}, TOKENIZER)
+    """Several runs of one task side by side."""
+    scripts = RECOGNITION if task_of(reports[0]) == "recognition" else TOKENIZER
+    return _page({"compare": list(reports)}, scripts)
+
+
+def task_of(report: dict[str, Any]) -> str:
+    """A tokenizer's report does not say it."""
+    task: str = report.get("task", "rvq")
+    return task
 
 
 def render_recognition(

@@ -16,6 +16,10 @@ const KINDS = [
   [/^meaning.*(codes|same gloss)/, "high", percent],
   [/^meaning/, null, percent],
   [/^judge/, null, per100], // one seed: a lower one need not be better
+  [/^errors.whole/, "high", percent],
+  [/^errors.unknown|^words$|^clips$/, null, number],
+  [/^controls|^errors.(low|high)/, null, per100],
+  [/^errors|^per_signer|^by_length/, "low", per100],
   [/held$/, null, percent],
   [/^rate.compression/, "high", times],
   [/^rate/, "low", number],

@@ -2,8 +2,13 @@
 
 function main() {
   const page = document.getElementById("page");
-  const { report, player: data, moments } = JSON.parse(document.getElementById("data").textContent);
+  const { report, player: data, moments, compare } = JSON.parse(document.getElementById("data").textContent);
   document.body.append(tips());
+  if (compare) {
+    document.title = `${compare.map((r) => r.run.name).join(", ")} – SignStream`;
+    page.append(...recogniserComparison(compare));
+    return;
+  }
   document.title = `${report.run.name} – SignStream`;
   const player = data?.clips?.length ? new GlossPlayer(data) : null;
   const view = () => (player ? glossPlayerView(player) : h("p.missing", "There are no clips to look at."));
