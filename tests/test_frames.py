@@ -190,6 +190,18 @@ def naive_heat(joints: np.ndarray, size: int, sigma: float) -> np.ndarray:
     return np.where(np.max(maps, 0) >= np.exp(-4.5), np.max(maps, 0), 0)
 
 
+@pytest.mark.parametrize("side", [64, 128])
+def test_a_sigma_is_in_pixels_of_the_resized_picture(side):
+    """Whatever the file's picture, a joint's heat is a Gaussian's there."""
+    options = replace(SMALL, size=64, heat_sigma=6.0)
+    heat = frame_streams(noise(1, side, side), options, keypoints=one_joint(side / 2 - 0.5, side / 2 - 0.5)).heat
+    assert heat is not None  # the joint lies between the four points in the middle
+    along = torch.arange(64) - 31.5
+    wanted = torch.exp((along**2 + 0.5**2) / (-2 * 6.0**2))
+    within = along.abs() < 17.5
+    assert torch.allclose(heat[0, 0, 31][within], wanted[within], atol=1e-5)
+
+
 @pytest.mark.parametrize(("sigma", "off"), [(1.5, 1e-5), (14.0, 1e-5), (20.0, 0.03), (32.0, 0.04)])
 def test_heat_is_the_highest_of_the_joints_gaussians(sigma, off):
     rng = np.random.default_rng(1)
