@@ -18,6 +18,7 @@ from signstream.inference import evaluate, judge
 from signstream.inference.judge import Judged, recipe, shuffle_words
 from signstream.inference.report import build, judged, sections
 from signstream.inference.session import open_session
+from signstream.training.distributed import Ranks
 from test_export import Tiny, make_tiny
 
 SMALL = (
@@ -132,6 +133,18 @@ def test_two_ranks_judge_by_the_same_recipe_and_agree(tiny, tmp_path):
     for name, row in first.items():
         assert row["wer"] == second[name]["wer"] and set(row["wer"]) == {"val"}
     assert not judge.recipe(tiny.tokenizer.config.data).train.scale_with_world
+
+
+class Apart(Ranks):
+    """The other one's disk is another."""
+
+    def collect(self, value: object) -> list:
+        return [value, False]
+
+
+def test_ranks_without_a_common_folder_are_told_so():
+    with pytest.raises(UserError, match="is not one folder for all processes: set TMPDIR"), judged.scratch(Apart()):
+        pytest.fail("it went on")
 
 
 @pytest.mark.parametrize(("wordless", "where"), [("a", "train"), ("b", "val or test")])
