@@ -24,10 +24,14 @@ from signstream.training.train_rvq import main
 GOLDEN = Path(__file__).parent / "golden" / "train.json"
 
 
+SPLITS = {"train": (0, 16), "val": (12, 24)}
+
+
 @pytest.fixture(scope="module")
 def signer(tmp_path_factory):
-    """24 clips of the synthetic signer: 16 to train on, and 12 to validate with, 4 of them among the 16."""
-    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 16), "val": (12, 24)})
+    """24 clips of the synthetic signer, of two seconds at most: 16 to train on, and 12 to validate with, 4 of them
+    among the 16."""
+    return signer_root(tmp_path_factory.mktemp("signer"), 24, SPLITS, frames=60)
 
 
 @pytest.fixture
@@ -276,14 +280,14 @@ def test_the_last_epochs_are_calm(signer):
 # -- golden
 
 
-def test_thirty_steps_are_those_of_the_golden_file(signer):
+def test_thirty_steps_are_those_of_the_golden_file(tmp_path):
     """SIGNSTREAM_REWRITE_GOLDEN=1 writes the file anew, for a change that is meant to change them.
 
     Another CPU adds in another order, so a loss may differ in its last digits, and those grow over steps: 1e-3 is far
     above what that makes of thirty steps and far below what a change of the loss, the optimiser or the codebooks
     makes. Another torch may differ by 3e-3 (2.1: by 1.2e-3). A latent that is about as near to two codes may fall to
     either, so one code in twenty may differ."""
-    loop = begin_loop(tiny_options(signer, "train.epochs=15"))
+    loop = begin_loop(tiny_options(signer_root(tmp_path, 24, SPLITS), "train.epochs=15"))
     found = {
         "torch": torch.__version__.split("+")[0],
         "losses": run_steps(loop, 30),
