@@ -92,21 +92,24 @@ def train_on_ranks(options: list[str], steps: int, ranks: Ranks) -> dict:
     return lasting(loop)
 
 
-@dear_case
-def test_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path, case, world=2):
+def assert_ranks_are_one_process(root: Path, folder: Path, case: str, *, world: int) -> None:
     """Over the ends of two epochs."""
-    options = short(uneven_root, case, SAME_STEPS, "train.epochs=8", plain=True)
-    work = partial(train_on_ranks, options, 7)
-    (alone,) = on_ranks(1, work, tmp_path)
-    ranks = on_ranks(world, work, tmp_path)
+    work = partial(train_on_ranks, short(root, case, SAME_STEPS, "train.epochs=8", plain=True), 7)
+    (alone,) = on_ranks(1, work, folder)
+    ranks = on_ranks(world, work, folder)
     for rank in ranks[1:]:
         assert_same(rank, ranks[0])
     assert_close(ranks[0], alone, CASES[case].rounding)
 
 
+@dear_case
+def test_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path, case):
+    assert_ranks_are_one_process(uneven_root, tmp_path, case, world=2)
+
+
 @pytest.mark.slow
 def test_four_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path):
-    test_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path, "mlp", world=4)
+    assert_ranks_are_one_process(uneven_root, tmp_path, "mlp", world=4)
 
 
 # -- validation
@@ -208,8 +211,8 @@ def assert_same_run(place: Path, straight: Path) -> None:
 
 @dear_case
 def test_stopped_and_resumed_it_is_the_run_that_was_not_stopped(root, tmp_path, case):
-    """SIGTERM within an epoch, in validation, on an epoch's last step; SIGKILL after a step, within a checkpoint, by the
-    clock."""
+    """SIGTERM within an epoch, in validation, on an epoch's last step; SIGKILL after a step, within a checkpoint, by
+    the clock."""
     assert life(program(root, tmp_path / "straight", case)) == 0
     stops = [
         (("before a step", 2), signal.SIGTERM),
