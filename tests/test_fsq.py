@@ -61,7 +61,7 @@ def test_no_chunk_and_nothing_valid_are_no_error():
 
 
 def test_it_trains_and_resumes_in_the_loop(tmp_path):
-    options = tiny_options(signer_root(tmp_path), "model.rvq.kind=fsq", "train.epochs=200", "train.lr=0.001")
+    options = tiny_options(signer_root(tmp_path, frames=60), "model.rvq.kind=fsq", "train.epochs=200", "train.lr=0.001")
     straight = begin_loop(options)
     run_steps(straight, 4)
     windows = [straight.take_window()["rec"] for _ in range(3) if run_steps(straight, 40)]

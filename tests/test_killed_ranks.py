@@ -25,7 +25,7 @@ KILLS = 20
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 17), "val": (17, 20)})
+    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 17), "val": (17, 20)}, frames=60)
 
 
 class Torchrun:

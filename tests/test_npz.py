@@ -40,7 +40,7 @@ def roots(tmp_path_factory) -> Roots:
     """The synthetic signer in CSL-Daily's layout and as npz, some of whose frame rates need their every digit, and a
     tiny run on the npz files."""
     folder = tmp_path_factory.mktemp("npz")
-    csl, npz = signer_root(folder, 24, SPLITS), folder / "npz"
+    csl, npz = signer_root(folder, 24, SPLITS, frames=60), folder / "npz"
     notes = json.loads((csl / "annotations.json").read_text())
     for name in list(notes)[::3]:
         notes[name]["fps"] = 23.976

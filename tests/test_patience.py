@@ -32,7 +32,7 @@ RESTLESS = (
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 16), "val": (12, 24)})
+    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 16), "val": (12, 24)}, frames=60)
 
 
 def options(root: Path, place: Path, *more: str) -> list[str]:

@@ -15,7 +15,7 @@ from signstream.space import to_pixels
 
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory):
-    root = signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 14), "val": (14, 22)})
+    root = signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 14), "val": (14, 22)}, frames=60)
     loop = begin_loop(tiny_options(root, "train.epochs=40"))
     run_steps(loop, 20)
     loop.validate(health=False)

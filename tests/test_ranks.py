@@ -29,7 +29,7 @@ from test_tasks import SAME_STEPS, assert_close, lasting
 def root(tmp_path_factory) -> Path:
     """17 clips to train on, which neither 2 nor 4 ranks can share evenly, and 3 to validate with: fewer than 4
     ranks."""
-    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 17), "val": (17, 20)})
+    return signer_root(tmp_path_factory.mktemp("signer"), 24, {"train": (0, 17), "val": (17, 20)}, frames=60)
 
 
 def train_and_revive(options: list[str], steps: int, ranks: Ranks) -> dict:

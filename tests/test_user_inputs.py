@@ -36,8 +36,10 @@ RATES = [1e-9, -1, 0, 0.0, float("nan"), float("inf"), "25", True, [25], 1001, 1
 def run(tmp_path_factory) -> Path:
     """A tiny trained stgcn, by checkpointed steps: its run's folder."""
     folder = tmp_path_factory.mktemp("made")
-    root = signer_root(folder, 24, {"train": (0, 14), "val": (14, 18)})
-    loop = begin_loop(tiny_options(root, *ARCHS["stgcn"], "model.checkpointing=true", "train.epochs=12"))
+    root = signer_root(folder, 24, {"train": (0, 14), "val": (14, 18)}, frames=60)
+    loop = begin_loop(
+        tiny_options(root, *ARCHS["stgcn"], "model.checkpointing=true", "train.epochs=12", "train.clips_per_step=4")
+    )
     run_steps(loop, 5)
     loop.validate(health=False)
     made = RunFolder.create(folder / "runs", "default")

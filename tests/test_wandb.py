@@ -114,7 +114,7 @@ def test_numbers_pictures_and_texts_come_with_the_names_and_steps_of_the_other_f
 
 
 def test_a_run_that_is_trained_and_resumed_is_one_run_with_the_numbers_of_metrics_jsonl(offline, tmp_path):
-    root = signer_root(tmp_path, 24)
+    root = signer_root(tmp_path, 24, frames=60)
     more = ("train.log_every=1", "train.epochs=2", "train.health_every=1", "train.sample_clips=1")
     options = tiny_options(root, "model.arch=mlp", *more)
     assert main(["--wandb-project", "signs 2", *options]) == 0
