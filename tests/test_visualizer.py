@@ -242,7 +242,7 @@ def test_training_shows_the_first_frames_small_and_tensorboard_gets_the_same_byt
 def test_training_draws_a_clip_at_health_time(tiny, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    loop, folder = begin_loop(tiny_options(tiny.root)), RunFolder(tmp_path)
+    loop, folder = begin_loop(tiny_options(tiny.root, "train.sample_clips=1")), RunFolder(tmp_path)
     loop.steps = 12
     run = Run(loop, folder, [Journal(folder)])
     run.tell_validation(1, loop.validate(health=True))
