@@ -40,7 +40,7 @@ class Tiny(NamedTuple):
 
 def make_tiny(folder: Path) -> Tiny:
     """A data root and a tiny trained checkpoint, in a run's folder."""
-    root = signer_root(folder, 24, {"train": (0, 14), "val": (14, 24)})
+    root = signer_root(folder, 24, {"train": (0, 14), "val": (14, 24)}, frames=100)
     loop = begin_loop(tiny_options(root, "train.epochs=40", "model.arch=mlp"))
     run_steps(loop, 30)
     loop.validate(health=False)
@@ -73,7 +73,7 @@ def straight(tiny, tmp_path_factory) -> bytes:
 def on_rank(arguments: list[str], die_at: dict[int, int], rank: int) -> int:
     """The program as one rank of several; `die_at` {rank: the encoded batch at which it is killed}. A batch is a clip
     or two."""
-    batches.BATCH_FRAMES = 300
+    batches.BATCH_FRAMES = 210
     real = Tokenizer.encode_both
     encoded = []
 
