@@ -56,7 +56,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return signer_root(tmp_path_factory.mktemp("signer"), 14, {"train": (0, 10), "val": (10, 14)})
+    return signer_root(tmp_path_factory.mktemp("signer"), 14, {"train": (0, 10), "val": (10, 14)}, frames=60)
 
 
 def make_state(root: Path, *options: str) -> dict:

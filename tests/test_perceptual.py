@@ -186,7 +186,7 @@ def test_training_with_it_steadies_what_is_decoded():
 
 def test_a_run_that_switches_it_on_when_it_goes_on_logs_it_from_there(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    root = signer_root(tmp_path, 24)
+    root = signer_root(tmp_path, 24, frames=60)
     assert (
         main(tiny_options(root, "model.arch=mlp", "train.log_every=1", "train.epochs=1", "train.health_every=9")) == 0
     )
