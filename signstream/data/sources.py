@@ -29,6 +29,7 @@ from signstream.io.batch import StreamBatch
 from signstream.io.cache_index import CachedClip, Skipped
 from signstream.io.dataloader_utils import read_clips
 from signstream.io.pose_cache import PoseCache
+from signstream.space import only
 
 HIDDEN_FRAMES, HIDDEN_CHUNKS = 15, 3  # in which a joint, or a part, loses a stretch: half a second, a whole one
 
@@ -76,7 +77,7 @@ class PoseSequences(Sequences):
             if augment.dropout_prob:
                 generator = torch.Generator().manual_seed(raw.seed)
                 seen = hide(joints[..., 2], augment.dropout_prob, generator, window=HIDDEN_FRAMES)
-                joints = torch.where(seen[..., None] > 0, joints, 0.0)
+                joints = only(joints, seen > 0)
         return Padded({"keypoints": joints}, tuple(plan.inside.sum(1).tolist()))
 
     def about(self) -> str:

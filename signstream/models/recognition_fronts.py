@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from signstream.models.recognition_blocks import inside, without_padding
 from signstream.models.recognition_keypoints import PartLayer, TimeConv, View
 from signstream.skeleton import Part
-from signstream.space import local_view
+from signstream.space import local_view, only
 
 Streams = Mapping[str, Tensor]
 
@@ -150,7 +150,7 @@ class KeypointFront(Front):
     def _views(self, joints: Tensor, before: Tensor) -> list[View]:
         joints = torch.cat((before, joints), 1).float()
         weight = joints[..., 2].clamp(min=0)
-        xy = torch.where(weight[..., None] > 0, joints[..., :2], 0.0)
+        xy = only(joints[..., :2], weight > 0)
         views = []
         for number, part in enumerate(self.parts):
             place = local_view(xy, weight, part)  # [B, 1 + S, J_p, 2]

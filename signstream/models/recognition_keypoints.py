@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signstream.models.recognition_blocks import Mlp, without_padding
+from signstream.space import only
 
 NOISE = 1e-2  # share of the mean variance below which an axis is not stretched any further
 
@@ -93,7 +94,7 @@ class PartLayer(nn.Module):
         return x + self.mlp(x)
 
     def _centred(self, view: View) -> Tensor:
-        return torch.where(view.weight[..., None] > 0, view.place - self.mean, 0.0)
+        return only(view.place - self.mean, view.weight > 0)
 
     @torch.no_grad()
     def fit(self, views: Sequence[View]) -> None:

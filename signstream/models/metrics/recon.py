@@ -34,7 +34,7 @@ from torch import Tensor
 
 from signstream.models.metrics.sums import Sums
 from signstream.skeleton import LEFT_SHOULDER, NUM_JOINTS, RIGHT_SHOULDER, Pair, Part, Skeleton
-from signstream.space import local_view, part_centre
+from signstream.space import local_view, only, part_centre
 
 PCK = (0.05, 0.1, 0.2)  # shoulder widths
 MIN_SHOULDERS = 1.0  # pixels; narrower is no measure
@@ -143,7 +143,7 @@ class Reconstruction(Sums):
 
     def _add_part(self, part: Part, gap: Tensor, seen: Tensor, *, measures: Measures) -> None:
         """gap [N, L, J_p, 2] from the original to the reconstruction; seen [N, L, J_p]."""
-        gap = torch.where(seen[..., None], gap, 0.0)
+        gap = only(gap, seen)
         scaled = gap * self.scale[part.name]
         self._count(part, "numbers", 2 * seen.sum())
         self._count(part, "huber", F.huber_loss(scaled, torch.zeros_like(scaled), reduction="sum"))
