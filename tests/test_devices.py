@@ -146,7 +146,7 @@ ONCE = {"quantising", "next_draw", "_shared_counts", "step", "optimise", "_reviv
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return signer_root(tmp_path_factory.mktemp("devices"))
+    return signer_root(tmp_path_factory.mktemp("devices"), frames=60)
 
 
 class Begun(NamedTuple):
