@@ -3,6 +3,20 @@ import torch
 
 from data_sets import GOOD, cache_of, content, write_csl
 
+# The files that take longest, which are dealt first, so that no process is left alone with one of them at the end.
+LONG = ("tasks", "resume", "evaluate", "tokenizer", "export_model", "ranks", "loop", "stream", "pose_cache", "devices")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """pytest-xdist would deal the files with the most tests first."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
 
 @pytest.fixture(scope="session")
 def good_content(tmp_path_factory) -> dict:
