@@ -55,8 +55,11 @@ class Clips(NamedTuple):
         data = replace(data, root=str(root))
         return cls(root, data, open_cache(data))
 
-    def chunks(self, clip: int) -> ChunkBatch:
-        return make_chunks(read_clips(self.cache, [clip], 0), skeleton_of(self.data), self.data)
+    def chunks(self, clip: int, shift: int = 0) -> ChunkBatch:
+        """`shift`: without so many of its first frames."""
+        batch = read_clips(self.cache, [clip], 0)
+        batch = replace(batch, frames=batch.frames[shift:], lengths=(batch.lengths[0] - shift,)) if shift else batch
+        return make_chunks(batch, skeleton_of(self.data), self.data)
 
     def test(self, what: str) -> Iterator[int]:
         """The clips that are scored; says now and then how many are done."""

@@ -197,6 +197,20 @@ def test_options_decide_what_is_written(tiny, straight, tmp_path, capsys):
     assert export(tiny, out, "export.enable_rle=false", "--rle") == 0 and out.read_bytes() == straight
 
 
+def test_a_shift_leaves_out_the_first_frames(tiny, tmp_path, capsys):
+    clips = val(tiny)
+    shortest = min(tiny.cache.clips[i].length for i in clips)
+    out = tmp_path / "tokens.jsonl"
+    assert export(tiny, out, "--shift=3", "--latents", "--no-rle", "export.codes_per_chunk=full") == 0
+    for i, tokens in zip(clips, read_jsonl(out)):
+        name = tiny.cache.clips[i].name
+        (expected,) = tiny.tokenizer.encode_prepared([tiny.cache.frames(i)[3:]], [name])
+        assert tokens.name == name and tokens.num_frames == tiny.cache.clips[i].length - 3
+        assert torch.equal(tokens.codes, expected.codes)
+    assert export(tiny, out, f"--shift={shortest}") == 1
+    assert f"--shift {shortest} leaves nothing of its {shortest} frames" in capsys.readouterr().err
+
+
 def test_the_summary_counts_what_is_in_the_file(tiny, straight, tmp_path, capsys):
     out = tmp_path / "tokens.jsonl"
     export(tiny, out)
@@ -294,6 +308,7 @@ def test_a_line_says_what_is_wrong(tiny, tmp_path, monkeypatch):
         (("--split", "test"), r"'test' has no clip: those that have are train \(14\), val \(10\)"),
         (("--body-parts", "F", "XX"), r"'XX' is none of F LH RH B FB"),
         (("--num-samples", "0"), r"--num-samples is 0"),
+        (("--shift", "-1"), r"--shift is -1: a number of frames is expected"),
         (("--to-llm",), r"--to-llm needs --text-vocab-size N"),
         (("--tokenizer", "x"), r"needs the package transformers .*--text-vocab-size"),
     ):

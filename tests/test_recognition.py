@@ -8,7 +8,7 @@ from signstream.errors import UserError
 from signstream.models.recognition import BLANK, Recognizer, branches_kept, can_align, steps_needed
 from signstream.models.recognition_blocks import MIXERS, Mixing, head_of, mixer_of
 from signstream.models.recognition_frames import FrameFront, SpatialAttention, SpatialSizes
-from signstream.models.recognition_fronts import CodeFront, KeypointFront, LatentFront
+from signstream.models.recognition_fronts import CodeFront, KeypointFront, LatentFront, stretched
 from signstream.models.recognition_keypoints import stretched_axes
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.training.optim import undecayed
@@ -207,15 +207,28 @@ def test_axes_are_stretched_to_one_spread_but_noise_is_not():
     assert stretched_axes(rows[:0], 6).shape == (0, 6)
 
 
-def test_rows_begin_as_the_vectors_and_are_summed_over_what_was_sent():
+def test_rows_begin_as_the_vectors_along_their_own_axes():
+    """Equally stretched, and each part by itself: what a turn and a stretch made of codebooks is undone."""
+    generator = torch.Generator().manual_seed(2)
+    turn = torch.linalg.qr(torch.randn(CODES[0], CODES[3], CODES[3], generator=generator))[0]
+    long = torch.logspace(0, 1, CODES[3])
+    books = torch.randn(CODES[0], CODES[1], 400, CODES[3], generator=generator)
+    rows = stretched(torch.einsum("pqkz,pzy->pqky", books * long, turn))
+    spread = rows.flatten(1, 2).std(1)
+    assert (spread > 0.5).all() and (spread < 1.1).all()  # at most 1, less what coding loses
+    for part, mine in zip(books.flatten(1, 2), rows.flatten(1, 2)):
+        assert (part.T @ mine / len(part)).abs().amax(0).min() > 0.5  # an axis each, whatever its sign
+    assert torch.equal(CodeFront(CODES, width=8, vectors=vectors()).rows, stretched(vectors()))
+
+
+def test_rows_are_summed_over_what_was_sent():
     front, lengths = CodeFront(CODES, width=8, vectors=vectors()), torch.tensor([2])
-    assert torch.equal(front.rows, vectors())
     front.absent.data += torch.randn(front.absent.shape, generator=torch.Generator().manual_seed(1))
     codes = torch.full((1, 2, *CODES[:2]), -1)
     codes[0, 0, 0], codes[0, 0, 1, 0] = torch.tensor([4, 7]), 2
     latents = front.absent.sum(1).repeat(2, 1, 1)  # [S, P, Z]
-    latents[0, 0] = vectors()[0, 0, 4] + vectors()[0, 1, 7]
-    latents[0, 1] = vectors()[1, 0, 2] + front.absent[1, 1]
+    latents[0, 0] = front.rows[0, 0, 4] + front.rows[0, 1, 7]
+    latents[0, 1] = front.rows[1, 0, 2] + front.absent[1, 1]
     expected = F.linear((latents / front.spread).flatten(1), front.map.weight, front.map.bias).view(1, 4, 8)
     torch.testing.assert_close(front({"codes": codes}, lengths), expected)
     front({"codes": codes}, lengths).sum().backward()

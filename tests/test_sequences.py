@@ -1,6 +1,7 @@
 """Clips as padded sequences: a clip is the same in any company, nothing past its end shows, and what is drawn follows
 from the seed; glosses as ids."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,11 @@ from signstream.data import frame_sequences
 from signstream.data.sequences import Sequences, hide, tracks
 from signstream.data.sources import open_sequences
 from signstream.data.text import UNKNOWN, Glosses
+from signstream.data.tokens import TokenData
 from signstream.errors import UserError
+from signstream.inference.export_beside import latents_text, write_latents_beside
+from signstream.io.vector_files import read_vectors, vectors_beside
+from signstream.tokens.format import read_jsonl, write_line
 
 FRAMES = (30, 41, 7)
 
@@ -41,10 +46,12 @@ def phoenix(folder: Path) -> Sequences:
     return open_sequences(data_of(root, frames={"size": 16, "resize": 24, "heat": True}))
 
 
-def by_tokens(source: str, folder: Path) -> Sequences:
+def by_tokens(source: str, folder: Path, **more: object) -> Sequences:
     config = {key: value for key, value in (o.split("=", 1) for o in tokens(source, folder)) if key.startswith("data.")}
     return open_sequences(
-        data_of(Path(config["data.root"]), layout="csl_daily", fps=30, source=source, tokens=config["data.tokens"])
+        data_of(
+            Path(config["data.root"]), layout="csl_daily", fps=30, source=source, tokens=config["data.tokens"], **more
+        )
     )
 
 
@@ -162,6 +169,48 @@ def test_of_pictures_only_those_that_are_seen_are_read(tmp_path, monkeypatch):
     sequences.least[0] = 3
     for seed in range(20):
         assert sequences.read([0], seed, train=True).lengths[0] >= 3
+
+
+def other_tokens(folder: Path, source: str, tokenizer: str = "one") -> str:
+    """A file beside train's in which each clip has what the one before it has there."""
+    own, other = folder / "train.jsonl", folder / "other.jsonl"
+    clips = list(read_jsonl(own))
+    named = [replace(clip, name=before.name) for clip, before in zip(clips, [*clips[1:], clips[0]])]
+    other.write_text("".join(write_line(replace(clip, tokenizer=tokenizer)) for clip in named), encoding="utf-8")
+    if tokenizer == "one":
+        shutil.copy(vectors_beside(own), vectors_beside(other))
+    if source == "latents":
+        file = TokenData.open(own, latents=True)
+        fields = [latents_text(file.latents(clip.name)).encode() for clip in clips]
+        chunks = {clip.name: len(clip.codes) for clip in named}
+        write_latents_beside(other, fields, read_vectors(vectors_beside(own)), chunks=chunks)
+    return str(other)
+
+
+@pytest.mark.parametrize("source", ["codes", "latents"])
+def test_in_training_other_tokens_of_a_clip_are_drawn(tmp_path, source):
+    """From the files that have enough of it for its words; in validation never."""
+    plain = by_tokens(source, tmp_path)
+    more = by_tokens(source, tmp_path, more_tokens=(other_tokens(tmp_path, source),))
+    before, own = more.rows(0), more.rows(1)
+    assert not torch.equal(before, own) and torch.equal(plain.rows(1), own)
+    drawn = [more.read([1], seed, train=True).streams[source] for seed in range(20)]
+    assert {torch.equal(rows, own) for rows in drawn} == {True, False}
+    assert all(torch.equal(rows, own) or torch.equal(rows, before) for rows in drawn)
+    assert all(torch.equal(more.read([1], seed).streams[source], own) for seed in range(20))
+    assert plain.content("train") != more.content("train") and plain.content("val") == more.content("val")
+    more.examples[1] = more.examples[1]._replace(length=5)  # the other file has four chunks of it
+    more.least[1] = 4
+    assert more.having(1) == list(more.more)
+    more.least[1] = 5
+    assert more.having(1) == []
+
+
+def test_other_tokens_are_of_the_same_tokenizer(tmp_path):
+    by_tokens("codes", tmp_path)
+    other = other_tokens(tmp_path, "codes", "two")
+    with pytest.raises(UserError, match=r"other\.jsonl: its tokens are of the tokenizer 'two', one is expected"):
+        by_tokens("codes", tmp_path, more_tokens=(other,))
 
 
 def test_tokens_of_no_split_are_one_line(tmp_path):

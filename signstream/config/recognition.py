@@ -25,6 +25,7 @@ class RecognitionData(Poses):
     fps: float = option(25.0, low=SLOWEST, high=FASTEST)
     source: Literal["frames", "keypoints", "latents", "codes"] = "frames"
     tokens: str | None = option(None, idle=NO_TOKENS)
+    more_tokens: tuple[str, ...] = option((), idle=NO_TOKENS)
     clean: Literal["phoenix2014", "phoenix2014t", "none"] = "phoenix2014"
     gloss_dict: str | None = None
     body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17)})

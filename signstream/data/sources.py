@@ -40,7 +40,8 @@ def open_sequences(data: RecognitionData, quiet: bool = False) -> Sequences:
     cache = open_cache(data, quiet)
     if data.source == "keypoints":
         return PoseSequences(cache, data)
-    return TokenSequences(cache, data, open_tokens(cache, data))
+    tokens = open_tokens(cache, data)
+    return TokenSequences(cache, data, tokens, more=open_more(data, tokens["train"]))
 
 
 def example_of(clip: CachedClip, data: RecognitionData, length: int) -> Example:
@@ -102,7 +103,14 @@ def padded_plan(lengths: Sequence[int], steps: Sequence[np.ndarray]) -> transfor
 class TokenSequences(Sequences):
     """A step is a chunk: the codes of its parts, or the latents that were quantised to them."""
 
-    def __init__(self, cache: PoseCache, data: RecognitionData, tokens: Mapping[str, TokenData]) -> None:
+    def __init__(
+        self,
+        cache: PoseCache,
+        data: RecognitionData,
+        tokens: Mapping[str, TokenData],
+        *,
+        more: Sequence[TokenData] = (),
+    ) -> None:
         examples: list[Example] = []
         skipped: list[Skipped] = [line for line in cache.skipped if line.split not in tokens]
         self.numbers: list[int] = []  # of each clip's line in its split's file
@@ -113,6 +121,7 @@ class TokenSequences(Sequences):
             skipped += found.left_out
         super().__init__(examples, list(tokens), skipped)
         self.data, self.tokens = data, dict(tokens)
+        self.more = tuple(more)  # of training's clips, in other tokens
         self.contents: dict[tuple[int, ...], str] = {}
         first = tokens["train"]
         self.tokenizer, self.parts = first.digest, first.parts
@@ -130,20 +139,33 @@ class TokenSequences(Sequences):
         if clips not in self.contents:
             digest = hashlib.sha256(self.tokens[split].digest.encode())
             for clip in clips:
-                digest.update(self.tokens[split].codes(self.numbers[clip]).numpy().data)
+                name = self.examples[clip].name
+                for file in (self.tokens[split], *(self.more if split == "train" else ())):
+                    if name in file:
+                        digest.update(file.codes(name).numpy().data)
             self.contents[clips] = digest.hexdigest()
         return self.contents[clips]
 
     def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
-        rows = [self.rows(clip) for clip in clips]
+        rng = np.random.default_rng(seed) if train and self.more else None
+        rows = [self.rows(clip, rng) for clip in clips]
         some = rows or [self.rows(0)[:0]]
         lengths = tuple(len(row) for row in rows)
         return StreamBatch({self.data.source: torch.cat(some)}, lengths, tuple(clips), seed)
 
-    def rows(self, clip: int) -> Tensor:
-        """[N, P, Q] or [N, P, Z]"""
+    def rows(self, clip: int, rng: np.random.Generator | None = None) -> Tensor:
+        """[N, P, Q] or [N, P, Z]; with `rng` of one of the files that have the clip."""
         file, number = self.tokens[self.examples[clip].split], self.numbers[clip]
+        others = self.having(clip)
+        if rng is not None and (drawn := int(rng.integers(len(others) + 1))):
+            file, number = others[drawn - 1], others[drawn - 1].number(self.examples[clip].name)
         return file.codes(number) if self.data.source == "codes" else file.latents(number)
+
+    def having(self, clip: int) -> list[TokenData]:
+        """Those of the files with other tokens that have a clip, and enough of it for its words."""
+        name, own = self.examples[clip].name, self.examples[clip].length
+        need = min(self.least[clip], own)
+        return [file for file in self.more if name in file and file.chunks(name) >= need]
 
     def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         augment, rows = self.data.augment, raw.streams[self.data.source]
@@ -183,9 +205,19 @@ def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]
             f"data.tokens: there is no {data.tokens_of('train')}: export_tokens writes one for each split "
             "(data.tokens=DIR/{split}.jsonl)"
         )
-    parts = files["train"].parts
-    if other := next((file for file in files.values() if file.parts != parts), None):
-        raise UserError(
-            f"{other.path}: its tokens are of the parts {', '.join(other.parts)}, those of train of {', '.join(parts)}"
-        )
+    for file in files.values():
+        check_parts(file, files["train"])
     return files
+
+
+def open_more(data: RecognitionData, train: TokenData) -> list[TokenData]:
+    files = [TokenData.open(path, train.digest, latents=data.source == "latents") for path in data.more_tokens]
+    for file in files:
+        check_parts(file, train)
+    return files
+
+
+def check_parts(file: TokenData, train: TokenData) -> None:
+    if file.parts != train.parts:
+        parts, expected = ", ".join(file.parts), ", ".join(train.parts)
+        raise UserError(f"{file.path}: its tokens are of the parts {parts}, those of train of {expected}")

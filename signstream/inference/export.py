@@ -84,6 +84,8 @@ def export_tokens(args: Namespace) -> int:
     """What the door was asked for: the options of inference/export_tokens.py."""
     if args.num_samples is not None and args.num_samples < 1:
         raise UserError(f"--num-samples is {args.num_samples}: at least 1 is expected")
+    if args.shift < 0:
+        raise UserError(f"--shift is {args.shift}: a number of frames is expected")
     if args.out.exists() and not args.out.is_file():
         raise UserError(f"--out {args.out} is {'a folder: name a file in it' if args.out.is_dir() else 'no file'}")
     rle = [] if args.rle is None else [f"export.enable_rle={str(args.rle).lower()}"]
@@ -116,7 +118,7 @@ def export(args: Namespace, session: Session) -> int:
         if args.out.exists():
             print(f"{args.out} {there(args.out)}, which this one replaces when it is whole", flush=True)
     failed = left_out(cache, args.split, clips) if args.num_samples is None else {}
-    failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form)
+    failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form, shift=args.shift)
     for others in ranks.collect(failed):
         failed |= others
 
@@ -146,7 +148,13 @@ def left_out(cache: PoseCache, split: str, clips: Sequence[int]) -> dict[str, st
 
 
 def encode_share(
-    session: Session, cache: PoseCache, todo: Sequence[int], *, write: Callable[[bytes], object], form: Form
+    session: Session,
+    cache: PoseCache,
+    todo: Sequence[int],
+    *,
+    write: Callable[[bytes], object],
+    form: Form,
+    shift: int = 0,
 ) -> dict[str, str]:
     """This rank's clips of those to do, each written as a row; {name: reason} of those that failed."""
     ranks = session.ranks
@@ -154,24 +162,30 @@ def encode_share(
     failed: dict[str, str] = {}
     with tqdm(total=len(share), desc="export", unit="clip", disable=None if ranks.is_main else True) as bar:
         for group in groups(cache, share):
-            for i, clip in encode(session.tokenizer, cache, group, latents=form.latents, failed=failed):
+            clips = {i: cache.frames(i)[shift:] for i in group}
+            for i in [i for i, frames in clips.items() if not len(frames)]:
+                failed[cache.clips[i].name] = f"--shift {shift} leaves nothing of its {cache.clips[i].length} frames"
+                del clips[i]
+            for i, clip in encode(session.tokenizer, cache, clips, latents=form.latents, failed=failed):
                 write(form.row(i, clip, cache.clips[i].text))
             bar.update(len(group))
     return failed
 
 
 def encode(
-    tokenizer: Tokenizer, cache: PoseCache, group: list[int], *, latents: bool, failed: dict[str, str]
+    tokenizer: Tokenizer, cache: PoseCache, clips: dict[int, np.ndarray], *, latents: bool, failed: dict[str, str]
 ) -> list[tuple[int, Encoded]]:
-    """The tokens of the clips that can be encoded, with their latents if need be; `failed` gets the others."""
-    names, frames = [cache.clips[i].name for i in group], [cache.frames(i) for i in group]
+    """The tokens of the clips that can be encoded, {i: frames}, with their latents if need be; `failed` gets the
+    others."""
+    names, frames = [cache.clips[i].name for i in clips], list(clips.values())
     try:
         if latents:
-            return list(zip(group, tokenizer.encode_both(frames, names)))
-        return [(i, Encoded(tokens, None)) for i, tokens in zip(group, tokenizer.encode_prepared(frames, names))]
+            return list(zip(clips, tokenizer.encode_both(frames, names)))
+        return [(i, Encoded(tokens, None)) for i, tokens in zip(clips, tokenizer.encode_prepared(frames, names))]
     except ValueError as error:
-        if len(group) > 1:
-            return [pair for i in group for pair in encode(tokenizer, cache, [i], latents=latents, failed=failed)]
+        if len(clips) > 1:
+            each = [encode(tokenizer, cache, {i: clips[i]}, latents=latents, failed=failed) for i in clips]
+            return [pair for pairs in each for pair in pairs]
         failed[names[0]] = str(error)
         return []
 
@@ -232,6 +246,7 @@ def header(args: Namespace, form: Form, session: Session, *, data: str) -> dict[
         "rle": form.rle,
         "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
         "latents": form.latents,
+        "shift": args.shift,
         "device": session.ranks.device.type,
         "data": data,
     }

@@ -28,6 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", metavar="PATH", help=CHECKPOINT_HELP)
     parser.add_argument("--split", default="val", help="(default: %(default)s)")
     parser.add_argument("--num-samples", type=int, metavar="N", help="only the first N clips of the split")
+    parser.add_argument(
+        "--shift",
+        type=int,
+        default=0,
+        metavar="FRAMES",
+        help="leave out the first of every clip: the same signing in other tokens, to train on as well",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     add_form(parser)
     args = cli.parse_with_config(parser, argv)

@@ -1,8 +1,8 @@
 """What tokens mean, as a number: one small recogniser, by one recipe, reads the keypoints of a tokenizer's clips, and
 what became of them. By how many more words it is wrong is what was lost, or written so that it cannot be learnt.
 
-    tokens = export_splits(session, folder)          folder/<split>.jsonl of every split; "folder/{split}.jsonl"
-    config = recipe(session.config.data, ["data.source=codes", f"data.tokens={json.dumps(tokens)}"])
+    tokens = export_splits(session, folder)          folder/<split>.jsonl of every split; options that say so
+    config = recipe(session.config.data, ["data.source=codes", *tokens])
     judge(config, session.ranks) -> Judged           trained to its last step, in no folder; WER by split
     short_form(session, folder) -> {what is read: Judged}      of the splits in judged_splits(session.config.data)
 
@@ -40,6 +40,7 @@ from signstream.training.seed import seed_everything
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
 SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
+VERSIONS = 5  # in which training's clips are tokenized
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
 Tell = Callable[[str], None]
@@ -87,18 +88,35 @@ def shuffle_words(sequences: Sequences, seed: int) -> None:
             sequences.examples[clip] = sequences.examples[clip]._replace(words=others)
 
 
-def export_splits(session: Session, folder: Path, *, latents: bool = False) -> str:
-    """The tokens of every split that has a clip, as a door would write them, and where they are; those that are there
-    are left. What an export says goes to standard error."""
+def export_splits(session: Session, folder: Path, *, latents: bool = False) -> list[str]:
+    """The tokens of every split that has a clip, as a door would write them, and those of training's clips once more
+    for each of SHIFTS; options that say where they are. Those that are there are left. What an export says goes to
+    standard error."""
     form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
     others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
-    for split, clips in open_cache(session.config.data, quiet=True).splits.items():
-        out = folder / f"{split}.jsonl"
-        if clips and not session.ranks.from_main(out.exists):
+    wanted = [(split, 0) for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
+    for split, shift in [*wanted, *(("train", shift) for shift in shifts(session.config.data.chunk_len))]:
+        out = folder / tokens_name(split, shift)
+        if not session.ranks.from_main(out.exists):
             session.ranks.from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
             with redirect_stdout(sys.stderr):
-                export(Namespace(split=split, out=out, **form, **dict.fromkeys(others)), session)
-    return str(folder / f"{SPLIT}.jsonl")
+                export(Namespace(split=split, out=out, shift=shift, **form, **dict.fromkeys(others)), session)
+    return tokens_at(folder, session.config.data.chunk_len)
+
+
+def shifts(chunk_len: int) -> list[int]:
+    """Frames that training's clips are shifted by, so that it sees them cut otherwise, as it sees keypoints moved."""
+    return sorted({chunk_len * part // VERSIONS for part in range(1, VERSIONS)} - {0})
+
+
+def tokens_name(split: str, shift: int = 0) -> str:
+    return f"{split}.jsonl" if shift == 0 else f"{split}.shift{shift}.jsonl"
+
+
+def tokens_at(folder: Path, chunk_len: int) -> list[str]:
+    """Options of a recogniser that say where tokens are."""
+    more = [str(folder / tokens_name("train", shift)) for shift in shifts(chunk_len)]
+    return [f"data.tokens={json.dumps(str(folder / tokens_name(SPLIT)))}", f"data.more_tokens={json.dumps(more)}"]
 
 
 def judged_splits(data: Poses) -> list[str]:
@@ -119,7 +137,7 @@ def short_form(
     tokens."""
     data = session.config.data
     splits = judged_splits(data)
-    codes = ["data.source=codes", f"data.tokens={json.dumps(export_splits(session, folder))}"]
+    codes = ["data.source=codes", *export_splits(session, folder)]
     rows = {"keypoints": ["data.source=keypoints"], "tokens": codes, "tokens of other clips": codes}
     judged = {}
     for name, source in rows.items():

@@ -25,11 +25,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signstream.models.recognition_blocks import inside, without_padding
-from signstream.models.recognition_keypoints import PartLayer, TimeConv, View
+from signstream.models.recognition_keypoints import PartLayer, TimeConv, View, stretched_axes
 from signstream.skeleton import Part
 from signstream.space import local_view, only
 
 Streams = Mapping[str, Tensor]
+CODING = 0.1  # share of the mean variance below which a latent's axis is not stretched further: it is lost in coding
 
 
 class Front(nn.Module, ABC):
@@ -187,21 +188,22 @@ class ChunkFront(Front):
 
 
 class LatentFront(ChunkFront):
-    """`fit` centres each part's latents and brings them to one size."""
+    """`fit` centres each part's latents and turns them onto the axes along which training chunks differ, equally
+    stretched."""
 
     reads = ("latents",)
 
     mean: Tensor  # [P, Z]
-    spread: Tensor  # [P, 1]
+    axes: Tensor  # [P, Z, Z]
 
     def __init__(self, parts: int, latent: int, *, width: int, steps_a_chunk: int = 2) -> None:
         super().__init__(parts * latent, width, steps_a_chunk)
         self.register_buffer("mean", torch.zeros(parts, latent))
-        self.register_buffer("spread", torch.ones(parts, 1))
+        self.register_buffer("axes", torch.eye(latent).repeat(parts, 1, 1))
 
     def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
         latents = without_padding(streams["latents"].float(), lengths)
-        return self._mapped((latents - self.mean) / self.spread)
+        return self._mapped(torch.einsum("bspz,pyz->bspy", latents - self.mean, self.axes))
 
     @torch.no_grad()
     def fit(self, streams: Streams, lengths: Tensor) -> None:
@@ -209,12 +211,14 @@ class LatentFront(ChunkFront):
         rows = latents[inside(lengths, latents.shape[1])]  # [M, P, Z]
         if len(rows):
             self.mean.copy_(rows.mean(0))
-            self.spread.copy_((rows - self.mean).square().mean((0, 2))[:, None].sqrt().clamp(min=1e-6))
+            for part, axes in zip((rows - self.mean).unbind(1), self.axes):
+                axes.copy_(stretched_axes(part, len(axes), noise=CODING))
 
 
 class CodeFront(ChunkFront):
     """A code is a row of its codebook: a part's rows are summed over the levels that were sent, and mapped. Rows begin
-    as the codebooks' vectors [P, Q, K, Z] and train on from there; without vectors, as drawn (the control)."""
+    as the codebooks' vectors [P, Q, K, Z], along the axes in which a part's differ, equally stretched, and train on
+    from there; without vectors, as drawn (the control)."""
 
     reads = ("codes",)
     no_decay = ("rows", "absent")
@@ -234,9 +238,11 @@ class CodeFront(ChunkFront):
         super().__init__(parts * latent, width, steps_a_chunk)
         if vectors is None:
             generator = torch.Generator().manual_seed(seed)
-            vectors = torch.randn(*shape, generator=generator) / levels**0.5
-        assert vectors.shape == tuple(shape), f"vectors {list(vectors.shape)}: {list(shape)} are expected"
-        self.rows = nn.Parameter(vectors.detach().float().clone())
+            rows = torch.randn(*shape, generator=generator) / levels**0.5
+        else:
+            assert vectors.shape == tuple(shape), f"vectors {list(vectors.shape)}: {list(shape)} are expected"
+            rows = stretched(vectors.detach().float())
+        self.rows = nn.Parameter(rows)
         self.absent = nn.Parameter(torch.zeros(parts, levels, latent))  # of a level that was not sent
         # so that what is summed varies as much in each part, whatever its codebooks' size
         spread = (self.rows.detach() - self.rows.detach().mean(2, keepdim=True)).square().mean((2, 3)).sum(1).sqrt()
@@ -251,3 +257,10 @@ class CodeFront(ChunkFront):
         row = without_padding(row, lengths)  # a row that there is
         vectors = F.embedding(row, table).sum(3)  # [B, S, P, Z]
         return self._mapped(vectors / self.spread)
+
+
+def stretched(vectors: Tensor) -> Tensor:
+    """[P, Q, K, Z] -> the same along each part's own axes: as they come, what a few of them tell drowns the rest."""
+    centred = (vectors - vectors.mean(2, keepdim=True)).flatten(1, 2)  # [P, Q * K, Z]
+    axes = torch.stack([stretched_axes(rows, rows.shape[-1], noise=CODING) for rows in centred])  # [P, Z, Z]
+    return torch.einsum("pqkz,pyz->pqky", vectors, axes)

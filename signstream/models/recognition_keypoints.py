@@ -114,7 +114,7 @@ class PartLayer(nn.Module):
             first, column = first + len(axes), column + kind.shape[1]
 
 
-def stretched_axes(rows: Tensor, most: int) -> Tensor:
+def stretched_axes(rows: Tensor, most: int, noise: float = NOISE) -> Tensor:
     """rows [M, F] -> [n, F]: principal axes, the largest first, each over its spread, so that a row's coordinates along
     them vary alike; what is little more than noise stays small."""
     if not len(rows):
@@ -123,4 +123,4 @@ def stretched_axes(rows: Tensor, most: int) -> Tensor:
     variance, axes = torch.linalg.eigh(rows.T @ rows / len(rows))  # the smallest first
     variance, axes = variance.flip(0)[:most].clamp(min=0), axes.flip(1)[:, :most].T
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # an axis has no sign of its own
-    return (axes / (variance + NOISE * variance.mean() + 1e-9).sqrt()[:, None]).float()
+    return (axes / (variance + noise * variance.mean() + 1e-9).sqrt()[:, None]).float()
