@@ -50,7 +50,7 @@ class KeypointModel:
     part_width: int = option(96, low=1)
     strides: Sizes = (2, 2)
     kernel: int = option(5, low=1)
-    share_hands: bool = True
+    share_hands: bool = False
 
     def check(self) -> None:
         if not self.strides or not all(1 <= stride <= self.kernel for stride in self.strides):
