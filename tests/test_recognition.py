@@ -8,7 +8,7 @@ from signstream.errors import UserError
 from signstream.models.recognition import BLANK, Recognizer, branches_kept, can_align, steps_needed
 from signstream.models.recognition_blocks import MIXERS, Mixing, head_of, mixer_of
 from signstream.models.recognition_frames import FrameFront, SpatialAttention, SpatialSizes
-from signstream.models.recognition_fronts import CodeFront, KeypointFront, LatentFront, stretched
+from signstream.models.recognition_fronts import ChunkSizes, CodeFront, KeypointFront, LatentFront, stretched
 from signstream.models.recognition_keypoints import stretched_axes
 from signstream.skeleton import COCO_WHOLEBODY as BODY
 from signstream.training.optim import undecayed
@@ -32,9 +32,10 @@ def front_of(kind, mixing, heat=True):
         return FrameFront(heat=heat, stride=2, mixing=mixing, **sizes)
     if kind == "keypoints":
         return KeypointFront(BODY.parts, width=24, part_width=8, causal=mixing.causal, twins=[(1, 2)])
+    sizes = ChunkSizes(8, causal=mixing.causal)
     if kind == "latents":
-        return LatentFront(CODES[0], CODES[3], width=24)
-    return CodeFront(CODES, width=24, vectors=vectors())
+        return LatentFront(CODES[0], CODES[3], width=24, sizes=sizes)
+    return CodeFront(CODES, width=24, vectors=vectors(), sizes=sizes)
 
 
 def recognizer(front="codes", kind="mamba", causal=False, **sizes) -> Recognizer:
@@ -226,11 +227,10 @@ def test_rows_are_summed_over_what_was_sent():
     front.absent.data += torch.randn(front.absent.shape, generator=torch.Generator().manual_seed(1))
     codes = torch.full((1, 2, *CODES[:2]), -1)
     codes[0, 0, 0], codes[0, 0, 1, 0] = torch.tensor([4, 7]), 2
-    latents = front.absent.sum(1).repeat(2, 1, 1)  # [S, P, Z]
-    latents[0, 0] = front.rows[0, 0, 4] + front.rows[0, 1, 7]
-    latents[0, 1] = front.rows[1, 0, 2] + front.absent[1, 1]
-    expected = F.linear((latents / front.spread).flatten(1), front.map.weight, front.map.bias).view(1, 4, 8)
-    torch.testing.assert_close(front({"codes": codes}, lengths), expected)
+    expected = front.absent.sum(1).repeat(2, 1, 1)  # [S, P, Z]
+    expected[0, 0] = front.rows[0, 0, 4] + front.rows[0, 1, 7]
+    expected[0, 1] = front.rows[1, 0, 2] + front.absent[1, 1]
+    torch.testing.assert_close(front.vectors({"codes": codes}, lengths)[0], expected / front.spread)
     front({"codes": codes}, lengths).sum().backward()
     assert front.rows.grad[0, 0, 4].any() and not front.rows.grad[2].any()  # they train; what was not sent does not
 

@@ -15,6 +15,7 @@ from phoenix_data import save_table
 from processes import life
 from recognition_data import HAS_LEVEL, SOURCES, VECTORS, keypoints, labelled
 from signstream.errors import UserError
+from signstream.models.recognition_fronts import stretched
 from signstream.tasks.recognition.validation import AVERAGE, LIVE
 from signstream.training.loop import Loop
 
@@ -34,7 +35,7 @@ def test_eight_clips_are_learnt_to_the_last_word(source, tmp_path):
 
 def test_fresh_rows_do_not_begin_as_the_vectors(tmp_path):
     rows = begin_loop(SOURCES["codes"](tmp_path / "a")).task.model.front.rows
-    assert torch.equal(rows, VECTORS * HAS_LEVEL)
+    assert torch.equal(rows, stretched(VECTORS * HAS_LEVEL))
     drawn = begin_loop(SOURCES["codes as drawn"](tmp_path / "b")).task.model.front.rows
     assert drawn.shape == rows.shape and not torch.equal(drawn[0, 0], rows[0, 0])
 

@@ -63,6 +63,7 @@ class KeypointModel:
 @dataclass(frozen=True)
 class TokenModel:
     vectors: bool = True
+    part_width: int = option(96, low=1)
     steps_a_chunk: int = option(2, low=1, high=100)
 
 

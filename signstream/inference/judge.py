@@ -40,7 +40,7 @@ from signstream.training.seed import seed_everything
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
 SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
-VERSIONS = 5  # in which training's clips are tokenized
+VERSIONS = 10  # in which training's clips are tokenized, at most
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
 Tell = Callable[[str], None]

@@ -24,12 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signstream.models.recognition_blocks import inside, without_padding
+from signstream.models.recognition_blocks import Mlp, inside, without_padding
 from signstream.models.recognition_keypoints import PartLayer, TimeConv, View, stretched_axes
 from signstream.skeleton import Part
 from signstream.space import local_view, only
 
 Streams = Mapping[str, Tensor]
+BESIDE = 3  # chunks that a chunk's steps are made of: itself and its neighbours
 CODING = 0.1  # share of the mean variance below which a latent's axis is not stretched further: it is lost in coding
 
 
@@ -171,20 +172,64 @@ class KeypointFront(Front):
 
 
 class ChunkFront(Front):
-    """Chunks are long, so each becomes `steps_a_chunk` steps: by one layer, whose weights for a part are its map."""
+    """Each part through a layer of its own; then all of them side by side, with the chunk before and after (causal: the
+    two before). Chunks are long, so each becomes `steps_a_chunk` steps."""
 
-    def __init__(self, inputs: int, width: int, steps_a_chunk: int) -> None:
-        super().__init__(width)
-        self.steps_a_chunk = steps_a_chunk
-        self.map = nn.Linear(inputs, steps_a_chunk * width)
+    def __init__(self, parts: int, latent: int, *, width: int, sizes: ChunkSizes | None = None) -> None:
+        sizes = sizes or ChunkSizes()
+        super().__init__(width, causal=sizes.causal)
+        self.steps_a_chunk = sizes.steps_a_chunk
+        self.layers_of: Any = nn.ModuleList(ChunkLayer(latent, sizes.part_width) for _ in range(parts))
+        outputs = sizes.steps_a_chunk * width
+        self.conv = TimeConv(parts * sizes.part_width, outputs, kernel=BESIDE, stride=1, causal=sizes.causal)
 
     def steps(self, lengths: Tensor) -> Tensor:
         return lengths * self.steps_a_chunk
 
-    def _mapped(self, x: Tensor) -> Tensor:
-        """[B, S, P, Z] -> [B, S', D]"""
-        steps = self.map(x.flatten(2))
-        return steps.view(len(x), x.shape[1] * self.steps_a_chunk, self.width)
+    @abstractmethod
+    def vectors(self, streams: Streams, lengths: Tensor) -> Tensor:
+        """-> [B, S, P, Z]"""
+
+    def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
+        x = self._side_by_side(self.vectors(streams, lengths))
+        return self._steps_of(self.conv(x, lengths))
+
+    def begin(self, clips: int) -> Tensor:
+        return self.conv.begin(clips)
+
+    def step(self, streams: Streams, memory: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+        stream = streams[self.reads[0]]
+        lengths = torch.full(stream.shape[:1], stream.shape[1], device=stream.device)
+        x, memory = self.conv.step(self._side_by_side(self.vectors(streams, lengths)), memory, last=last)
+        return self._steps_of(x), memory
+
+    def _side_by_side(self, x: Tensor) -> Tensor:
+        """[B, S, P, Z] -> [B, S, P * E]"""
+        return torch.cat([layer(part) for layer, part in zip(self.layers_of, x.unbind(2))], -1)
+
+    def _steps_of(self, x: Tensor) -> Tensor:
+        """[B, S, steps * D] -> [B, S', D]"""
+        return x.reshape(len(x), x.shape[1] * self.steps_a_chunk, self.width)
+
+
+class ChunkSizes(NamedTuple):
+    part_width: int = 96
+    steps_a_chunk: int = 2
+    causal: bool = False
+
+
+class ChunkLayer(nn.Module):
+    """A part's vectors [.., Z] -> [.., E]"""
+
+    def __init__(self, latent: int, width: int) -> None:
+        super().__init__()
+        self.map = nn.Linear(latent, width)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = Mlp(width, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.map(x))
+        return x + self.mlp(x)
 
 
 class LatentFront(ChunkFront):
@@ -196,14 +241,14 @@ class LatentFront(ChunkFront):
     mean: Tensor  # [P, Z]
     axes: Tensor  # [P, Z, Z]
 
-    def __init__(self, parts: int, latent: int, *, width: int, steps_a_chunk: int = 2) -> None:
-        super().__init__(parts * latent, width, steps_a_chunk)
+    def __init__(self, parts: int, latent: int, *, width: int, sizes: ChunkSizes | None = None) -> None:
+        super().__init__(parts, latent, width=width, sizes=sizes)
         self.register_buffer("mean", torch.zeros(parts, latent))
         self.register_buffer("axes", torch.eye(latent).repeat(parts, 1, 1))
 
-    def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
+    def vectors(self, streams: Streams, lengths: Tensor) -> Tensor:
         latents = without_padding(streams["latents"].float(), lengths)
-        return self._mapped(torch.einsum("bspz,pyz->bspy", latents - self.mean, self.axes))
+        return torch.einsum("bspz,pyz->bspy", latents - self.mean, self.axes)
 
     @torch.no_grad()
     def fit(self, streams: Streams, lengths: Tensor) -> None:
@@ -232,10 +277,10 @@ class CodeFront(ChunkFront):
         width: int,
         vectors: Tensor | None = None,
         seed: int = 0,
-        steps_a_chunk: int = 2,
+        sizes: ChunkSizes | None = None,
     ) -> None:
         parts, levels, _, latent = shape
-        super().__init__(parts * latent, width, steps_a_chunk)
+        super().__init__(parts, latent, width=width, sizes=sizes)
         if vectors is None:
             generator = torch.Generator().manual_seed(seed)
             rows = torch.randn(*shape, generator=generator) / levels**0.5
@@ -248,15 +293,14 @@ class CodeFront(ChunkFront):
         spread = (self.rows.detach() - self.rows.detach().mean(2, keepdim=True)).square().mean((2, 3)).sum(1).sqrt()
         self.register_buffer("spread", spread.clamp(min=1e-6)[:, None])
 
-    def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
+    def vectors(self, streams: Streams, lengths: Tensor) -> Tensor:
         codes = streams["codes"]  # [B, S, P, Q]
         parts, levels, size, _ = self.rows.shape
         table = torch.cat((self.rows.flatten(0, 2), self.absent.flatten(0, 1)))  # [P * Q * K + P * Q, Z]
         book = torch.arange(parts * levels, device=codes.device).view(parts, levels)
         row = torch.where(codes >= 0, book * size + codes, book + parts * levels * size)
         row = without_padding(row, lengths)  # a row that there is
-        vectors = F.embedding(row, table).sum(3)  # [B, S, P, Z]
-        return self._mapped(vectors / self.spread)
+        return F.embedding(row, table).sum(3) / self.spread
 
 
 def stretched(vectors: Tensor) -> Tensor:

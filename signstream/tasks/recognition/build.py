@@ -15,7 +15,7 @@ from signstream.data.datasets import skeleton_of
 from signstream.models.recognition import Recognizer
 from signstream.models.recognition_blocks import Mixing
 from signstream.models.recognition_frames import FrameFront, SpatialSizes
-from signstream.models.recognition_fronts import CodeFront, Front, KeypointFront, LatentFront
+from signstream.models.recognition_fronts import ChunkSizes, CodeFront, Front, KeypointFront, LatentFront
 
 SHAPES = {"keypoints": (), "frames": (), "latents": ("P", "Z"), "codes": ("P", "Q", "K", "Z")}
 
@@ -26,11 +26,11 @@ def front_of(config: RecognitionConfig, shape: Sequence[int], vectors: Tensor | 
     assert len(shape) == len(SHAPES[source]), f"{source} of shape {shape}"
     if source == "keypoints":
         return _keypoint_front(config)
+    sizes = ChunkSizes(model.tokens.part_width, model.tokens.steps_a_chunk, model.causal)
     if source == "latents":
-        return LatentFront(shape[0], shape[1], width=model.width, steps_a_chunk=model.tokens.steps_a_chunk)
+        return LatentFront(shape[0], shape[1], width=model.width, sizes=sizes)
     if source == "codes":
-        steps, seed = model.tokens.steps_a_chunk, config.train.seed
-        return CodeFront(shape, width=model.width, vectors=vectors, seed=seed, steps_a_chunk=steps)
+        return CodeFront(shape, width=model.width, vectors=vectors, seed=config.train.seed, sizes=sizes)
     return _frame_front(config)
 
 
