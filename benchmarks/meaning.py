@@ -38,7 +38,7 @@ from signstream.config import Data
 from signstream.data.synthetic.dataset import make_dataset
 from signstream.data.tokens import TokenData
 from signstream.errors import UserError
-from signstream.inference.judge import Judged, export_splits, judge, recipe, shifts, tokens_at, tokens_name
+from signstream.inference.judge import Judged, export_splits, judge, recipe, token_files, tokens_at, tokens_name
 from signstream.inference.session import open_session
 from signstream.io.pose_cache import PoseCache
 from signstream.io.vector_files import read_vectors, vectors_beside, write_vectors
@@ -96,7 +96,7 @@ def train(job: Job) -> Judged:
     variant = VARIANTS[job.name]
     options = [*job.options, f"data.source={variant.source}", *variant.options]
     if variant.tokens is not None:
-        options += tokens_at(job.tokens / variant.tokens, job.data.chunk_len)
+        options += tokens_at(job.tokens / variant.tokens)
     config = recipe(job.data, [*options, f"train.seed={job.seed}", "train.threads=1"])
     with start(config.train.device, config.train.threads) as ranks:
         tell = partial(say, f"{job.name}, seed {job.seed}")
@@ -133,16 +133,16 @@ def prepare(args: Namespace, folder: Path) -> Prepared:
                 export_splits(session, tokens / name, latents=name == "full")
     clips = Clips.open(data, root)
     if "first" in wanted:
-        first_codes(clips.cache, tokens / "full", tokens / "first", chunk_len=data.chunk_len)
+        first_codes(clips.cache, tokens / "full", tokens / "first")
     if "k-means" in wanted:
         plain_codes(clips, size, tokens / "k-means")
     return Prepared(data, tokens)
 
 
-def first_codes(cache: PoseCache, full: Path, folder: Path, *, chunk_len: int) -> None:
+def first_codes(cache: PoseCache, full: Path, folder: Path) -> None:
     """Of all codes each part's first."""
-    for split, shift in missing(cache, folder, chunk_len):
-        path = full / tokens_name(split, shift)
+    for split, version in missing(cache, folder):
+        path = full / tokens_name(split, version)
         vectors = read_vectors(vectors_beside(path))
         clips = (replace(clip, codes=only_first(clip.codes)) for clip in read_jsonl(path))
         save(folder / path.name, clips, vectors)
@@ -156,23 +156,21 @@ def only_first(codes: Tensor) -> Tensor:
 def plain_codes(clips: Clips, size: int, folder: Path) -> None:
     """The nearest of so many centres for each part of a chunk, in view or not."""
     cache = clips.cache
-    if not (wanted := missing(cache, folder, clips.data.chunk_len)):
+    if not (wanted := missing(cache, folder)):
         return
     fitted = PcaKmeans(clips, levels=1, codes=size)
-    for split, shift in wanted:
-        made = [fitted.encode(clips.chunks(i, shift), cache.clips[i].name) for i in cache.splits[split]]
+    for split, version in wanted:
+        made = [fitted.encode(clips.chunks(i, version), cache.clips[i].name) for i in cache.splits[split]]
         first = made[0]
         vectors = CodeVectors(first.parts, first.levels, first.tokenizer, fitted.codebook)
-        save(folder / tokens_name(split, shift), made, vectors)
+        save(folder / tokens_name(split, version), made, vectors)
 
 
-def missing(cache: PoseCache, folder: Path, chunk_len: int) -> list[tuple[str, int]]:
-    """Of the splits with clips, and of training's once more for each shift, those that have no tokens in the folder
-    yet."""
+def missing(cache: PoseCache, folder: Path) -> list[tuple[str, int | None]]:
+    """The files of tokens that are not in the folder yet: split, version."""
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [(split, 0) for split, clips in cache.splits.items() if clips]
-    wanted += [("train", shift) for shift in shifts(chunk_len)]
-    return [(split, shift) for split, shift in wanted if not (folder / tokens_name(split, shift)).exists()]
+    files = token_files(split for split, clips in cache.splits.items() if clips)
+    return [file for file in files if not (folder / tokens_name(*file)).exists()]
 
 
 def save(path: Path, clips: Iterable[TokenSequence], vectors: CodeVectors) -> None:

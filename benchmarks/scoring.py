@@ -27,6 +27,7 @@ from signstream.config import Data
 from signstream.data.cache import open_cache
 from signstream.data.collate import ChunkBatch, make_chunks
 from signstream.data.datasets import skeleton_of
+from signstream.data.transforms import varied
 from signstream.inference.decode import at_rate
 from signstream.io.dataloader_utils import read_clips
 from signstream.io.pose_cache import PoseCache
@@ -55,11 +56,13 @@ class Clips(NamedTuple):
         data = replace(data, root=str(root))
         return cls(root, data, open_cache(data))
 
-    def chunks(self, clip: int, shift: int = 0) -> ChunkBatch:
-        """`shift`: without so many of its first frames."""
-        batch = read_clips(self.cache, [clip], 0)
-        batch = replace(batch, frames=batch.frames[shift:], lengths=(batch.lengths[0] - shift,)) if shift else batch
-        return make_chunks(batch, skeleton_of(self.data), self.data)
+    def chunks(self, clip: int, augment: int | None = None) -> ChunkBatch:
+        """`augment`: of the clip as training may see it, drawn from this seed."""
+        batch, skeleton = read_clips(self.cache, [clip], 0), skeleton_of(self.data)
+        if augment is not None:
+            frames = varied(batch.frames, self.data, skeleton, seed=(augment, clip))
+            batch = replace(batch, frames=frames, lengths=(len(frames),))
+        return make_chunks(batch, skeleton, self.data)
 
     def test(self, what: str) -> Iterator[int]:
         """The clips that are scored; says now and then how many are done."""

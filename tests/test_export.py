@@ -20,7 +20,9 @@ import signstream
 from data_sets import signer_root
 from helpers import begin_loop, run_steps, tiny_options
 from processes import PROCESSES, on_ranks
+from signstream.data.transforms import varied
 from signstream.inference import batches, export_tokens
+from signstream.inference.session import open_session
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.tokens.format import read_jsonl
@@ -197,18 +199,26 @@ def test_options_decide_what_is_written(tiny, straight, tmp_path, capsys):
     assert export(tiny, out, "export.enable_rle=false", "--rle") == 0 and out.read_bytes() == straight
 
 
-def test_a_shift_leaves_out_the_first_frames(tiny, tmp_path, capsys):
-    clips = val(tiny)
-    shortest = min(tiny.cache.clips[i].length for i in clips)
-    out = tmp_path / "tokens.jsonl"
-    assert export(tiny, out, "--shift=3", "--latents", "--no-rle", "export.codes_per_chunk=full") == 0
-    for i, tokens in zip(clips, read_jsonl(out)):
-        name = tiny.cache.clips[i].name
-        (expected,) = tiny.tokenizer.encode_prepared([tiny.cache.frames(i)[3:]], [name])
-        assert tokens.name == name and tokens.num_frames == tiny.cache.clips[i].length - 3
-        assert torch.equal(tokens.codes, expected.codes)
-    assert export(tiny, out, f"--shift={shortest}") == 1
-    assert f"--shift {shortest} leaves nothing of its {shortest} frames" in capsys.readouterr().err
+def test_augmented_clips_have_other_tokens_that_follow_from_the_seed(tiny, straight, tmp_path):
+    whole = ("export.codes_per_chunk=full", "export.enable_rle=false")
+    for name, more in (
+        ("plain", ()),
+        ("again", ("--augment=3",)),
+        ("other", ("--augment=4",)),
+        ("3", ("--augment=3",)),
+    ):
+        assert export(tiny, tmp_path / f"{name}.jsonl", *more, *whole) == 0
+    assert (tmp_path / "3.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
+    plain, other, clips = (list(read_jsonl(tmp_path / f"{name}.jsonl")) for name in ("plain", "other", "again"))
+    with open_session(tiny.checkpoint, None, [*whole, "train.device=cpu"]) as session:
+        tokenizer = session.tokenizer
+    for i, one, two, three in zip(val(tiny), plain, other, clips):
+        frames = torch.from_numpy(tiny.cache.frames(i).copy())
+        changed = varied(frames, tokenizer.config.data, tokenizer.skeleton, seed=(3, i))
+        (expected,) = tokenizer.encode_prepared([changed.numpy()], [one.name])
+        assert torch.equal(three.codes, expected.codes) and three.num_frames == len(changed)
+        assert one.name == two.name == three.name and not torch.equal(two.codes, three.codes)
+        assert not torch.equal(one.codes, three.codes)
 
 
 def test_the_summary_counts_what_is_in_the_file(tiny, straight, tmp_path, capsys):
@@ -308,7 +318,7 @@ def test_a_line_says_what_is_wrong(tiny, tmp_path, monkeypatch):
         (("--split", "test"), r"'test' has no clip: those that have are train \(14\), val \(10\)"),
         (("--body-parts", "F", "XX"), r"'XX' is none of F LH RH B FB"),
         (("--num-samples", "0"), r"--num-samples is 0"),
-        (("--shift", "-1"), r"--shift is -1: a number of frames is expected"),
+        (("--augment", "-1"), r"--augment is -1: a seed of 0 or more is expected"),
         (("--to-llm",), r"--to-llm needs --text-vocab-size N"),
         (("--tokenizer", "x"), r"needs the package transformers .*--text-vocab-size"),
     ):

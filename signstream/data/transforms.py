@@ -115,6 +115,19 @@ def move(
     return joints
 
 
+def varied(frames: Tensor, data: Data, skeleton: Skeleton, *, seed: Sequence[int]) -> Tensor:
+    """A whole clip [T, 1 + J, 3] as training may see it, but for hidden joints: warped in time, begun at a random
+    phase, mirrored, deformed -> [T', 1 + J, 3]. Row 0, its place, stays."""
+    rng = np.random.default_rng(seed)
+    track = warped_track(len(frames), data.augment, rng)
+    phase = int(rng.integers(data.chunk_len)) if data.augment.random_phase else 0
+    track = track[min(phase, len(track) - 1) :]
+    one = np.zeros(1, np.int64)
+    whole = cut(frames, Plan(track[None], np.ones((1, len(track)), bool), one, one))
+    joints = move(whole[:, :, 1:], one, 1, augment=data.augment, skeleton=skeleton, rng=rng)
+    return torch.cat((whole[:, :, :1], joints), 2)[0]
+
+
 def deform(frames: Tensor, maps: Tensor) -> Tensor:
     """x and y of each chunk through its linear map: frames [N, L, J, 3], maps [N, 2, 2] -> [N, L, J, 3]; a
     map's inverse undoes it."""

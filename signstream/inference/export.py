@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from signstream.config import load_config
 from signstream.config.rvq import Config
 from signstream.data.cache import open_cache
+from signstream.data.transforms import varied
 from signstream.errors import UserError
 from signstream.inference.batches import groups
 from signstream.inference.export_beside import (
@@ -84,8 +86,8 @@ def export_tokens(args: Namespace) -> int:
     """What the door was asked for: the options of inference/export_tokens.py."""
     if args.num_samples is not None and args.num_samples < 1:
         raise UserError(f"--num-samples is {args.num_samples}: at least 1 is expected")
-    if args.shift < 0:
-        raise UserError(f"--shift is {args.shift}: a number of frames is expected")
+    if args.augment is not None and args.augment < 0:
+        raise UserError(f"--augment is {args.augment}: a seed of 0 or more is expected")
     if args.out.exists() and not args.out.is_file():
         raise UserError(f"--out {args.out} is {'a folder: name a file in it' if args.out.is_dir() else 'no file'}")
     rle = [] if args.rle is None else [f"export.enable_rle={str(args.rle).lower()}"]
@@ -118,7 +120,7 @@ def export(args: Namespace, session: Session) -> int:
         if args.out.exists():
             print(f"{args.out} {there(args.out)}, which this one replaces when it is whole", flush=True)
     failed = left_out(cache, args.split, clips) if args.num_samples is None else {}
-    failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form, shift=args.shift)
+    failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form, augment=args.augment)
     for others in ranks.collect(failed):
         failed |= others
 
@@ -154,22 +156,26 @@ def encode_share(
     *,
     write: Callable[[bytes], object],
     form: Form,
-    shift: int = 0,
+    augment: int | None = None,
 ) -> dict[str, str]:
-    """This rank's clips of those to do, each written as a row; {name: reason} of those that failed."""
+    """This rank's clips of those to do, each written as a row; {name: reason} of those that failed. `augment`: what
+    changes the clips is drawn from it."""
     ranks = session.ranks
     share = todo[ranks.rank :: ranks.world]
     failed: dict[str, str] = {}
     with tqdm(total=len(share), desc="export", unit="clip", disable=None if ranks.is_main else True) as bar:
         for group in groups(cache, share):
-            clips = {i: cache.frames(i)[shift:] for i in group}
-            for i in [i for i, frames in clips.items() if not len(frames)]:
-                failed[cache.clips[i].name] = f"--shift {shift} leaves nothing of its {cache.clips[i].length} frames"
-                del clips[i]
+            clips = {i: cache.frames(i) for i in group}
+            if augment is not None:
+                clips = {i: changed(frames, session, (augment, i)) for i, frames in clips.items()}
             for i, clip in encode(session.tokenizer, cache, clips, latents=form.latents, failed=failed):
                 write(form.row(i, clip, cache.clips[i].text))
             bar.update(len(group))
     return failed
+
+
+def changed(frames: np.ndarray, session: Session, seed: Sequence[int]) -> np.ndarray:
+    return varied(torch.from_numpy(frames.copy()), session.config.data, session.tokenizer.skeleton, seed=seed).numpy()
 
 
 def encode(
@@ -246,7 +252,7 @@ def header(args: Namespace, form: Form, session: Session, *, data: str) -> dict[
         "rle": form.rle,
         "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
         "latents": form.latents,
-        "shift": args.shift,
+        "augment": args.augment,
         "device": session.ranks.device.type,
         "data": data,
     }

@@ -29,11 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", default="val", help="(default: %(default)s)")
     parser.add_argument("--num-samples", type=int, metavar="N", help="only the first N clips of the split")
     parser.add_argument(
-        "--shift",
+        "--augment",
         type=int,
-        default=0,
-        metavar="FRAMES",
-        help="leave out the first of every clip: the same signing in other tokens, to train on as well",
+        metavar="SEED",
+        help="of clips changed as training changes them (data.augment): other tokens of the same signing, to train on",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     add_form(parser)

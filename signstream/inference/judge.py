@@ -40,7 +40,7 @@ from signstream.training.seed import seed_everything
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
 SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
-VERSIONS = 10  # in which training's clips are tokenized, at most
+VERSIONS = 8  # of training's tokens, each of the clips as training of keypoints might have seen them
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
 Tell = Callable[[str], None]
@@ -89,33 +89,33 @@ def shuffle_words(sequences: Sequences, seed: int) -> None:
 
 
 def export_splits(session: Session, folder: Path, *, latents: bool = False) -> list[str]:
-    """The tokens of every split that has a clip, as a door would write them, and those of training's clips once more
-    for each of SHIFTS; options that say where they are. Those that are there are left. What an export says goes to
-    standard error."""
+    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, changed as
+    keypoints are in training, VERSIONS times; options that say where they are. Those that are there are left. What an
+    export says goes to standard error."""
     form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
     others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
-    wanted = [(split, 0) for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
-    for split, shift in [*wanted, *(("train", shift) for shift in shifts(session.config.data.chunk_len))]:
-        out = folder / tokens_name(split, shift)
+    splits = [split for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
+    for split, version in token_files(splits):
+        out = folder / tokens_name(split, version)
         if not session.ranks.from_main(out.exists):
             session.ranks.from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
             with redirect_stdout(sys.stderr):
-                export(Namespace(split=split, out=out, shift=shift, **form, **dict.fromkeys(others)), session)
-    return tokens_at(folder, session.config.data.chunk_len)
+                export(Namespace(split=split, out=out, augment=version, **form, **dict.fromkeys(others)), session)
+    return tokens_at(folder)
 
 
-def shifts(chunk_len: int) -> list[int]:
-    """Frames that training's clips are shifted by, so that it sees them cut otherwise, as it sees keypoints moved."""
-    return sorted({chunk_len * part // VERSIONS for part in range(1, VERSIONS)} - {0})
+def token_files(splits: Iterable[str]) -> list[tuple[str, int | None]]:
+    """A file a split, and of training's the versions."""
+    return [*((split, None) for split in splits), *(("train", version) for version in range(VERSIONS))]
 
 
-def tokens_name(split: str, shift: int = 0) -> str:
-    return f"{split}.jsonl" if shift == 0 else f"{split}.shift{shift}.jsonl"
+def tokens_name(split: str, version: int | None = None) -> str:
+    return f"{split}.jsonl" if version is None else f"{split}.{version}.jsonl"
 
 
-def tokens_at(folder: Path, chunk_len: int) -> list[str]:
+def tokens_at(folder: Path) -> list[str]:
     """Options of a recogniser that say where tokens are."""
-    more = [str(folder / tokens_name("train", shift)) for shift in shifts(chunk_len)]
+    more = [str(folder / tokens_name("train", version)) for version in range(VERSIONS)]
     return [f"data.tokens={json.dumps(str(folder / tokens_name(SPLIT)))}", f"data.more_tokens={json.dumps(more)}"]
 
 
