@@ -38,7 +38,16 @@ from signstream.config import Data
 from signstream.data.synthetic.dataset import make_dataset
 from signstream.data.tokens import TokenData
 from signstream.errors import UserError
-from signstream.inference.judge import Judged, export_splits, judge, recipe, token_files, tokens_at, tokens_name
+from signstream.inference.judge import (
+    Judged,
+    cut_elsewhere,
+    export_splits,
+    judge,
+    recipe,
+    token_files,
+    tokens_at,
+    tokens_name,
+)
 from signstream.inference.session import open_session
 from signstream.io.pose_cache import PoseCache
 from signstream.io.vector_files import read_vectors, vectors_beside, write_vectors
@@ -131,7 +140,7 @@ def prepare(args: Namespace, folder: Path) -> Prepared:
             tokens = folder / session.tokenizer.digest
             if name in wanted:
                 export_splits(session, tokens / name, latents=name == "full")
-    clips = Clips.open(data, root)
+    clips = Clips.open(cut_elsewhere(data), root)
     if "first" in wanted:
         first_codes(clips.cache, tokens / "full", tokens / "first")
     if "k-means" in wanted:

@@ -23,7 +23,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from signstream.config import Poses, load_config
+from signstream.config import Data, Poses, load_config
 from signstream.config.recognition import SPLIT, RecognitionConfig
 from signstream.data.cache import open_cache
 from signstream.data.sequences import Sequences
@@ -40,7 +40,7 @@ from signstream.training.seed import seed_everything
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
 SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
-VERSIONS = 8  # of training's tokens, each of the clips as training of keypoints might have seen them
+VERSIONS = 8  # of training's tokens, each of the clips cut elsewhere
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
 Tell = Callable[[str], None]
@@ -89,11 +89,12 @@ def shuffle_words(sequences: Sequences, seed: int) -> None:
 
 
 def export_splits(session: Session, folder: Path, *, latents: bool = False) -> list[str]:
-    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, changed as
-    keypoints are in training, VERSIONS times; options that say where they are. Those that are there are left. What an
-    export says goes to standard error."""
+    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, cut
+    elsewhere, VERSIONS times; options that say where they are. Those that are there are left. What an export says goes
+    to standard error."""
     form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
     others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
+    session = session._replace(config=replace(session.config, data=cut_elsewhere(session.config.data)))
     splits = [split for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
     for split, version in token_files(splits):
         out = folder / tokens_name(split, version)
@@ -102,6 +103,12 @@ def export_splits(session: Session, folder: Path, *, latents: bool = False) -> l
             with redirect_stdout(sys.stderr):
                 export(Namespace(split=split, out=out, augment=version, **form, **dict.fromkeys(others)), session)
     return tokens_at(folder)
+
+
+def cut_elsewhere(data: Data) -> Data:
+    """Under augmentation a clip begins at a random phase, and is not changed otherwise: tokens of clips that are
+    mirrored or warped as well were read worse, not better."""
+    return replace(data, augment=replace(data.augment, mirror=False, time_warp=False, affine=0.0))
 
 
 def token_files(splits: Iterable[str]) -> list[tuple[str, int | None]]:
