@@ -32,6 +32,12 @@ SMALL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def one_version(monkeypatch):
+    """Of training's tokens; eight would only take longer."""
+    monkeypatch.setattr(judge, "VERSIONS", 1)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Tiny:
     return make_tiny(tmp_path_factory.mktemp("made"))
