@@ -109,7 +109,7 @@ def test_files_of_other_forms_are_the_same(tiny, clip, tmp_path, capsys, form):
     assert torch.equal(*(codes_of(rows, tiny) for rows in found))
 
 
-def test_memory_does_not_grow_over_1500_frames(tiny, clip, monkeypatch, capsys):
+def test_memory_does_not_grow_over_3000_frames(tiny, clip, monkeypatch, capsys):
     sizes, real = [], Tokenizer.stream
 
     def noted(self, fps=None):
@@ -134,12 +134,12 @@ def test_memory_does_not_grow_over_1500_frames(tiny, clip, monkeypatch, capsys):
         return live
 
     monkeypatch.setattr(Tokenizer, "stream", noted)
-    poses = np.resize(clip.poses, (1500, 133, 3))
+    poses = np.resize(clip.poses, (3000, 133, 3))
     type_in(monkeypatch, as_lines(poses))
     _, rows = run(tiny, capsys)
-    assert [row["t"] for row in rows] == list(range(150))
+    assert [row["t"] for row in rows] == list(range(300))
     early, late = np.array(sizes[:600]).max(0), np.array(sizes[600:]).max(0)
-    assert len(sizes) == 1501 and (late <= early).all() and late.max() <= 300
+    assert len(sizes) == 3001 and (late <= early).all() and late.max() <= 300
 
 
 @pytest.mark.parametrize(

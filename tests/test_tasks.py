@@ -81,7 +81,7 @@ def test_accumulation_changes_nothing(root, case):
         options = case_options(root, case, "train.clips_per_step=16", f"train.batch_size={batch_size}", plain=True)
         loop = begin_loop(options)
         assert loop.accumulate == accumulate
-        run_steps(loop, 4)
+        run_steps(loop, 5)
         states.append(lasting(loop))
     for other in states[1:]:
         assert_close(other, states[0], CASES[case].rounding)
@@ -93,9 +93,8 @@ def train_on_ranks(options: list[str], steps: int, ranks: Ranks) -> dict:
     return lasting(loop)
 
 
-def assert_ranks_are_one_process(root: Path, folder: Path, case: str, *, world: int) -> None:
-    """Over the ends of two epochs."""
-    work = partial(train_on_ranks, case_options(root, case, SAME_STEPS, "train.epochs=8", plain=True), 7)
+def assert_ranks_are_one_process(root: Path, folder: Path, case: str, *, world: int, steps: int) -> None:
+    work = partial(train_on_ranks, case_options(root, case, SAME_STEPS, "train.epochs=8", plain=True), steps)
     (alone,) = on_ranks(1, work, folder)
     ranks = on_ranks(world, work, folder)
     for rank in ranks[1:]:
@@ -105,12 +104,12 @@ def assert_ranks_are_one_process(root: Path, folder: Path, case: str, *, world: 
 
 @dear_case
 def test_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path, case):
-    assert_ranks_are_one_process(uneven_root, tmp_path, case, world=2)
+    assert_ranks_are_one_process(uneven_root, tmp_path, case, world=2, steps=12)
 
 
 @pytest.mark.slow
 def test_four_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path):
-    assert_ranks_are_one_process(uneven_root, tmp_path, "mlp", world=4)
+    assert_ranks_are_one_process(uneven_root, tmp_path, "mlp", world=4, steps=6)
 
 
 # -- validation

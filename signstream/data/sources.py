@@ -27,7 +27,7 @@ from signstream.data.tokens import TokenData, joined
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
 from signstream.io.cache_index import CachedClip, Skipped
-from signstream.io.dataloader_utils import read_clips
+from signstream.io.dataloader_utils import read_clips, step_seed
 from signstream.io.pose_cache import PoseCache
 from signstream.space import only
 
@@ -147,7 +147,7 @@ class TokenSequences(Sequences):
         return self.contents[clips]
 
     def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
-        rng = np.random.default_rng(seed) if train and self.more else None
+        rng = np.random.default_rng(step_seed(seed, 3)) if train and self.more else None  # not what augmentation draws
         rows = [self.rows(clip, rng) for clip in clips]
         some = rows or [self.rows(0)[:0]]
         lengths = tuple(len(row) for row in rows)
@@ -155,11 +155,11 @@ class TokenSequences(Sequences):
 
     def rows(self, clip: int, rng: np.random.Generator | None = None) -> Tensor:
         """[N, P, Q] or [N, P, Z]; with `rng` of one of the files that have the clip."""
-        file, number = self.tokens[self.examples[clip].split], self.numbers[clip]
-        others = self.having(clip)
-        if rng is not None and (drawn := int(rng.integers(len(others) + 1))):
-            file, number = others[drawn - 1], others[drawn - 1].number(self.examples[clip].name)
-        return file.codes(number) if self.data.source == "codes" else file.latents(number)
+        file, name = self.tokens[self.examples[clip].split], self.examples[clip].name
+        if rng is not None:
+            files = [file, *self.having(clip)]
+            file = files[int(rng.integers(len(files)))]
+        return file.codes(name) if self.data.source == "codes" else file.latents(name)
 
     def having(self, clip: int) -> list[TokenData]:
         """Those of the files with other tokens that have a clip, and enough of it for its words."""
