@@ -86,7 +86,7 @@ def test_a_rank_with_less_to_see_or_nothing_at_all_is_no_trouble(tmp_path, case)
         ranks = on_ranks(2, work, tmp_path)
         assert_same(ranks[1], ranks[0])
         assert all(torch.isfinite(value).all() for value in ranks[0]["model"].values() if value.is_floating_point())
-        assert_close(ranks[0], alone, 1e-5)
+        assert_close(ranks[0], alone, 5e-5)
 
 
 def spoil(what: str, options: list[str], ranks: Ranks) -> str:

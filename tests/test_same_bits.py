@@ -11,6 +11,18 @@ def layer() -> RowLinear:
     return RowLinear(300, 200)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (300, 200), (640, 64), (512, 2048), (2660, 256)])
+def test_from_so_many_rows_on_this_cpu_gives_a_row_the_same_bits(size):
+    """How many it takes grows with what is added up, and differs by CPU."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(200, size[0], generator=draw)
+    weight, bias = torch.randn(size[::-1], generator=draw), torch.randn(size[1], generator=draw)
+    with one_thread():
+        whole = torch.nn.functional.linear(x, weight, bias)
+        for rows in range(ROWS, 100):
+            assert torch.equal(torch.nn.functional.linear(x[5 : 5 + rows], weight, bias), whole[5 : 5 + rows]), rows
+
+
 @torch.no_grad()
 def test_a_row_has_the_same_bits_alone_and_among_others():
     net, x = layer().eval(), torch.randn(40, 300, generator=torch.Generator().manual_seed(1))
@@ -34,14 +46,14 @@ def test_in_training_and_in_a_recording_it_is_a_linear_layer(rows):
 
 def test_rows_are_added_where_there_are_too_few():
     x = torch.ones(3, 2, dtype=torch.int64)
-    assert at_least_rows(x, 0, fill=-1).tolist() == [[1, 1]] * 3 + [[-1, -1]]
+    assert at_least_rows(x, 0, fill=-1).tolist() == [[1, 1]] * 3 + [[-1, -1]] * (ROWS - 3)
     assert at_least_rows(x, 1, rows=3).tolist() == [[1, 1, 0]] * 3
     assert at_least_rows(x, 0, rows=2) is x
 
 
 @pytest.mark.parametrize(
     ("chunks", "window", "tokens", "filled"),
-    [(0, 1, 1, 4), (1, 1, 1, 4), (1, 1, 10, 1), (0, 3, 1, 6), (4, 3, 1, 6), (7, 3, 10, 9), (5, 1, 1, 5)],
+    [(0, 1, 1, 16), (1, 1, 1, 16), (1, 1, 10, 2), (0, 3, 1, 18), (16, 3, 1, 18), (19, 3, 10, 21), (17, 1, 1, 17)],
 )
 def test_windows_are_whole_and_make_enough_rows(chunks, window, tokens, filled):
     assert len(whole_windows(torch.zeros(chunks, 5), window, tokens)) == filled

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ROWS = 4  # from so many on a matrix product gives a row the same bits whatever stands beside it
+ROWS = 16  # from so many on a matrix product gives a row the same bits on every CPU tried (4 to 16, by the CPU)
 BLOCK = 640  # tokens that a CPU takes at a time, about: what lies between the layers then stays in its cache
 GPU_WINDOWS = 4096  # that a GPU takes at a time: attention over many more sequences is refused by its libraries
 
