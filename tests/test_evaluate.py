@@ -378,7 +378,7 @@ def test_help_comes_without_torch():
 
 
 def test_with_windows_the_numbers_are_those_of_the_chunks_that_a_clip_has(root, tmp_path):
-    run = trained(tmp_path, root, *ARCHS["stgcn"], "train.clips_per_step=4")
+    run = trained(tmp_path, root, *ARCHS["stgcn"], "train.clips_per_step=4", "data.max_frames=44")
     found = evaluated(run)
     config, tokenizer = load_config(None, run[0]), Tokenizer(checkpoint.load(run[1]))
     cache = open_cache(config.data, quiet=True)

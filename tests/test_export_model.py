@@ -4,6 +4,7 @@ found, and not written."""
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,9 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed (requirements-e
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (requirements-extra.txt)")
 
 KINDS = tuple(ENDS)
+# Writing one takes ten times as long as writing both others.
+PT2 = pytest.param("pt2", marks=pytest.mark.slow)
+every_form = pytest.mark.parametrize("form", [PT2 if form == "pt2" else form for form in FORMS])
 LEVELS = "model.rvq.levels={face: 1, left_hand: 3, right_hand: 2, body: 3, full_body: 2}"
 MODELS = {
     "mlp": ("model.arch=mlp", LEVELS),
@@ -91,14 +95,18 @@ def small(saved):
 
 @pytest.fixture(scope="module")
 def files(saved, tmp_path_factory):
-    """Both files of every form, written by the program: {form: (encoder, decoder)}."""
+    """Both files of a form, written by the program when they are first asked for: form -> (encoder, decoder)."""
     out = tmp_path_factory.mktemp("files")
-    written = {}
-    for form, suffix in (("onnx", "onnx"), ("torchscript", "pt"), ("pt2", "pt2")):
-        export_model.main(["--checkpoint", str(saved), "--format", form, "--output", str(out / "deep" / f"t.{suffix}")])
-        written[form] = tuple(out / "deep" / f"t.{kind}.{suffix}" for kind in KINDS)
-    assert sorted((out / "deep").iterdir()) == sorted(path for pair in written.values() for path in pair)
-    return written
+
+    @cache
+    def write_files(form: str) -> tuple[Path, ...]:
+        folder, suffix = out / form / "deep", {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}[form]
+        export_model.main(["--checkpoint", str(saved), "--format", form, "--output", str(folder / f"t.{suffix}")])
+        written = tuple(folder / f"t.{kind}.{suffix}" for kind in KINDS)
+        assert sorted(folder.iterdir()) == sorted(written)
+        return written
+
+    return write_files
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript"])
@@ -154,9 +162,9 @@ def test_what_is_missing_may_be_anything_and_has_no_code(small):
     assert (codes[2] == -1).all() and (codes[1, 0] == -1).all() and (codes[1, 4] >= 0).all()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@every_form
 def test_a_file_says_what_it_is_and_holds(small, files, form):
-    for kind, path in zip(KINDS, files[form]):
+    for kind, path in zip(KINDS, files(form)):
         exported = read(path, trust=True)
         about = {key: exported.description[key] for key in KEYS}
         assert about == describe(small, kind, form=form, precision="fp32")
@@ -169,7 +177,7 @@ def test_a_file_says_what_it_is_and_holds(small, files, form):
 def test_onnx_files_can_be_read_without_this_package(files):
     import onnxruntime
 
-    for path, given, got in zip(files["onnx"], ("poses", "codes"), ("codes", "poses")):
+    for path, given, got in zip(files("onnx"), ("poses", "codes"), ("codes", "poses")):
         model = onnx.load(path)
         onnx.checker.check_model(model)
         assert {entry.domain for entry in model.opset_import} == {""}
@@ -184,14 +192,14 @@ def test_weights_lie_in_a_file_once(small, files):
     weights = {"encoder": small.model.encoder, "decoder": small.model.decoder}
     books = small.model.quantizer.codebook.numel()
     for form in ("onnx", "torchscript"):
-        for kind, path in zip(KINDS, files[form]):
+        for kind, path in zip(KINDS, files(form)):
             numbers = books + sum(weight.numel() for weight in weights[kind].parameters())
             assert path.stat().st_size < 4 * numbers + 700_000
 
 
 def test_half_the_bytes_and_nearly_all_of_the_codes(small, saved, tmp_path, files):
     export_model.main(["--checkpoint", str(saved), "--precision", "fp16", "--output", str(tmp_path / "half.onnx")])
-    for kind, path in zip(KINDS, files["onnx"]):
+    for kind, path in zip(KINDS, files("onnx")):
         half = tmp_path / f"half.{kind}.onnx"
         assert half.stat().st_size < 0.7 * path.stat().st_size
         assert read(half).description["precision"] == "fp16"
@@ -213,7 +221,7 @@ def test_what_does_not_hold_is_not_written(saved, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("form", FORMS)
+@every_form
 def test_a_network_that_fixes_the_number_of_chunks_is_not_written(saved, tmp_path, monkeypatch, form):
     real = Encoder.as_tokens
     monkeypatch.setattr(Encoder, "as_tokens", lambda self, view: real(self, view).reshape(len(view), -1))
@@ -249,13 +257,13 @@ def test_check_counts_what_differs_and_sets_ties_aside(small):
 
 
 def test_check_export_says_whether_a_file_holds(saved, files, tmp_path, capsys):
-    for path in files["onnx"]:
+    for path in files("onnx"):
         assert check_export.main([str(path), "--checkpoint", str(saved)]) == 0
         printed = capsys.readouterr().out
         assert "real chunks: " in printed and "random chunks: " in printed and printed.endswith("  holds\n")
         speed = r"\d+ at a time: [\d.]+ ms a chunk, PyTorch [\d.]+ ms \([\d.]+ times as long\)"
         assert len(re.findall(speed, printed)) == 2
-    model = onnx.load(files["onnx"][0])
+    model = onnx.load(files("onnx")[0])
     weight = next(weight for weight in model.graph.initializer if "books" in weight.name)
     weight.CopyFrom(onnx.numpy_helper.from_array(np.roll(onnx.numpy_helper.to_array(weight), 1, 0), weight.name))
     onnx.save(model, tmp_path / "odd.onnx")
@@ -276,24 +284,26 @@ def test_without_real_clips_it_says_so(saved, files, capsys, monkeypatch, tmp_pa
         raise UserError("there is no data root there")
 
     monkeypatch.setattr(samples, "real_poses", absent)
-    assert check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved)]) == 0
+    assert check_export.main([str(files("onnx")[1]), "--checkpoint", str(saved)]) == 0
     assert "no real chunks: there is no data root there" in capsys.readouterr().out
     with pytest.raises(UserError, match="there is no data root there"):
-        check_export.main([str(files["onnx"][1]), "--checkpoint", str(saved), "--data", "nowhere"])
+        check_export.main([str(files("onnx")[1]), "--checkpoint", str(saved), "--data", "nowhere"])
     export_model.main(["--checkpoint", str(saved), "--part", "decoder", "--output", str(tmp_path / "one.onnx")])
     assert "tried on random chunks alone" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["one.onnx"]
 
 
-@pytest.mark.parametrize("form", ["torchscript", "pt2"])
+@pytest.mark.parametrize("form", ["torchscript", PT2])
 def test_a_program_is_not_opened_unless_it_is_trusted(files, form, monkeypatch):
+    program = files(form)[0]
+
     def opened(*args, **more):
         raise AssertionError("it was opened")
 
     monkeypatch.setattr(torch.jit, "load", opened)
     monkeypatch.setattr(torch.export, "load", opened)
     with pytest.raises(UserError, match=rf"is a program \({form}\) that would be run: pass --trust"):
-        check_export.main([str(files[form][0])])
+        check_export.main([str(program)])
 
 
 def test_the_doors_take_what_can_be_written():
@@ -314,7 +324,7 @@ def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     def no_export(*options: object, says: str) -> None:
         refused(export_model, "--checkpoint", saved, "--output", out, *options, says=says)
 
-    out, encoder = tmp_path / "out.onnx", files["onnx"][0]
+    out, encoder = tmp_path / "out.onnx", files("onnx")[0]
     no_export("--output", tmp_path, says="is a folder: name a file in it")
     no_export("--format", "pt2", "--precision", "fp16", says="fp16 is for --format onnx")
     refused(check_export, tmp_path / "none.onnx", says="there is no file .*none.onnx")
@@ -326,7 +336,7 @@ def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     refused(check_export, tmp_path / "bare.onnx", says="was not made by export_model: it does not say its signstream")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "weights.pt")
     refused(check_export, tmp_path / "weights.pt", "--trust", says="was not made by export_model")
-    data = bytearray(files["torchscript"][0].read_bytes())
+    data = bytearray(files("torchscript")[0].read_bytes())
     data[len(data) // 2 : len(data) // 2 + 5000] = bytes(5000)
     (tmp_path / "damaged.pt").write_bytes(data[:-2000] + b"PK" + bytes(1998))
     refused(check_export, tmp_path / "damaged.pt", "--trust", says="damaged.pt")

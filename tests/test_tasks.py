@@ -115,7 +115,7 @@ def test_four_ranks_are_one_process_on_the_joined_batches(uneven_root, tmp_path)
 # -- validation
 
 
-@every_case
+@dear_case
 def test_validation_changes_nothing_and_depends_on_no_batches(root, case):
     findings, state = [], None
     for batch_size, drawn in ((8, 1), (1, 0), (3, 0)):
