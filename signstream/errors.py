@@ -6,6 +6,7 @@ shown(value)          a value as an error quotes it: short and quick to make, wh
 one_line(text)        text that cannot leave its line or turn it round
 odd_character(text)   what a name must not hold
 refusal(error)        why the system refused to read or write
+first_line(error)     what another library says, or the kind of its error
 """
 
 from __future__ import annotations
@@ -61,3 +62,7 @@ def refusal(error: OSError) -> str:
     """The system's reason; numpy says in its own words that a disk is full."""
     full = error.errno is None and "requested and" in str(error)
     return os.strerror(errno.ENOSPC) if full else error.strerror or str(error) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@ with its inverse.
     joints [.., J, 2] in unit lengths  --local_view-->  a part's view [.., J_p, 2]
     a part's view  <--SigningSpace-->  network input in [-bbox_range, bbox_range]
     chunks of a part's view  --join_chunks-->  the same, without a jump from one to the next
-    parts' views  --assemble-->  skeleton [.., J, 3] in unit lengths  --to_pixels-->  pixels
+    parts' views  --assemble-->  skeleton [.., J, 3] in unit lengths  --in_pixels-->  pixels
     which parts were sent  --scores-->  which joints they tell of, [.., J]
 
 Tensors and skeletons alone: nothing in this module knows of files or models.

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 import torch
 
-from signstream.config import Config, load_config
+from signstream.config import Base, Config, load_config
 from signstream.errors import UserError
 from signstream.training import environment as environment_module
-from signstream.training.checkpoint import digest, load, save
+from signstream.training.checkpoint import check_same, digest, load, save
 from signstream.training.environment import environment
 from signstream.training.run_folder import RUN_NAME, RunFolder, find, newest_of, newest_whole
 from signstream.training.seed import generator_states, restore_generators, seed_everything
@@ -195,6 +195,7 @@ def test_auto_is_the_newest_run_of_the_experiment_that_can_go_on(tmp_path):
     broken = folder_of(tmp_path / "a" / "2026-01-02_03-04-07", last=9)
     cut(broken.last)
     folder_of(tmp_path / "a" / "zebra", last=50)
+    folder_of(tmp_path / "a" / "2026-01-02_03-04-07_old", last=50)  # a copy that somebody made
     folder_of(tmp_path / "b" / "2027-01-02_03-04-05", last=50)
     assert newest_of(tmp_path / "a") == older.last
     assert find(str(older.path)) == older.last
@@ -204,6 +205,10 @@ def test_auto_is_the_newest_run_of_the_experiment_that_can_go_on(tmp_path):
         find(str(broken.path))
     with pytest.raises(ValueError, match="there is no checkpoint"):
         find("nowhere.pt")
+
+
+def test_a_task_without_data_or_a_model_is_held_against_its_checkpoint_too():
+    check_same(Base(), Base(), free=(), why="so")
 
 
 def test_two_runs_of_one_second_have_two_folders(tmp_path):

@@ -159,6 +159,7 @@ def test_every_yaml_block_of_the_specifications_loads(name, tmp_path):
         ("data.augment=5", "a section with keys is expected"),
         ("data.body_parts.face=[1]", "2 numbers in brackets"),
         ("data.min_score=2", "from 0 to 1"),
+        (f"train.seed={1 << 64}", "from 0 to 1e+18"),
         ("train.amp=bf8", "'bf16' or 'fp16' or 'fp32' is expected"),
         ("train.batch_size=none", "a whole number or 'auto' is expected"),
         ("experiment_name=a/b", "names a folder"),

@@ -302,6 +302,9 @@ def test_curves_of_training_are_thinned_and_keep_their_end(tmp_path):
     assert 300 < len(found["train"]["step"]) == len(found["train"]["loss"]) <= 400
     assert found["val"]["loss"] == [0.2, None] and found["val"]["recon/weighted/local"] == [None, 0.1]
     assert training(tmp_path / "none") is None
+    whole = [json.dumps({"step": step, "split": "train", "loss": step}) for step in (1, 3)]
+    path.write_text("\n".join((whole[0], "\0", "[1]", '{"step": 2}', whole[1])))
+    assert training(path)["train"] == {"step": [1, 3], "loss": [1, 3]}, "damaged lines are passed over"
 
 
 # -- the program
@@ -358,6 +361,7 @@ def test_mistakes_are_one_line(folder, tmp_path):
         (["--checkpoint", "a", "--compare", "b"], "either --checkpoint PATH or --compare"),
         (["--compare", str(folder)], "--compare needs --out"),
         (["--compare", str(folder), "--judge"], "--judge trains on one tokenizer's clips"),
+        (["--compare", str(folder), "--visualize"], "--visualize draws one run's clips"),
         (["--compare", str(tmp_path / "none"), "--out", str(tmp_path)], "none has no report.json: make it first"),
         (["--checkpoint", str(tmp_path / "none")], "there is no checkpoint"),
         (["--checkpoint", str(folder), "--clips", "0"], "--clips is 0"),

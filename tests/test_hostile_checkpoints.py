@@ -22,6 +22,7 @@ from signstream.errors import UserError
 from signstream.inference.tokenizer import Tokenizer
 from signstream.io.sealed import Sealer
 from signstream.training import checkpoint, seed
+from signstream.training.bounds import bounded
 from signstream.training.loop import Loop
 from signstream.training.run import go_on
 
@@ -288,6 +289,12 @@ FOREIGN = {
     "many joints": (set_at("config", "data", "num_joints", to=10**10), LARGE),
     "somewhat wide": (set_at("config", "model", "encoder_latent_dim", to=64), "is expected"),
 }
+
+
+def test_a_square_counts_as_one():
+    """Of a network that asks for an identity far larger than its weights."""
+    with pytest.raises(UserError, match="far larger"), bounded({"a": torch.zeros(5)}, 0, 0):
+        torch.eye(300_000)
 
 
 @pytest.mark.parametrize("name", FOREIGN)

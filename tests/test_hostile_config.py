@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from signstream import cli
 from signstream.config import from_dict, load_config
 from signstream.config.files import DEEPEST, LONGEST, MOST_FILES
 from signstream.errors import MOST_SAID, MOST_SHOWN, UserError, one_line, shown
@@ -69,7 +70,33 @@ def test_an_error_cannot_leave_its_line_or_turn_it_round(odd):
     assert one_line("一个 name, naïve — “quoted”") == "一个 name, naïve — “quoted”"
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_mistake_is_a_line_and_a_fault_keeps_its_traceback(debug, monkeypatch, capsys):
+    monkeypatch.delenv("SIGNSTREAM_DEBUG", raising=False)
+    if debug:
+        monkeypatch.setenv("SIGNSTREAM_DEBUG", "1")
+
+    def ended(fault: Exception) -> BaseException:
+        def main() -> None:
+            raise fault
+
+        with pytest.raises(type(fault) if debug or not isinstance(fault, UserError) else SystemExit) as caught:
+            cli.run(main)
+        return caught.value
+
+    end = ended(UserError("data.fps is 0"))
+    assert debug or (end.code == 2 and capsys.readouterr().err == "error: data.fps is 0\n")
+    assert ended(fault := KeyError("fps")) is fault and capsys.readouterr().err == ""
+
+
 # -- configs
+
+
+@pytest.mark.parametrize("text", ["!!int ''", "!!float ''", "!!bool maybe", "!!timestamp foo", "!!binary x", "!!set 5"])
+def test_a_tag_that_its_text_does_not_bear_out_is_one_line(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(f"train:\n  lr: {text}\n")
+    assert "config.yaml" in refused(lambda: load_config(tmp_path / "config.yaml"))
+    refused(lambda: load_config(None, [f"train.lr={text}"]))
 
 
 @pytest.mark.parametrize("text", [BOMB, SHOWN, TABLES, "experiment_name: &a [*a]", "data: &a {root: *a}"], ids=range(5))

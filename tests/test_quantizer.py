@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics
+from signstream.training.seed import seed_everything
 
 
 def quantizer(levels=(3, 3), size=16, dim=8, seed=0, fit=True, **options):
@@ -33,6 +34,14 @@ def test_forward_changes_nothing_in_training_or_not():
         q.encode(x)
     assert all(torch.equal(v, before[k]) for k, v in q.state_dict().items())
     assert not list(q.parameters()), "everything is in buffers"
+
+
+def test_any_seed_of_a_config_can_be_drawn_from():
+    seed_everything(10**18, 0)
+    q = quantizer()
+    q.seed = 10**18
+    assert 0 <= q.next_draw() < 1 << 63
+    q.update(q.train()(latents(50)).statistics)
 
 
 def test_code_vectors_quantise_to_themselves():

@@ -179,6 +179,15 @@ def test_tokens_are_recognised_as_the_split_that_they_are_of(of_codes, tmp_path,
     assert of_codes.recogniser.recognise_tokens(tokens).glosses == tuple(of_split[5]["glosses"])
 
 
+def test_tokens_that_training_alone_reads_may_be_gone(tmp_path):
+    more = tmp_path / "more"
+    more.mkdir()
+    write_tokens(more)
+    run = make_run(tmp_path, "data.source=codes", write_tokens(tmp_path), f"data.more_tokens=[{more}/train.jsonl]")
+    shutil.rmtree(more)
+    assert recognise(run, "--split", "val")
+
+
 def test_latents_are_recognised_as_the_split_that_they_are_of(tmp_path):
     run = make_run(tmp_path, "data.source=latents", write_tokens(tmp_path))
     of_split = recognise(run, "--split", "val")

@@ -128,13 +128,7 @@ def test_counts_add_up_over_lines_and_ranks():
         wer.corpus([["A"], ["B"]], [["A"]])
 
 
-def test_errors_by_signer_and_by_length():
-    counts = [Counts(1, 0, 0, 3), Counts(0, 1, 0, 9), Counts(0, 0, 2, 4)]
-    assert wer.by(["Signer02", "Signer01", "Signer02"], counts) == {
-        "Signer02": Counts(1, 0, 2, 7),
-        "Signer01": Counts(0, 1, 0, 9),
-    }
-    assert wer.by(map(wer.length_class, (3, 9, 4)), counts) == {"0-4": Counts(1, 0, 2, 7), "9-12": Counts(0, 1, 0, 9)}
+def test_a_line_is_of_one_class_of_length():
     assert [wer.length_class(n) for n in (0, 4, 5, 24, 25, 400)] == ["0-4", "0-4", "5-8", "17-24", "25+", "25+"]
 
 

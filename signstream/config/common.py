@@ -124,7 +124,7 @@ class Train:
     device: str = "auto"
     threads: int | Literal["auto"] = option("auto", low=1)
     log_wandb: bool | str = False
-    seed: int = option(42, low=0)
+    seed: int = option(42, low=0, high=10**18)
 
 
 @dataclass(frozen=True)

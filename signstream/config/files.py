@@ -117,7 +117,7 @@ def parse(text: str, where: str) -> Any:
         raise UserError(f"{where} has {len(text)} characters: a config has {LONGEST} at most")
     try:
         tree = yaml.load(text, Loader)
-    except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where} is not YAML that can be read: {one_line(reason, 300)}") from None
     check_size(tree, where)

@@ -16,7 +16,7 @@ from signstream.skeleton import FACE, NUM_JOINTS, RIGHT_WRIST
 
 COCO_JOINTS = (*range(RIGHT_WRIST + 1), *range(FACE, NUM_JOINTS))  # joint of the 121 -> joint of the 133
 NUM_PHOENIX = len(COCO_JOINTS)
-PHOENIX_BODY, PHOENIX_FACE, PHOENIX_MOUTH = slice(0, 11), slice(11, 59), slice(59, 79)
+PHOENIX_MOUTH = slice(59, 79)
 PHOENIX_LEFT_HAND, PHOENIX_RIGHT_HAND = slice(79, 100), slice(100, 121)
 
 

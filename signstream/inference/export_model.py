@@ -10,7 +10,7 @@ poses of codes.
              -> codes [N, P, Q]   int64, every level; -1 where nothing of a part is seen, and at levels that a part does
                                   not have
     decoder: codes [N, P, Q]      int64, the first levels of each part, -1 after them; N chunks of one clip, in order
-             -> poses [N, L, J, 3]   x, y in unit lengths from the nose, 1 where a part that was sent tells the joint
+             -> poses [N, L, J, 3]   x, y in unit lengths from the nose, 1 where a part that was sent draws the joint
 
 N is open, and a multiple of data.window. --part all writes both, as <name>.encoder.onnx and <name>.decoder.onnx. What a
 file is travels in it. A file that does not do what the tokenizer does is not written. docs/export.md says how frames

@@ -18,7 +18,10 @@ from signstream.training.distributed import Ranks, start
 from signstream.training.run_folder import best_of
 
 # of the data's keys: they change no clip's codes
-FREE = ("root", "layout", "split_file", "check_num_frames", "cache", "workers", "chunk_stride", "augment")
+FREE = (
+    *("root", "layout", "split_file", "meta_dir", "keypoints", "check_num_frames"),
+    *("cache", "workers", "chunk_stride", "augment"),
+)
 
 
 class Session(NamedTuple):

@@ -5,7 +5,7 @@
     pickled.array(entry) -> ndarray       its numbers, read now
 
 The opcodes of pickle are read here one by one, those that numbers, text, tables and numpy's arrays need and no others;
-`pickle` itself is not asked. What a pickle names is looked up in a table of six names, and nothing is imported or
+`pickle` itself is not asked. What a pickle names is looked up in a table of eight names, and nothing is imported or
 called. Numbers stay in the file until they are wanted, so a pickle of gigabytes takes the memory of its table. Whatever
 is wrong is a UserError whose text is a short reason, without a byte of what is in the file.
 """

@@ -2,9 +2,9 @@
 
     B clips   S steps   V glosses, the blank first   K beams   M glosses that a step may add   N hypotheses of a clip
 
-    beam_search(log_probs, lengths, beam=5, best=1)    # for each clip its hypotheses, the most probable first
-    greedy(log_probs, lengths)                         # for each clip one: the best gloss of each step
-    likeliest(log_probs, lengths, beam=5)              # for each clip one: greedy's for a beam of 1
+    beam_search(log_probs, lengths, beam=5, best=1)           # for each clip its hypotheses, the most probable first
+    greedy(log_probs, lengths)                                # for each clip one: the best gloss of each step
+    likeliest(log_probs, lengths, beam=5, skip_blank=0.95)    # for each clip one: greedy's for a beam of 1
 
 log_probs [B, S, V] are log-probabilities, on any device; all clips and beams advance together, so there is one Python
 loop, over steps. A beam is a prefix of glosses with the probabilities of all paths that spell it, kept in two sums:

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from signstream.models.recognition_blocks import Block, Mixing, init_weights, inside
+from signstream.models.ctc_path import BLANK, within
+from signstream.models.mamba import BRANCHES
+from signstream.models.recognition_blocks import Block, Mixing, init_weights
 from signstream.models.recognition_fronts import Front, Streams
 
-BLANK = 0
 NEVER = -1e4  # log probability of what padding does not emit; finite, so that no product with it is undefined
-BRANCHES = 3  # of a block, at most
 
 
 class Emissions(NamedTuple):
@@ -104,7 +104,7 @@ class Recognizer(nn.Module):
             else:
                 x = block(x, lengths, path)
         log_probs = self._log_probs(self._dropped(self.norm(x), generator))
-        return Emissions(torch.where(inside(lengths, x.shape[1])[..., None], log_probs, self._blank(x)), lengths)
+        return Emissions(torch.where(within(lengths, x.shape[1])[..., None], log_probs, self._blank(x)), lengths)
 
     def _drawn(self, lengths: Tensor, draw: int | None) -> tuple[Tensor | None, torch.Generator | None]:
         """What each branch counts, [layers, 3, B], and a generator of the host, so that every device drops the same; of
@@ -174,10 +174,6 @@ def branches_kept(rate: float, shape: Sequence[int], draw: int) -> Tensor:
 
 
 def steps_needed(target: Sequence[int]) -> int:
-    """Steps that CTC needs for a target [U]: one a unit, and a blank between units that repeat."""
+    """Steps that CTC needs for a target [U]: one a unit, and a blank between units that repeat; with fewer its loss is
+    infinite."""
     return len(target) + sum(a == b for a, b in zip(target, target[1:]))
-
-
-def can_align(target: Sequence[int], steps: int) -> bool:
-    """Whether CTC can spell a target in so many steps; where it cannot, its loss is infinite."""
-    return steps_needed(target) <= steps

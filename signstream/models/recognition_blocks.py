@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from signstream.errors import UserError
+from signstream.models.ctc_path import within
 from signstream.models.mamba import BRANCHES, TemporalMixer
 
 MIXERS = ("mamba", "transformer", "bilstm")
@@ -39,14 +40,9 @@ class Mixing(NamedTuple):
     kernel: str = "torch"  # mamba: what computes the scan, state_space.KERNELS
 
 
-def inside(lengths: Tensor, steps: int) -> Tensor:
-    """[B] -> [B, S] bool: which steps are a clip's own."""
-    return torch.arange(steps, device=lengths.device) < lengths[:, None]
-
-
 def without_padding(x: Tensor, lengths: Tensor) -> Tensor:
     """x [B, S, ...] with 0 past each clip's end, whatever stood there."""
-    past = ~inside(lengths, x.shape[1])
+    past = ~within(lengths, x.shape[1])
     return x.masked_fill(past.view(*past.shape, *(1,) * (x.ndim - 2)), 0)
 
 
@@ -166,8 +162,6 @@ class Mlp(nn.Module):
 
 class Block(nn.Module):
     """The mixer, then the perceptron; normalised before, added after to a residual that stays float32."""
-
-    branches = 2
 
     def __init__(self, width: int, mixing: Mixing, expand: int = 4) -> None:
         super().__init__()

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signstream.errors import UserError
+from signstream.models.ctc_path import within
 from signstream.models.mamba import SpatialMixer
-from signstream.models.recognition_blocks import Mixing, Mlp, added, head_of, inside, mixer_of
+from signstream.models.recognition_blocks import Mixing, Mlp, added, head_of, mixer_of
 from signstream.models.recognition_fronts import Front, Streams
 
 PIECE = 32  # frames whose stem is computed again at a time, where it is
@@ -80,7 +81,7 @@ class Packing:
 
     def __init__(self, lengths: Tensor, steps: int) -> None:
         self.lengths, self.shape = lengths, (len(lengths), steps)
-        self.place = inside(lengths, steps).flatten().nonzero()[:, 0]  # [F]
+        self.place = within(lengths, steps).flatten().nonzero()[:, 0]  # [F]
         self.clip = self.place.div(max(steps, 1), rounding_mode="floor")  # [F]
 
     def packed(self, x: Tensor) -> Tensor:
@@ -113,6 +114,7 @@ class SpatialSizes(NamedTuple):
     state: int = 16
     groups: int = 4
     kernel: str = "torch"  # what computes the scan, state_space.KERNELS
+    expand: int = 4  # width of the perceptron, over that of the block
 
 
 class VideoBlock(nn.Module):
@@ -129,7 +131,7 @@ class VideoBlock(nn.Module):
             sizes = {"state": spatial.state, "groups": spatial.groups}
             self.spatial = SpatialMixer(width, head=head, kernel=spatial.kernel, **sizes)
         self.temporal: Any = None if mixing is None else mixer_of(width, mixing)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, spatial.expand)
 
     def forward(self, x: Tensor, grid: tuple[int, int], packing: Packing, keep: Tensor | None = None) -> Tensor:
         """x [F, H * W + 1, D], keep [3, B] what each branch counts, by clip"""

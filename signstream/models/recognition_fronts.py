@@ -24,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signstream.models.recognition_blocks import Mlp, inside, without_padding
+from signstream.models.ctc_path import within
+from signstream.models.recognition_blocks import Mlp, without_padding
 from signstream.models.recognition_keypoints import PartLayer, TimeConv, View, stretched_axes
 from signstream.skeleton import Part
 from signstream.space import local_view, only
@@ -253,7 +254,7 @@ class LatentFront(ChunkFront):
     @torch.no_grad()
     def fit(self, streams: Streams, lengths: Tensor) -> None:
         latents = streams["latents"].float()
-        rows = latents[inside(lengths, latents.shape[1])]  # [M, P, Z]
+        rows = latents[within(lengths, latents.shape[1])]  # [M, P, Z]
         if len(rows):
             self.mean.copy_(rows.mean(0))
             for part, axes in zip((rows - self.mean).unbind(1), self.axes):

@@ -53,17 +53,18 @@ class Bounded(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, *given: Any) -> Any:
         args, options = given[0], (given[1] if len(given) > 1 else None) or {}
         if func in FACTORIES:
-            self.left -= max(_numbers(args, options), A_TENSOR)
+            self.left -= max(_numbers(func, args, options), A_TENSOR)
             if self.left < 0:
                 raise UserError(_too_large(self.weights))
         return func(*args, **options)
 
 
-def _numbers(args: Sequence[Any], options: Mapping[str, Any]) -> int:
+def _numbers(func: Any, args: Sequence[Any], options: Mapping[str, Any]) -> int:
     """How many a factory is asked for."""
     asked = options.get("size", args)
     sizes = asked[0] if asked and isinstance(asked[0], (tuple, list)) else asked
-    return math.prod(size for size in sizes if isinstance(size, int))
+    count = math.prod(size for size in sizes if isinstance(size, int))
+    return count * count if func is torch.eye and len(sizes) == 1 else count
 
 
 def _too_large(weights: int) -> str:

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from signstream.config import Base, from_dict, to_dict
-from signstream.errors import UserError
+from signstream.errors import UserError, first_line
 from signstream.io.sealed import Sealer, digest_of, read_seal
 from signstream.io.whole import write_whole
-from signstream.training.headers import DTYPES, MOST_VALUES, Foreign, first_line, read_headers
+from signstream.training.headers import DTYPES, MOST_VALUES, Foreign, read_headers
 
 FORMAT = 2
 C = TypeVar("C", bound=Base)
@@ -167,9 +167,9 @@ def check_same(config: Base, saved: Base, *, free: Sequence[str], why: str) -> N
     with both values."""
     given, kept = to_dict(config), to_dict(saved)
     for tree in (given, kept):
-        tree["data"] = {key: value for key, value in tree["data"].items() if key not in free}
+        tree["data"] = {key: value for key, value in tree.get("data", {}).items() if key not in free}
     for section in ("data", "model"):
-        for difference in _differences(given[section], kept[section], section):
+        for difference in _differences(given.get(section, {}), kept.get(section, {}), section):
             raise UserError(f"{difference}: {why}; leave the option out, or begin a new run")
 
 

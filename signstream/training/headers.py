@@ -1,7 +1,7 @@
 """What a checkpoint's file holds, known before a tensor of it is read: the tree that was saved, tensors as headers.
 
     with path.open("rb") as file:
-        tree = read_headers(file)      # Foreign, with what the file is instead, in a line
+        tree = read_headers(file, checked=False)      # Foreign, with what the file is instead, in a line
 
 Nothing in a file is taken at its word, and memory and time are bounded by its size: members lie in it as they are, each
 once, and fill no more than the file; a tensor is as large as its bytes; the pickle names nothing that runs, and makes a
@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
+from signstream.errors import first_line
 from signstream.io.sealed import DIGITS, MARK, read_seal
 
 MOST_VALUES = 200_000  # of a tree, a tensor being one
@@ -98,10 +99,6 @@ def read_headers(file: IO[bytes], *, checked: bool) -> Any:
     except Exception as error:  # the bytes are somebody's, so reading them may fail in any way
         raise Foreign(f"{type(error).__name__}, {first_line(error)}", whole=True) from None
     return tree
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _hold_directory(file: IO[bytes]) -> None:

@@ -19,13 +19,12 @@ import torch
 
 from signstream import registry
 from signstream.config import Base, check_names, load_config
-from signstream.errors import UserError
+from signstream.errors import UserError, first_line
 from signstream.io.whole import write_whole
 from signstream.pictures.figure import figure_pixels, save_figure
 from signstream.training import checkpoint, seed
 from signstream.training.distributed import Ranks, start
 from signstream.training.environment import environment, launcher_note
-from signstream.training.headers import first_line
 from signstream.training.loop import Loop, auto_batch
 from signstream.training.run_folder import RunFolder, find, newest_of
 from signstream.training.speed import Timer, memory_used, progress_line
@@ -33,7 +32,8 @@ from signstream.training.task import Findings, Task
 from signstream.training.utils_tb import Journal, open_journals
 from signstream.training.utils_wandb import WandbJournal, check_wandb
 
-FREE_TO_CHANGE = ("cache", "workers", "root")  # of the data section, when a run goes on
+# of the data section, when a run goes on: where the data lie; that they are the same, their digest says
+FREE_TO_CHANGE = ("cache", "workers", "root", "split_file", "meta_dir", "keypoints", "tokens", "more_tokens")
 
 
 class Stop:

@@ -161,4 +161,4 @@ def best_of(path: str | Path) -> Path:
 
 def _runs(experiment: Path) -> list[Path]:
     """The newest first."""
-    return sorted((run for run in experiment.glob("*") if run.is_dir() and RUN_NAME.match(run.name)), reverse=True)
+    return sorted((run for run in experiment.glob("*") if run.is_dir() and RUN_NAME.fullmatch(run.name)), reverse=True)

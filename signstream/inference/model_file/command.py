@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor
 
+from signstream.config.files import parse
 from signstream.config.rvq import Config
-from signstream.errors import UserError
+from signstream.errors import UserError, first_line
 from signstream.inference.model_file import samples
-from signstream.inference.model_file.compare import check, speeds
-from signstream.inference.model_file.file import Exported, first_line, need, read
+from signstream.inference.model_file.compare import Verdict, check, speeds
+from signstream.inference.model_file.file import Exported, need, read
 from signstream.inference.model_file.write import export
 from signstream.inference.session import open_session
 from signstream.inference.tokenizer import Tokenizer
@@ -105,10 +105,17 @@ def check_export(args: Namespace) -> int:
         exported = read(args.file, trust=args.trust, threads=torch.get_num_threads())
         what = f"{exported.kind} of the tokenizer {about['tokenizer']}, {about['form']} {about['precision']}"
         print(f"{args.file}: {what}, {args.file.stat().st_size / 2**20:.1f} MiB")
-        verdict = check(exported, tokenizer, _real_poses(tokenizer, config, args.data))
+        verdict = _check(args.file, exported, tokenizer, _real_poses(tokenizer, config, args.data))
         for line in [*verdict.lines, *speeds(exported, tokenizer), "holds" if verdict.holds else "DOES NOT HOLD"]:
             print(f"  {line}")
     return 0 if verdict.holds else 1
+
+
+def _check(path: Path, exported: Exported, tokenizer: Tokenizer, real: list[Tensor]) -> Verdict:
+    try:
+        return check(exported, tokenizer, real)
+    except Exception as error:  # the file is somebody's, so running it may fail in any way
+        raise UserError(f"{path} cannot be run: {type(error).__name__}, {first_line(error)}") from error
 
 
 def _real_poses(tokenizer: Tokenizer, config: Config, root: str | None) -> list[Tensor]:
@@ -124,5 +131,7 @@ def _real_poses(tokenizer: Tokenizer, config: Config, root: str | None) -> list[
 
 def named_checkpoint(exported: Exported) -> Path:
     """Where the run that a file was made of was kept."""
-    config = yaml.safe_load(exported.description["config"])
+    config = parse(exported.description["config"], "the file's config")
+    if not isinstance(config, dict) or not {"save_path", "experiment_name"} <= config.keys():
+        raise UserError("the file does not say which run it was made of: name a checkpoint with --checkpoint")
     return Path(str(config["save_path"]), str(config["experiment_name"]))

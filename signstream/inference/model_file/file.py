@@ -14,6 +14,7 @@ import json
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from signstream.config import dump
-from signstream.errors import UserError
+from signstream.errors import UserError, first_line
 from signstream.inference.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -119,7 +120,7 @@ def _extra_files(name: str, data: bytes) -> dict[str, str]:
                 if match := re.search(r"(?:^|/)extra(?:_files)?/(\w+)$", member):
                     members[match[1]] = member
             return {key: archive.read(members[key]).decode() for key in KEYS if key in members}
-    except (zipfile.BadZipFile, UnicodeDecodeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         raise UserError(f"{name} is cut short or damaged: {error}") from None
 
 
@@ -153,10 +154,6 @@ def need(package: str) -> Any:
     except ImportError:
         install = f"ONNX files need the package {package} (pip install {package})"
         raise UserError(f"{install}; --format torchscript does not") from None
-
-
-def first_line(error: Exception) -> str:
-    return (str(error) or "?").strip().splitlines()[0]
 
 
 @contextmanager

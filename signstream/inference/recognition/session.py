@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from signstream.training.run_folder import best_of
 # of the data's keys: they change nothing of what is read of a clip
 FREE = (
     *("root", "layout", "split_file", "meta_dir", "keypoints", "gloss_dict", "check_num_frames", "tokens"),
-    *("cache", "workers", "augment"),
+    *("more_tokens", "cache", "workers", "augment"),
 )
 
 
@@ -41,5 +42,6 @@ def open_recogniser(
     config = load_config(file, overrides, saved, kind=RecognitionConfig)
     check_names(config, ("layout",))
     check_same(config, saved, free=FREE, why="the recogniser was trained so")
+    config = replace(config, data=replace(config.data, more_tokens=()))  # training's alone
     with start(config.train.device, config.train.threads) as ranks:
         yield Session(Recogniser(state, ranks.device, config.decode), config, ranks)

@@ -126,8 +126,7 @@ def training(journal: Path | None) -> dict[str, dict[str, list[Any]]] | None:
     """The run's losses from its metrics.jsonl, thinned to MOST_POINTS."""
     if journal is None or not journal.exists():
         return None
-    text = journal.read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    lines = journal_lines(journal)
     curves = {}
     for split in ("train", "val"):
         rows = [line for line in lines if line["split"] == split]
@@ -135,6 +134,19 @@ def training(journal: Path | None) -> dict[str, dict[str, list[Any]]] | None:
         names = {name for row in rows for name in row if "/" not in name or name.startswith("rec/") or name in CURVES}
         curves[split] = {name: [row.get(name) for row in rows] for name in sorted(names - {"split"})}
     return curves if lines else None
+
+
+def journal_lines(journal: Path) -> list[dict[str, Any]]:
+    """What can be read of it: a line that was cut short, or damaged, is passed over."""
+    lines = []
+    for text in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("split"), str):
+            lines.append(line)
+    return lines
 
 
 def machine(ranks: Ranks) -> str:

@@ -30,6 +30,8 @@ def run(args: Namespace) -> None:
         raise UserError(f"--clips is {args.clips}: at least 1 is expected")
     if bool(args.compare) == bool(args.checkpoint):
         raise UserError("either --checkpoint PATH or --compare RUN RUN ... is needed")
+    if args.compare and args.visualize:
+        raise UserError("--visualize draws one run's clips: give it with --checkpoint, and compare then")
     if args.compare and args.judge:
         raise UserError("--judge trains on one tokenizer's clips: give it with --checkpoint, and compare then")
     if args.compare:

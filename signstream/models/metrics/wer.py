@@ -4,7 +4,7 @@
 
     count(reference, hypothesis)        -> Counts of a line
     corpus(references, hypotheses)      -> Counts of all lines together, which their rate is taken of
-    by(keys, counts)                    -> {key: Counts}, by signer or by length_class(words of the reference)
+    length_class(words of a reference)  -> its class, "5-8"
     confusions(alignments)              -> the pairs that are taken for one another most often
 
 The alignment is the cheapest: a substitution costs 4, a deletion or an insertion 3. Of those that cost the same, which
@@ -143,14 +143,6 @@ def count(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
 def corpus(references: Iterable[Sequence[str]], hypotheses: Iterable[Sequence[str]]) -> Counts:
     """Line by line, as many of the one as of the other."""
     return Counts.total(count(*lines) for lines in zip(references, hypotheses, strict=True))
-
-
-def by(keys: Iterable[Key], counts: Iterable[Counts]) -> dict[Key, Counts]:
-    """A key and its counts a line: what each key's lines add up to, in the order in which keys first come."""
-    sums: dict[Key, Counts] = {}
-    for key, line in zip(keys, counts, strict=True):
-        sums[key] = sums.get(key, Counts()) + line
-    return sums
 
 
 def length_class(words: int) -> str:

@@ -204,7 +204,7 @@ class ResidualQuantizer(nn.Module):
 
     def next_draw(self) -> int:
         """The seed of what is drawn at random before the next update."""
-        return self.seed * 1_000_003 + int(self.step)
+        return (self.seed * 1_000_003 + int(self.step)) % (1 << 63)
 
     @torch.no_grad()
     def update(

@@ -59,7 +59,9 @@ def _frame_front(config: RecognitionConfig) -> FrameFront:
         heat=config.data.frames.heat,
         stride=sizes.stride,
         mixing=None if sizes.layers else mixing_of(config),
-        spatial=SpatialSizes(sizes.attention, model.head, sizes.state, sizes.groups, config.train.kernel),
+        spatial=SpatialSizes(
+            sizes.attention, model.head, sizes.state, sizes.groups, kernel=config.train.kernel, expand=model.expand
+        ),
         checkpointing=model.checkpointing,
     )
 

@@ -1,6 +1,6 @@
 """A recogniser out of a checkpoint: its model and its glosses, or a line that says why there is none.
 
-    restore(config, state) -> Restored: model (weights loaded, on the CPU), glosses, chosen, tokenizer
+    restore(config, state) -> Restored: model (weights loaded, on the CPU), kept (glosses, chosen, tokenizer, ...)
 
 A checkpoint may be anybody's. Its config is believed as far as its weights bear it out.
 """

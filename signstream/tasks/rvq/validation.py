@@ -56,7 +56,7 @@ class Measured:
 
 @torch.no_grad()
 def validate(setup: Setup, loader: ClipLoader, health: bool) -> Measured:
-    """`health`: count the codebooks' use over the split as well, and draw a clip."""
+    """`health`: with the mean pose's error beside ours, the codebooks' use in full, and a clip drawn."""
     sums = Sums(setup, loader, health)
     setup.model.eval()
     for clips in loader:

@@ -1,6 +1,6 @@
 """The report of a recogniser on a split: what it is of, every number with its definition, and what they say together.
 
-report = build(clips, measured, ranks, about={"split": "test"})      # plain values, as report.json holds them
+report = build(clips, measured, ranks, config=config, about={"split": "test"})    # what report.json holds
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def errors_of(lines: Iterable[Line]) -> wer.Counts:
 
 
 class Place(NamedTuple):
-    """Where a gloss was recognised: a clip's number and the number of the sign in its line."""
+    """Where a gloss was recognised: the line, and the number of the sign in it."""
 
     line: Line
     sign: int
