@@ -40,7 +40,7 @@ from signstream.data.tokens import TokenData
 from signstream.errors import UserError
 from signstream.inference.judge import (
     Judged,
-    cut_elsewhere,
+    as_they_vary,
     export_splits,
     judge,
     recipe,
@@ -140,7 +140,7 @@ def prepare(args: Namespace, folder: Path) -> Prepared:
             tokens = folder / session.tokenizer.digest
             if name in wanted:
                 export_splits(session, tokens / name, latents=name == "full")
-    clips = Clips.open(cut_elsewhere(data), root)
+    clips = Clips.open(as_they_vary(data), root)
     if "first" in wanted:
         first_codes(clips.cache, tokens / "full", tokens / "first")
     if "k-means" in wanted:

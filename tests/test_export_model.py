@@ -316,6 +316,23 @@ def test_the_doors_take_what_can_be_written():
     assert tuple(write.NARROW) == PRECISIONS
 
 
+def test_a_strangers_file_is_one_line(files, tmp_path):
+    def refused(path: Path, says: str) -> None:
+        with pytest.raises(UserError, match=says):
+            check_export.main([str(path), "--trust"])
+
+    for config in ("a: [", "5", "{}"):
+        model = onnx.load(files("onnx")[0])
+        next(entry for entry in model.metadata_props if entry.key == "config").value = config
+        onnx.save(model, tmp_path / "nowhere.onnx")
+        refused(tmp_path / "nowhere.onnx", "the file's config is not YAML|does not say which run")
+    whole = files("torchscript")[0].read_bytes()
+    at = whole.index(b"PK\1\2", whole.rindex(b"extra/") - 60)  # of a member that says what the file is
+    for field, value in ((8, 1), (10, 99)):  # encrypted; packed in an unknown way
+        (tmp_path / "odd.pt").write_bytes(whole[: at + field] + bytes([value]) + whole[at + field + 1 :])
+        refused(tmp_path / "odd.pt", "odd.pt is cut short or damaged")
+
+
 def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     def refused(program, *options: object, says: str) -> None:
         with pytest.raises(UserError, match=says):
@@ -334,20 +351,10 @@ def test_a_line_says_what_is_wrong(saved, files, tmp_path, root, monkeypatch):
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "bare.onnx")
     refused(check_export, tmp_path / "bare.onnx", says="was not made by export_model: it does not say its signstream")
-    for config in ("a: [", "5", "{}"):
-        model = onnx.load(encoder)
-        next(entry for entry in model.metadata_props if entry.key == "config").value = config
-        onnx.save(model, tmp_path / "nowhere.onnx")
-        refused(check_export, tmp_path / "nowhere.onnx", says="the file's config is not YAML|does not say which run")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "weights.pt")
     refused(check_export, tmp_path / "weights.pt", "--trust", says="was not made by export_model")
     data = bytearray(files("torchscript")[0].read_bytes())
     data[len(data) // 2 : len(data) // 2 + 5000] = bytes(5000)
-    whole = files("torchscript")[0].read_bytes()
-    at = whole.index(b"PK\1\2", whole.rindex(b"extra/") - 60)  # of a member that says what the file is
-    for field, value in ((8, 1), (10, 99)):  # encrypted; packed in an unknown way
-        (tmp_path / "odd.pt").write_bytes(whole[: at + field] + bytes([value]) + whole[at + field + 1 :])
-        refused(check_export, tmp_path / "odd.pt", "--trust", says="odd.pt")
     (tmp_path / "damaged.pt").write_bytes(data[:-2000] + b"PK" + bytes(1998))
     refused(check_export, tmp_path / "damaged.pt", "--trust", says="damaged.pt")
     checkpoint.save(make_state(root, "model.arch=mlp", "train.seed=3"), tmp_path / "best.pt")

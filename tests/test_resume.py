@@ -3,6 +3,7 @@
 import copy
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,14 @@ def test_a_checkpoint_cut_short_gives_way_to_the_newest_whole_one(root, straight
     )
     assert f"going on from {run / 'epoch_0004.pt'}, step {4 * STEPS}" in said
     assert_same_run(run, straight)
+
+
+def test_what_a_run_did_not_begin_with_is_said(root, straight, tmp_path):
+    shutil.copytree(straight.parent, tmp_path / "default")
+    assert life([*options(root, tmp_path), "train.lr=0.002", "train.save_every=4"], log=tmp_path / "log") == 0
+    said = (tmp_path / "log").read_text()
+    assert re.search(r"^note: train.lr is 0.002 and the checkpoint's is ", said, re.M)
+    assert "note: train.save_every is 4" in said and said.count("note: ") == 2
 
 
 def test_a_finished_run_that_is_asked_to_go_on_says_so_and_stays(root, straight, tmp_path):

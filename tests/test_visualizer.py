@@ -289,11 +289,14 @@ def test_the_script_takes_the_newest_best_checkpoint(tiny, tmp_path):
 
     done = run()
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(
-        "error: there is no checkpoints/*/*/best.pt: train first"
+        "error: there is no checkpoints/*/*/best.pt of a tokenizer: train first"
     )
     for folder in ("b/2024-05-01_00-00-00", "a/2025-01-01_00-00-00"):
         (tmp_path / "checkpoints" / folder).mkdir(parents=True)
         (tmp_path / "checkpoints" / folder / "best.pt").symlink_to(tiny.checkpoint)
+    (tmp_path / "checkpoints" / "a" / "2026-01-01_00-00-00").mkdir()  # of a recogniser, which is no tokenizer
+    (tmp_path / "checkpoints" / "a" / "2026-01-01_00-00-00" / "best.pt").write_bytes(b"")
+    (tmp_path / "checkpoints" / "a" / "2026-01-01_00-00-00" / "config.yaml").write_text("task: recognition\n")
     done = run("--frames", "3")
     assert done.returncode == 0, done.stderr
     assert "decode_sample: checkpoints/a/2025-01-01_00-00-00/best.pt" in done.stderr

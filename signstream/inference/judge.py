@@ -40,7 +40,8 @@ from signstream.training.seed import seed_everything
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
 SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
-VERSIONS = 8  # of training's tokens, each of the clips cut elsewhere
+VERSIONS = 16  # of training's tokens, each of its clips as they vary
+STRETCHED = 0.05  # by about so much: other bodies than those that are there
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
 Tell = Callable[[str], None]
@@ -89,12 +90,12 @@ def shuffle_words(sequences: Sequences, seed: int) -> None:
 
 
 def export_splits(session: Session, folder: Path, *, latents: bool = False) -> list[str]:
-    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, cut
-    elsewhere, VERSIONS times; options that say where they are. Those that are there are left. What an export says goes
-    to standard error."""
+    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, each time
+    varied anew, VERSIONS times; options that say where they are. Those that are there are left. What an export says
+    goes to standard error."""
     form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
     others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
-    session = session._replace(config=replace(session.config, data=cut_elsewhere(session.config.data)))
+    session = session._replace(config=replace(session.config, data=as_they_vary(session.config.data)))
     splits = [split for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
     for split, version in token_files(splits):
         out = folder / tokens_name(split, version)
@@ -105,10 +106,10 @@ def export_splits(session: Session, folder: Path, *, latents: bool = False) -> l
     return tokens_at(folder)
 
 
-def cut_elsewhere(data: Data) -> Data:
-    """Under augmentation a clip begins at a random phase, and is not changed otherwise: tokens of clips that are
-    mirrored or warped as well were read worse, not better."""
-    return replace(data, augment=replace(data.augment, mirror=False, time_warp=False, affine=0.0))
+def as_they_vary(data: Data) -> Data:
+    """Under augmentation a clip is changed as the tokenizer's training changes it, and stretched: a reader that has
+    seen one cutting of few bodies takes that for meaning."""
+    return replace(data, augment=replace(data.augment, affine=max(data.augment.affine, STRETCHED)))
 
 
 def token_files(splits: Iterable[str]) -> list[tuple[str, int | None]]:
@@ -121,9 +122,11 @@ def tokens_name(split: str, version: int | None = None) -> str:
 
 
 def tokens_at(folder: Path) -> list[str]:
-    """Options of a recogniser that say where tokens are."""
+    """Options of a recogniser that say where tokens are. They are of clips that were warped in time, and better than
+    chunks that are left out or doubled."""
     more = [str(folder / tokens_name("train", version)) for version in range(VERSIONS)]
-    return [f"data.tokens={json.dumps(str(folder / tokens_name(SPLIT)))}", f"data.more_tokens={json.dumps(more)}"]
+    where = [f"data.tokens={json.dumps(str(folder / tokens_name(SPLIT)))}", f"data.more_tokens={json.dumps(more)}"]
+    return [*where, "data.augment.time_warp=false"]
 
 
 def judged_splits(data: Poses) -> list[str]:

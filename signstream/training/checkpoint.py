@@ -169,14 +169,15 @@ def check_same(config: Base, saved: Base, *, free: Sequence[str], why: str) -> N
     for tree in (given, kept):
         tree["data"] = {key: value for key, value in tree.get("data", {}).items() if key not in free}
     for section in ("data", "model"):
-        for difference in _differences(given.get(section, {}), kept.get(section, {}), section):
+        for difference in differences(given.get(section, {}), kept.get(section, {}), section):
             raise UserError(f"{difference}: {why}; leave the option out, or begin a new run")
 
 
-def _differences(given: dict[str, Any], kept: dict[str, Any], path: str) -> Iterator[str]:
+def differences(given: dict[str, Any], kept: dict[str, Any], path: str) -> Iterator[str]:
+    """A line for each value that is not the checkpoint's."""
     for key, value in given.items():
         if isinstance(value, dict) and isinstance(kept.get(key), dict):
-            yield from _differences(value, kept[key], f"{path}.{key}")
+            yield from differences(value, kept[key], f"{path}.{key}")
         elif value != kept.get(key):
             yield f"{path}.{key} is {value} and the checkpoint's is {kept.get(key)}"
 

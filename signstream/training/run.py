@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from signstream import registry
-from signstream.config import Base, check_names, load_config
+from signstream.config import Base, check_names, load_config, to_dict
 from signstream.errors import UserError, first_line
 from signstream.io.whole import write_whole
 from signstream.pictures.figure import figure_pixels, save_figure
@@ -266,6 +266,10 @@ def begin(run: Run, state: dict[str, Any] | None, path: str | Path | None) -> No
         return
     go_on(loop, state, path)
     run.say(f"going on from {path}, step {loop.steps}")
+    given, kept = to_dict(loop.config), to_dict(checkpoint.config_of(state))
+    for section in ("train", "loss"):
+        for difference in checkpoint.differences(given.get(section, {}), kept.get(section, {}), section):
+            run.say(f"note: {difference}")
 
 
 def go_on(loop: Loop, state: dict[str, Any], path: str | Path | None) -> None:

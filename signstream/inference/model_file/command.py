@@ -105,17 +105,17 @@ def check_export(args: Namespace) -> int:
         exported = read(args.file, trust=args.trust, threads=torch.get_num_threads())
         what = f"{exported.kind} of the tokenizer {about['tokenizer']}, {about['form']} {about['precision']}"
         print(f"{args.file}: {what}, {args.file.stat().st_size / 2**20:.1f} MiB")
-        verdict = _check(args.file, exported, tokenizer, _real_poses(tokenizer, config, args.data))
+        verdict = _check(exported, tokenizer, real=_real_poses(tokenizer, config, args.data))
         for line in [*verdict.lines, *speeds(exported, tokenizer), "holds" if verdict.holds else "DOES NOT HOLD"]:
             print(f"  {line}")
     return 0 if verdict.holds else 1
 
 
-def _check(path: Path, exported: Exported, tokenizer: Tokenizer, real: list[Tensor]) -> Verdict:
+def _check(exported: Exported, tokenizer: Tokenizer, *, real: list[Tensor]) -> Verdict:
     try:
         return check(exported, tokenizer, real)
     except Exception as error:  # the file is somebody's, so running it may fail in any way
-        raise UserError(f"{path} cannot be run: {type(error).__name__}, {first_line(error)}") from error
+        raise UserError(f"the file cannot be run: {type(error).__name__}, {first_line(error)}") from error
 
 
 def _real_poses(tokenizer: Tokenizer, config: Config, root: str | None) -> list[Tensor]:
