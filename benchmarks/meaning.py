@@ -40,7 +40,7 @@ from signstream.data.tokens import TokenData
 from signstream.errors import UserError
 from signstream.inference.judge import (
     Judged,
-    as_they_vary,
+    as_version,
     export_splits,
     judge,
     recipe,
@@ -140,7 +140,7 @@ def prepare(args: Namespace, folder: Path) -> Prepared:
             tokens = folder / session.tokenizer.digest
             if name in wanted:
                 export_splits(session, tokens / name, latents=name == "full")
-    clips = Clips.open(as_they_vary(data), root)
+    clips = Clips.open(data, root)
     if "first" in wanted:
         first_codes(clips.cache, tokens / "full", tokens / "first")
     if "k-means" in wanted:
@@ -169,7 +169,8 @@ def plain_codes(clips: Clips, size: int, folder: Path) -> None:
         return
     fitted = PcaKmeans(clips, levels=1, codes=size)
     for split, version in wanted:
-        made = [fitted.encode(clips.chunks(i, version), cache.clips[i].name) for i in cache.splits[split]]
+        shown = clips if version is None else clips._replace(data=as_version(clips.data, version))
+        made = [fitted.encode(shown.chunks(i, version), cache.clips[i].name) for i in cache.splits[split]]
         first = made[0]
         vectors = CodeVectors(first.parts, first.levels, first.tokenizer, fitted.codebook)
         save(folder / tokens_name(split, version), made, vectors)

@@ -34,7 +34,7 @@ SMALL = (
 
 @pytest.fixture(autouse=True)
 def one_version(monkeypatch):
-    """Of training's tokens; sixteen would only take longer."""
+    """Of training's tokens; two dozen would only take longer."""
     monkeypatch.setattr(judge, "VERSIONS", 1)
 
 

@@ -120,7 +120,8 @@ def export(args: Namespace, session: Session) -> int:
         if args.out.exists():
             print(f"{args.out} {there(args.out)}, which this one replaces when it is whole", flush=True)
     failed = left_out(cache, args.split, clips) if args.num_samples is None else {}
-    failed |= encode_share(session, cache, todo, write=parts.append(ranks.rank), form=form, augment=args.augment)
+    with parts.append(ranks.rank) as write:
+        failed |= encode_share(session, cache, todo, write=write, form=form, augment=args.augment)
     for others in ranks.collect(failed):
         failed |= others
 

@@ -40,7 +40,8 @@ from signstream.training.seed import seed_everything
 RECIPE = Path("configs/recognition_judge.yaml")
 OWN = ("body_parts", "augment")  # of the data's keys, which the recipe says
 SAME = ("train.scale_with_world=false",)  # one recipe, over however many processes
-VERSIONS = 16  # of training's tokens, each of its clips as they vary
+VERSIONS = 24  # of training's tokens
+CUT = 8  # of these: clips as they are, cut elsewhere; the others are of clips that vary in every way
 STRETCHED = 0.05  # by about so much: other bodies than those that are there
 RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
 
@@ -90,26 +91,31 @@ def shuffle_words(sequences: Sequences, seed: int) -> None:
 
 
 def export_splits(session: Session, folder: Path, *, latents: bool = False) -> list[str]:
-    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, each time
-    varied anew, VERSIONS times; options that say where they are. Those that are there are left. What an export says
+    """The tokens of every split that has a clip, as a door would write them, and those of training's clips, as they may
+    be otherwise, VERSIONS times; options that say where they are. Those that are there are left. What an export says
     goes to standard error."""
     form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
     others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
-    session = session._replace(config=replace(session.config, data=as_they_vary(session.config.data)))
     splits = [split for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
     for split, version in token_files(splits):
         out = folder / tokens_name(split, version)
         if not session.ranks.from_main(out.exists):
             session.ranks.from_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+            args = Namespace(split=split, out=out, augment=version, **form, **dict.fromkeys(others))
+            data = session.config.data if version is None else as_version(session.config.data, version)
             with redirect_stdout(sys.stderr):
-                export(Namespace(split=split, out=out, augment=version, **form, **dict.fromkeys(others)), session)
+                export(args, session._replace(config=replace(session.config, data=data)))
     return tokens_at(folder)
 
 
-def as_they_vary(data: Data) -> Data:
-    """Under augmentation a clip is changed as the tokenizer's training changes it, and stretched: a reader that has
-    seen one cutting of few bodies takes that for meaning."""
-    return replace(data, augment=replace(data.augment, affine=max(data.augment.affine, STRETCHED)))
+def as_version(data: Data, version: int) -> Data:
+    """Augmented, a clip's first versions are cut elsewhere and as they are otherwise; the later ones are changed as the
+    tokenizer's training changes them, and stretched. A reader that has seen one cutting of few bodies takes that for
+    meaning."""
+    augment = data.augment
+    if version < CUT:
+        return replace(data, augment=replace(augment, mirror=False, time_warp=False, affine=0.0))
+    return replace(data, augment=replace(augment, affine=max(augment.affine, STRETCHED)))
 
 
 def token_files(splits: Iterable[str]) -> list[tuple[str, int | None]]:

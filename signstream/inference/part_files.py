@@ -3,7 +3,7 @@ on.
 
     parts = PartFiles(out, header, beside)      # .<out>.rank<r>.part; the header holds all that decides a row's bytes
     rows = parts.finished()                     # {clip: where its row is}
-    write = parts.append(rank); write(row)      # a row is one write
+    with parts.append(rank) as write: write(row)      # a row is one write
     for line in parts.read(rows.values(), LINE): ...
 """
 
@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,22 +62,23 @@ class PartFiles:
                     rows[int(whole[CLIP])] = RowPlace(path, start)
         return rows
 
-    def append(self, rank: int) -> Callable[[bytes], object]:
+    @contextmanager
+    def append(self, rank: int) -> Iterator[Callable[[bytes], object]]:
         """What writes this rank's rows."""
         path = self.out.with_name(f".{self.out.name}.rank{rank}.part")
-        file = path.open("ab", buffering=0)
+        with path.open("ab", buffering=0) as file:
 
-        def write(row: bytes) -> None:
-            try:
-                if file.write(row) < len(row):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError as error:
-                goes_on = "what is finished stays, and the same command goes on with it"
-                raise UserError(f"cannot write {path}: {refusal(error)}; {goes_on}") from None
+            def write(row: bytes) -> None:
+                try:
+                    if file.write(row) < len(row):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError as error:
+                    goes_on = "what is finished stays, and the same command goes on with it"
+                    raise UserError(f"cannot write {path}: {refusal(error)}; {goes_on}") from None
 
-        if file.tell() == 0:
-            write(self.header)
-        return write
+            if file.tell() == 0:
+                write(self.header)
+            yield write
 
     def read(self, rows: Iterable[RowPlace], field: int) -> Iterator[bytes]:
         """A field of each row, a line each."""
