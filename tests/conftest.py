@@ -4,7 +4,11 @@ import torch
 from data_sets import GOOD, cache_of, content, write_csl
 
 # The files that take longest, which are dealt first, so that no process is left alone with one of them at the end.
-LONG = ("tasks", "resume", "evaluate", "tokenizer", "export_model", "ranks", "loop", "stream", "pose_cache", "devices")
+LONG = (
+    *("tasks", "resume", "evaluate", "export_model", "ranks", "tokenizer", "judge", "pose_cache", "extending"),
+    *("stream", "readme", "loop", "benchmarks", "export", "perceptual", "devices", "visualizer"),
+    *("hostile_checkpoints", "distributed", "visualize_dataset", "fsq", "fuzz", "meaning", "user_inputs", "wandb"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -77,6 +77,7 @@ def test_one_process_needs_no_group(monkeypatch):
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow  # test_ranks.py trains so every time
 def test_two_ranks_under_torchrun_understand_each_other():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__]
     done = subprocess.run(
