@@ -111,8 +111,7 @@ def export(args: Namespace, session: Session) -> int:
     made_by = header(args, form, session, data=ranks.broadcast(cache.path.name))
     parts = PartFiles(args.out, made_by, paths_beside(args.out))
     done = ranks.from_main(lambda: set(parts.finished()))
-    began = time.perf_counter()
-    todo = [i for i in clips if i not in done]
+    began, todo = time.perf_counter(), [i for i in clips if i not in done]
     if ranks.is_main:
         print(f"data: {cache.summary()}")
         about = f"{len(clips)} clips of {args.split}, {len(clips) - len(todo)} of them done before"
@@ -135,8 +134,8 @@ def export(args: Namespace, session: Session) -> int:
             print(f"failed: {name}: {reason}", file=sys.stderr)
         merged = {names[i]: rows[i] for i in clips if i in rows}
         summary = merge(args, form, parts, rows=merged, tokenizer=session.tokenizer)
-        seconds = time.perf_counter() - began
-        speed = f"{sum(i in rows for i in todo) / seconds:.1f} clips/s over {ranks.world} process"
+        rate = sum(i in rows for i in todo) / (time.perf_counter() - began)
+        speed = f"{rate:.1f} clips/s over {ranks.world} process"
         print(f"{summary}; {len(failed)} clips failed; {speed}{'es' * (ranks.world > 1)}", flush=True)
 
     ranks.from_main(finish)
