@@ -74,7 +74,10 @@ def make_state(root: Path, *options: str) -> dict:
     return {**loop.state_dict(), "generators": []}
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == "stgcn" else name for name in MODELS],
+)
 def tokenizer(root, request):
     torch.set_num_threads(1)
     return Tokenizer(make_state(root, *MODELS[request.param]))

@@ -133,6 +133,7 @@ def on_rank(checkpoint: Path, recipe: Path, rank: int) -> dict:
         return judged.judge_of(session)(session.tokenizer)["rows"]
 
 
+@pytest.mark.slow
 def test_two_ranks_judge_by_the_same_recipe_and_agree(tiny, tmp_path):
     recipe = quick_recipe(tmp_path)
     first, second = on_ranks(2, partial(on_rank, tiny.checkpoint, recipe), tmp_path / "ranks", join=False)
