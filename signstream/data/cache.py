@@ -19,13 +19,12 @@ import torch
 from signstream.config import Poses
 from signstream.data.datasets import Clip, PoseData, load_checked, open_data, skeleton_of, splits_of, usable_names
 from signstream.data.frontend import as_raw, prepare
-from signstream.errors import UserError, one_line
-from signstream.io.cache_index import Skipped
+from signstream.errors import UserError
+from signstream.io.cache_index import Skipped, reason_of
 from signstream.io.pose_cache import Entry, Name, PoseCache, Source, count_reasons
 from signstream.skeleton import Skeleton
 
 FORMAT = 1  # raise it when the front end's arithmetic changes
-LONGEST_REASON = 300  # characters
 
 
 def open_cache(data: Poses, quiet: bool = False) -> PoseCache:
@@ -64,17 +63,13 @@ def prepare_clip(split: str, name: str, *, data_set: PoseData, skeleton: Skeleto
         clip = load_checked(data_set, split, name)
         note = _note(clip, data_set.data)
     except ValueError as error:
-        return Entry(None, {}, _short(error))
+        return Entry(None, {}, reason_of(error))
     except Exception as error:
         # A user's own reader may raise anything; the clip is counted and listed, the rest goes on.
-        return Entry(None, {}, f"{type(error).__name__}: {_short(error)}")
+        return Entry(None, {}, f"{type(error).__name__}: {reason_of(error)}")
     poses = as_raw(clip.poses)
     note["poses_crc"] = zlib.crc32(poses.numpy().data, zlib.crc32(repr(clip.fps).encode()))
     return Entry(prepare(poses, skeleton, data_set.data, fps=clip.fps).rows().numpy(), note)
-
-
-def _short(error: Exception) -> str:
-    return one_line(" ".join(str(error).split()), LONGEST_REASON)
 
 
 def _files(data_set: PoseData, names: list[Name]) -> Iterator[Path]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from signstream import registry, skeleton
 from signstream.config import Poses
+from signstream.config.common import FASTEST, SLOWEST
 from signstream.data.frontend import FARTHEST
 from signstream.errors import UserError, odd_character, one_line
 from signstream.io.pose_files import LARGEST
@@ -212,7 +213,7 @@ def splits_of(source: PoseData) -> dict[str, list[str]]:
 def _frame_rate(value: Any) -> float | None:
     """Frames a second, where it is a rate that a video may have; a tiny one would make millions of frames of a clip."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return float(value) if is_number and 1 <= value <= 1000 else None
+    return float(value) if is_number and SLOWEST <= value <= FASTEST else None
 
 
 def segments_of(value: Any, frames: int) -> tuple[Segment, ...]:

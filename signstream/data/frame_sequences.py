@@ -19,13 +19,11 @@ from signstream.config.recognition import RecognitionData
 from signstream.data.datasets import FrameFiles, PoseData, load_checked, splits_of, usable_names
 from signstream.data.frames import choose_frames, frame_streams
 from signstream.data.sequences import Example, Padded, Sequences, words_of
-from signstream.errors import UserError, one_line, shown
+from signstream.errors import UserError, shown
 from signstream.io.batch import StreamBatch
-from signstream.io.cache_index import Skipped
+from signstream.io.cache_index import Skipped, reason_of
 from signstream.io.dataloader_utils import step_seed
 from signstream.io.frame_files import frame_size, read_frames
-
-LONGEST_REASON = 300  # characters
 
 
 class FrameSequences(Sequences):
@@ -45,7 +43,7 @@ class FrameSequences(Sequences):
                 try:
                     files = self._checked(split, name)
                 except ValueError as error:
-                    skipped.append(Skipped(split, name, one_line(" ".join(str(error).split()), LONGEST_REASON)))
+                    skipped.append(Skipped(split, name, reason_of(error)))
                     continue
                 steps = len(choose_frames(len(files.paths), data.frames))
                 examples.append(Example(name, split, words_of(files.gloss, data.clean), files.signer, steps))

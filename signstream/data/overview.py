@@ -26,6 +26,7 @@ from signstream.data.statistics import measure, read_clip, table
 from signstream.data.statistics_figure import draw_statistics
 from signstream.errors import UserError
 from signstream.io.pose_cache import CachedClip, PoseCache
+from signstream.pictures.animation import FASTEST
 from signstream.pictures.figure import (
     GREY,
     Box,
@@ -192,7 +193,7 @@ class Pictures(NamedTuple):
 
 def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, *, data: Data) -> Pictures:
     """Each clip as its file holds it, beside what the front end makes of it, in real time."""
-    fps = min(max(clip.about.fps for clip in clips), 50.0)  # browsers show no GIF faster
+    fps = min(max(clip.about.fps for clip in clips), FASTEST)
     count = min(max(2, round(fps * max(len(clip.raw) / clip.about.fps for clip in clips))), MOST_FRAMES)
     edge, gap, top, width = 0.1, 0.06, 0.76, 2.4 if len(clips) > 1 else 3.4
     height = width / common_aspect(clips)

@@ -34,5 +34,9 @@ def phoenix_joints(poses: np.ndarray) -> np.ndarray:
 
 def keypoints_key(split: str, fileid: str) -> str:
     """The key of a clip in the keypoint pickle."""
-    recording = fileid.split("_default-")[0]
-    return f"fullFrame-210x260px/{split}/{fileid}/1/{recording}"
+    return f"fullFrame-210x260px/{split}/{fileid}/1/{recording_of(fileid)}"
+
+
+def recording_of(fileid: str) -> str:
+    """The recording that a clip was cut from."""
+    return fileid.split("_default-")[0]

@@ -19,11 +19,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from signstream.errors import one_line
 from signstream.io.whole import write_whole
 from signstream.text_files import read_text
 
 FORMAT = 2  # raise it when the index or the memory map changes
 NAME = "index.json"
+LONGEST_REASON = 300  # characters
 LARGEST_INDEX = 1 << 31  # bytes; a million clips take 0.5 GB
 TAIL = re.compile(r', "check": "([0-9a-f]{8})"\}')
 MAP_NAME = re.compile(r"frames-[0-9a-f]{8}\.f32")
@@ -52,6 +54,11 @@ class Skipped:
     split: str
     name: str
     reason: str
+
+
+def reason_of(error: Exception) -> str:
+    """In one short line."""
+    return one_line(" ".join(str(error).split()), LONGEST_REASON)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,6 +43,14 @@ class Ranks:
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    @torch.no_grad()
+    def share_(self, tensors: Iterable[Tensor]) -> None:
+        """Rank 0's values, in place, on every rank."""
+        for tensor in tensors:
+            if not self.is_main:
+                tensor.zero_()
+            self.sum_(tensor)
 
     @torch.no_grad()
     def sum_(self, tensor: Tensor) -> Tensor:

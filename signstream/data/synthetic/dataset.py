@@ -38,6 +38,7 @@ from signstream.data.synthetic.performance import Segment, perform
 from signstream.data.synthetic.phoenix import make_phoenix
 from signstream.data.synthetic.signer import Signer
 from signstream.errors import UserError
+from signstream.io.readme_parser import README_NAME
 from signstream.io.whole import whole_folder
 from signstream.skeleton import NUM_JOINTS
 
@@ -168,7 +169,7 @@ def make_dataset(
         (root / "annotations.json").write_text(json.dumps(by_name, indent=0) + "\n", encoding="utf-8")
         (root / "split_files.json").write_text(json.dumps(splits, indent=0) + "\n", encoding="utf-8")
         readme = README.format(clips=clips, seed=seed, signers=signers, glosses=len(cast.signs), fps=fps)
-        (root / "CSL-Daily_README.md").write_text(readme, encoding="utf-8")
+        (root / README_NAME).write_text(readme, encoding="utf-8")
     return out
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from signstream.data.phoenix_joints import keypoints_key, phoenix_joints
+from signstream.data.phoenix_joints import keypoints_key, phoenix_joints, recording_of
 from signstream.data.synthetic.detector import SIZE, detect
 from signstream.data.synthetic.drawing import draw_clip
 from signstream.data.synthetic.drawing_look import Look, draw_look
@@ -78,11 +78,6 @@ class Scene:
     cast: Cast
     looks: tuple[Look, ...]
     frames: Path
-
-
-def recording_of(fileid: str) -> str:
-    """The recording that a clip was cut from."""
-    return fileid.split("_default-")[0]
 
 
 def _fileid(number: int, signer: int, signers: int) -> str:

@@ -89,6 +89,4 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def told(errors: wer.Counts) -> str:
-    kinds = ("substituted", errors.substitutions), ("deleted", errors.deletions), ("inserted", errors.insertions)
-    parts = ", ".join(f"{count} {kind}" for kind, count in kinds)
-    return f"{100 * errors.rate:.1f} % ({parts} of {errors.words} words)"
+    return f"{100 * errors.rate:.1f} % ({wer.parts_of(errors)})"

@@ -140,6 +140,12 @@ def count(reference: Sequence[str], hypothesis: Sequence[str]) -> Counts:
     return counts_of(align(reference, hypothesis))
 
 
+def parts_of(errors: Counts) -> str:
+    """For a line: how many of which kind."""
+    kinds = ("substituted", errors.substitutions), ("deleted", errors.deletions), ("inserted", errors.insertions)
+    return ", ".join(f"{count} {kind}" for kind, count in kinds) + f" of {errors.words} words"
+
+
 def corpus(references: Iterable[Sequence[str]], hypotheses: Iterable[Sequence[str]]) -> Counts:
     """Line by line, as many of the one as of the other."""
     return Counts.total(count(*lines) for lines in zip(references, hypotheses, strict=True))

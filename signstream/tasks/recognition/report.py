@@ -33,7 +33,7 @@ def findings_of(scores: Mapping[str, Score], chosen: str) -> Findings:
     if len(scores) > 1:
         numbers["by_average"] = float(chosen == AVERAGE)
     rate = f"WER {numbers['wer']:.1f} %"
-    lines = [f"validation {rate}, {parts_of(score.errors)}{both(scores, chosen)}; loss {numbers['loss']:.4g}"]
+    lines = [f"validation {rate}, {wer.parts_of(score.errors)}{both(scores, chosen)}; loss {numbers['loss']:.4g}"]
     lines += [line for name, sample in list(score.samples.items())[:1] for line in told(name, sample)]
     text = "\n\n".join("\n".join(told(name, sample)) for name, sample in score.samples.items())
     return Findings(numbers, numbers["wer"], lines, status=[rate], texts={"glosses": text} if text else {})
@@ -48,11 +48,6 @@ def errors_in(errors: wer.Counts) -> dict[str, float]:
     words = max(errors.words, 1)
     kinds = {"substitutions": errors.substitutions, "deletions": errors.deletions, "insertions": errors.insertions}
     return {"wer": percent(errors), **{name: 100 * count / words for name, count in kinds.items()}}
-
-
-def parts_of(errors: wer.Counts) -> str:
-    kinds = ("substituted", errors.substitutions), ("deleted", errors.deletions), ("inserted", errors.insertions)
-    return ", ".join(f"{count} {kind}" for kind, count in kinds) + f" of {errors.words} words"
 
 
 def both(scores: Mapping[str, Score], chosen: str) -> str:

@@ -104,10 +104,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         if ranks.is_main and setup.config.data.source in FITTED:
             batch = setup.batch(setup.sequences.read(self._sample(), 0), train=False)
             self.model.fit(batch.streams, batch.lengths)
-        for value in self.model.state_dict().values():
-            if not ranks.is_main:
-                value.zero_()
-            ranks.sum_(value)
+        ranks.share_(self.model.state_dict().values())
         self.average = self._new_average()
 
     def _sample(self) -> list[int]:

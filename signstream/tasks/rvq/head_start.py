@@ -30,10 +30,7 @@ def fit_constants(setup: Setup) -> None:
         chunks = make_chunks(setup.clips(sample), setup.skeleton, setup.config.data)
         setup.model.cpu().fit(setup.views.of(chunks)[0])
         setup.model.to(ranks.device)
-    for value in setup.model.state_dict().values():
-        if not ranks.is_main:
-            value.zero_()
-        ranks.sum_(value)
+    ranks.share_(setup.model.state_dict().values())
 
 
 @torch.no_grad()
