@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         "--judge",
         action="store_true",
         help="of a tokenizer: train three small recognisers, of keypoints, tokens and chance, to tell what the tokens "
-        "cost in words; it takes minutes",
+        "cost in words; it takes tens of minutes on two cores",
     )
     parser.add_argument("--compare", nargs="+", metavar="RUN", help="runs whose reports are put side by side instead")
     args = cli.parse_with_config(parser, argv)
