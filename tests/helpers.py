@@ -80,7 +80,7 @@ CASES = {
     # Its first axes are an SVD's, whose last digits a latent's last digits move more than they do a mean.
     "fsq": Case((*TINY_RUN, *ARCHS["mlp"], "model.rvq.kind=fsq"), (*PLAIN_DATA, *PLAIN_CODES), rounding=1e-4),
     # Where a gradient is nearly 0, AdamW makes a step of its last digits: how large a one depends on the CPU.
-    "gloss": Case((*TINY_TRAINING, "imports=[gloss_task]", "task=gloss", "train.lr=1e-3"), PLAIN_DATA, rounding=5e-5),
+    "gloss": Case((*TINY_TRAINING, "imports=[gloss_task]", "task=gloss", "train.lr=1e-3"), PLAIN_DATA),
     "recognition": Case((*TINY_TRAINING, *TINY_RECOGNITION), PLAIN_RECOGNITION, rounding=1e-4),
 }
 

@@ -23,7 +23,7 @@ from signstream.config import Model
 from signstream.models.rvq.archs import Halves, Request
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
-from signstream.models.rvq.same_bits import at_least_rows, blocks, whole_windows
+from signstream.models.rvq.same_bits import at_least_rows, blocks, recorded, whole_windows
 from signstream.models.rvq.sizes import PartShape, joints_of
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
@@ -122,27 +122,32 @@ class RVQModel(nn.Module):
         return Output(self.decode(decoder_input), latents, quantised)
 
     def encode(self, views: Sequence[Tensor]) -> Tensor:
-        """P x [N, L, J, 3] -> [P, N, Z]"""
-        latents = []
+        """P x [N, L, J, 3] -> [P, N, Z]; in evaluation bit for bit the same in any company."""
+        count, latents = len(views[0]), []
+        if not (self.training or recorded()):
+            views = [whole_windows(view, self.window, self.tokens) for view in views]
         for block in blocks(views[0], 0, window=self.window, tokens=self.tokens):
             latents.append(self.encoder([self._centred(v[block], s) for v, s in zip(views, self.shapes)]))
-        return torch.cat(latents, 1) if len(latents) > 1 else latents[0]
+        return (torch.cat(latents, 1) if len(latents) > 1 else latents[0])[:, :count]
 
     def decode(self, latents: Tensor) -> list[Tensor]:
-        """[P, N, Z] -> P x [N, L, J, 2]"""
+        """[P, N, Z] -> P x [N, L, J, 2], likewise"""
+        count = latents.shape[1]
+        if not (self.training or recorded()):
+            latents = whole_windows(latents.transpose(0, 1), self.window, self.tokens).transpose(0, 1)
         pieces = blocks(latents, 1, window=self.window, tokens=self.tokens)
         decoded = [self.decoder(latents[:, block]) for block in pieces]
         views = [torch.cat(part) for part in zip(*decoded)] if len(decoded) > 1 else decoded[0]
-        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
+        return [self._flipped(view[:count] + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
 
     @torch.no_grad()
     def read(self, views: Sequence[Tensor]) -> Reading:
         """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], of a model in evaluation bit for bit the same in
         any company."""
         count = len(views[0])
-        latents = self.encode([whole_windows(view, self.window, self.tokens) for view in views])
+        latents = self.encode(views)
         codes = self.quantizer.encode(at_least_rows(latents, 1))
-        return Reading(latents[:, :count], codes[:count])
+        return Reading(latents, codes[:count])
 
     def tokenise(self, views: Sequence[Tensor]) -> Tensor:
         return self.read(views).codes
