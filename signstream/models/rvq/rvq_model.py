@@ -123,22 +123,29 @@ class RVQModel(nn.Module):
 
     def encode(self, views: Sequence[Tensor]) -> Tensor:
         """P x [N, L, J, 3] -> [P, N, Z]; in evaluation bit for bit the same in any company."""
-        count, latents = len(views[0]), []
         if not (self.training or recorded()):
-            views = [whole_windows(view, self.window, self.tokens) for view in views]
+            padded = [whole_windows(view, self.window, self.tokens) for view in views]
+            return self._encoded(padded)[:, : len(views[0])]
+        return self._encoded(views)
+
+    def _encoded(self, views: Sequence[Tensor]) -> Tensor:
+        latents = []
         for block in blocks(views[0], 0, window=self.window, tokens=self.tokens):
             latents.append(self.encoder([self._centred(v[block], s) for v, s in zip(views, self.shapes)]))
-        return (torch.cat(latents, 1) if len(latents) > 1 else latents[0])[:, :count]
+        return torch.cat(latents, 1) if len(latents) > 1 else latents[0]
 
     def decode(self, latents: Tensor) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2], likewise"""
-        count = latents.shape[1]
         if not (self.training or recorded()):
-            latents = whole_windows(latents.transpose(0, 1), self.window, self.tokens).transpose(0, 1)
+            padded = whole_windows(latents.transpose(0, 1), self.window, self.tokens).transpose(0, 1)
+            return [view[: latents.shape[1]] for view in self._decoded(padded)]
+        return self._decoded(latents)
+
+    def _decoded(self, latents: Tensor) -> list[Tensor]:
         pieces = blocks(latents, 1, window=self.window, tokens=self.tokens)
         decoded = [self.decoder(latents[:, block]) for block in pieces]
         views = [torch.cat(part) for part in zip(*decoded)] if len(decoded) > 1 else decoded[0]
-        return [self._flipped(view[:count] + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
+        return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
 
     @torch.no_grad()
     def read(self, views: Sequence[Tensor]) -> Reading:
