@@ -13,11 +13,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signstream import skeleton
-from signstream.config import Poses
 from signstream.errors import UserError
 from signstream.text_files import read_text
+
+if TYPE_CHECKING:  # data.synthetic, which needs no yaml, knows a README's name from here
+    from signstream.config import Poses
 
 README_NAME = "CSL-Daily_README.md"
 LARGEST_README = 1 << 20  # bytes
