@@ -29,6 +29,18 @@ COARSE_FIRST = {"full_body": 0, "body": 1}  # what is drawn over by finer parts
 USUAL = 0.5  # share of a part's training frames that show a joint: below it the joint is not known from the part
 
 
+def recorded() -> bool:
+    """Whether a graph for any number of chunks is being made: traced, exported or compiled."""
+    compiling = torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._dynamo.is_compiling
+    return torch.jit.is_tracing() or compiling()
+
+
+def may_look_at(values: Tensor) -> bool:
+    """Whether values may decide what is computed: a GPU would have to be waited for, a graph would keep the
+    decision."""
+    return not (values.is_cuda or recorded())
+
+
 def find_centre(
     xy: Tensor, weight: Tensor, anchors: Sequence[Anchor], *, unit: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor]:
@@ -37,13 +49,16 @@ def find_centre(
     centre = torch.zeros_like(xy[..., 0, :])
     known = torch.zeros_like(weight[..., :1], dtype=torch.bool)
     for anchor in anchors:
-        complete, middle = torch.ones_like(known), torch.zeros_like(centre)
-        for joint in anchor.joints:
+        first, *others = anchor.joints
+        complete, middle = weight[..., first, None] > 0, xy[..., first, :]
+        for joint in others:
             complete = complete & (weight[..., joint, None] > 0)
             middle = middle + xy[..., joint, :]
         shift = xy.new_tensor(anchor.offset) * unit
         centre = torch.where(complete & ~known, middle / len(anchor.joints) + shift, centre)
         known = known | complete
+        if may_look_at(known) and bool(known.all()):
+            break
     return centre, known
 
 
@@ -85,7 +100,11 @@ def local_view(xy: Tensor, weight: Tensor, part: Part, *, centred: bool = True) 
 def part_centre(xy: Tensor, weight: Tensor, part: Part) -> Tensor:
     """Where the part's centre is, [.., 2]: its first anchor that is seen, else the middle of its box."""
     centre, known = find_centre(xy, weight, part.anchors)
-    return torch.where(known, centre, box_middle(xy[..., part.joints, :], weight[..., part.joints] > 0))
+    if not may_look_at(known):
+        return torch.where(known, centre, box_middle(xy[..., part.joints, :], weight[..., part.joints] > 0))
+    lost = ~known[..., 0]
+    centre[lost] = box_middle(xy[lost][:, part.joints], weight[lost][:, part.joints] > 0)
+    return centre
 
 
 @dataclass(frozen=True)

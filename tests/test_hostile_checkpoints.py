@@ -347,13 +347,22 @@ def places(tree: Any, path: tuple = ()) -> list[tuple]:
     return [path] * bool(path) + [place for key, value in inner for place in places(value, (*path, key))]
 
 
+def copied(tree: Any) -> Any:
+    """As deepcopy, which takes ten times as long for so many tensors."""
+    if isinstance(tree, dict):
+        return type(tree)((key, copied(value)) for key, value in tree.items())
+    if isinstance(tree, list):
+        return [copied(value) for value in tree]
+    return tree.clone() if isinstance(tree, torch.Tensor) else copy.deepcopy(tree)
+
+
 @pytest.mark.parametrize("count", [15, pytest.param(2000, marks=pytest.mark.slow)])
 def test_whatever_is_wrong_in_a_state_nothing_but_a_line_is_said(loop, state, count):
     rng, known, right = random.Random(count), places(state), state
     sections = {key: [place for place in known if place[0] == key] for key in right}
     generators, said = seed.generator_states(), 0
     for _ in range(count):
-        state = copy.deepcopy(right)
+        state = copied(right)
         place = rng.choice(sections[rng.choice(list(sections))])
         (without(*place) if rng.random() < 0.2 else set_at(*place, to=rng.choice(ODD)))(state)
         other = Loop(loop.task, loop.config, loop.ranks, clips=loop.micro)

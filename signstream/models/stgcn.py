@@ -41,14 +41,17 @@ def graph_of(joints: int, edges: Iterable[tuple[int, int]], centre: int) -> Tens
         near[a].add(b)
         near[b].add(a)
     steps = _steps_from(centre, near)
+    pairs = [(joint, other) for joint, others in enumerate(near) for other in others]
+    subsets = [_subset(steps[joint], steps[other]) for joint, other in pairs]
     graph = torch.zeros(3, joints, joints)
-    for joint, others in enumerate(near):
-        for other in others:
-            if steps[other] == steps[joint]:
-                graph[SAME, joint, other] = 1
-            else:
-                graph[NEARER if steps[other] < steps[joint] else FARTHER, joint, other] = 1
+    rows, columns = torch.tensor(pairs).T
+    graph[torch.tensor(subsets), rows, columns] = 1
     return graph / graph.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _subset(joint: int, other: int) -> int:
+    """Of a neighbour, by how many edges each is from the centre."""
+    return SAME if other == joint else NEARER if other < joint else FARTHER
 
 
 def _steps_from(centre: int, near: Sequence[set[int]]) -> list[int]:

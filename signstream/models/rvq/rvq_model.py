@@ -23,8 +23,9 @@ from signstream.config import Model
 from signstream.models.rvq.archs import Halves, Request
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
-from signstream.models.rvq.same_bits import at_least_rows, blocks, recorded, whole_windows
+from signstream.models.rvq.same_bits import at_least_rows, blocks, whole_windows
 from signstream.models.rvq.sizes import PartShape, joints_of
+from signstream.space import recorded
 
 PCA_ROWS = 4096  # chunks that the linear paths are fitted on, about
 

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signstream.space import recorded
+
 ROWS = 16  # from so many on a matrix product gives a row the same bits on every CPU tried (4 to 16, by the CPU)
 BLOCK = 640  # tokens that a CPU takes at a time, about: what lies between the layers then stays in its cache
 GPU_WINDOWS = 4096  # that a GPU takes at a time: attention over many more sequences is refused by its libraries
@@ -36,12 +38,6 @@ class RowLinear(nn.Linear):
             return super().forward(x)
         padded = F.pad(x, (0, 0, 0, ROWS - x.shape[-2]))  # [.., ROWS, F]
         return super().forward(padded)[..., : x.shape[-2], :]
-
-
-def recorded() -> bool:
-    """Whether a graph for any number of chunks is being made: traced, exported or compiled."""
-    compiling = torch.compiler.is_compiling if hasattr(torch.compiler, "is_compiling") else torch._dynamo.is_compiling
-    return torch.jit.is_tracing() or compiling()
 
 
 def at_least_rows(x: Tensor, axis: int, *, rows: int = ROWS, fill: int = 0) -> Tensor:
