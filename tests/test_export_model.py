@@ -14,7 +14,7 @@ import yaml
 
 from clips import moving_clip
 from data_sets import signer_root
-from helpers import begin_loop, tiny_options
+from helpers import begin_loop, slow_but, tiny_options
 from signstream.config import from_dict
 from signstream.data.frontend import FrontEnd
 from signstream.errors import UserError
@@ -74,10 +74,7 @@ def make_state(root: Path, *options: str) -> dict:
     return {**loop.state_dict(), "generators": []}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow) if name == "stgcn" else name for name in MODELS],
-)
+@pytest.fixture(scope="module", params=slow_but(MODELS, *MODELS.keys() - {"stgcn"}))
 def tokenizer(root, request):
     torch.set_num_threads(1)
     return Tokenizer(make_state(root, *MODELS[request.param]))

@@ -82,6 +82,18 @@ def test_a_missing_centre_joint_leaves_the_part_where_it_is():
         assert (view[:, part.centre - part.start] == 0).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.97])
+def test_who_may_not_look_at_values_finds_the_same_centres(share, monkeypatch):
+    """A GPU and a recorded graph work out what others leave out where it is not needed."""
+    generator = torch.Generator().manual_seed(1)
+    xy = torch.randn(8, 10, BODY.num_joints, 2, generator=generator)
+    weight = (torch.rand(xy.shape[:-1], generator=generator) >= share).float()
+    weight[0, 0] = 0
+    found = [part_centre(xy, weight, part) for part in BODY.parts]
+    monkeypatch.setattr("signstream.space.may_look_at", lambda values: False)
+    assert all(torch.equal(part_centre(xy, weight, part), centre) for part, centre in zip(BODY.parts, found))
+
+
 def test_missing_joints_are_zero_in_every_view():
     frames = ready()
     for part in BODY.parts:

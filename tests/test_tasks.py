@@ -16,7 +16,7 @@ import torch
 
 from clips import fill_missing, moving_clip, with_gaps
 from data_sets import signer_root, write_csl
-from helpers import CASES, assert_same, begin_loop, case_options, run_steps
+from helpers import CASES, assert_same, begin_loop, case_options, run_steps, slow_but
 from processes import life, on_ranks
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
@@ -24,14 +24,9 @@ from signstream.training.loop import Loop
 
 GOLDEN = Path(__file__).parent / "golden"
 SAME_STEPS = "train.scale_with_world=false"  # a step holds as many clips whatever the number of ranks
-but_graphs = pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow) if case == "stgcn" else case for case in CASES]
-)
-# What takes long is tested with one case of each task every time; with the others as .ci/run does.
-DEAR = [
-    case if case in ("mlp", "gloss", "recognition") else pytest.param(case, marks=pytest.mark.slow) for case in CASES
-]
-dear_case = pytest.mark.parametrize("case", DEAR)
+but_graphs = pytest.mark.parametrize("case", slow_but(CASES, *CASES.keys() - {"stgcn"}))
+# What takes long is tested with one case of each task every time.
+dear_case = pytest.mark.parametrize("case", slow_but(CASES, "mlp", "gloss", "recognition"))
 
 
 @pytest.fixture(scope="module")

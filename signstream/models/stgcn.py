@@ -49,9 +49,9 @@ def graph_of(joints: int, edges: Iterable[tuple[int, int]], centre: int) -> Tens
     return graph / graph.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _subset(joint: int, other: int) -> int:
-    """Of a neighbour, by how many edges each is from the centre."""
-    return SAME if other == joint else NEARER if other < joint else FARTHER
+def _subset(steps: int, neighbours: int) -> int:
+    """By how many edges a joint and its neighbour are from the centre."""
+    return SAME if neighbours == steps else NEARER if neighbours < steps else FARTHER
 
 
 def _steps_from(centre: int, near: Sequence[set[int]]) -> list[int]:
