@@ -354,6 +354,14 @@ def test_speed_changes_within_its_range_and_leaves_the_target_its_steps():
     assert 80 <= min(lengths) < 85 and 118 < max(lengths) <= 125
 
 
+def test_between_frames_that_are_seen_lies_as_much_time_at_any_speed():
+    """Not 3, 3, 0, 3, 6, ...: a frame that is left out or seen twice looks like a jerk."""
+    options = replace(BARE, interval=3, augment=replace(STILL, time_scale=0.25))
+    for seed in range(50):
+        between = choose_frames(100, options, generator=seeded(seed)).diff()
+        assert between.max() - between.min() <= 1
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 10])
 def test_an_interval_takes_every_nth_frame_from_a_phase_that_training_draws(count):
     options = replace(BARE, interval=3, augment=replace(STILL, random_phase=True))

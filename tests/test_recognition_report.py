@@ -15,6 +15,7 @@ from phoenix_data import save_info, write_frames
 from processes import on_ranks
 from recognition_runs import ERRORS, LINES, VAL_WORDS, WRONG, Run, make_run, write_tokens
 from signstream.data.phoenix2014 import FEATURES
+from signstream.data.sequences import Padded
 from signstream.errors import UserError
 from signstream.inference import evaluate
 from signstream.inference.recognition.clips import of_split
@@ -24,7 +25,7 @@ from signstream.inference.report.files import write
 from signstream.inference.report.page import render_compare, render_recognition
 from signstream.inference.report.recognition.build import build
 from signstream.inference.report.recognition.definitions import DEFINITIONS
-from signstream.inference.report.recognition.measure import measure
+from signstream.inference.report.recognition.measure import in_any_order, measure
 from signstream.inference.report.recognition.sections import SECTIONS
 from signstream.inference.report.recognition.verdict import RULES
 from signstream.inference.report.verdict import verdict
@@ -94,6 +95,16 @@ def test_groups_add_up_to_the_whole(made):
 def test_the_controls_know_nothing_of_the_clip(made):
     controls = made["report"]["controls"]
     assert controls["nothing"] == 100 and len(controls["shuffled"]) == 3 and min(controls["shuffled"]) > 2 * RATE
+    assert controls["jumbled"] > 2 * RATE
+
+
+def test_steps_in_any_order_are_a_clips_own():
+    stream = torch.arange(24).view(2, 6, 2)
+    padded = Padded({"codes": stream}, (6, 3))
+    out = in_any_order(padded, [4, 5]).streams["codes"]
+    assert torch.equal(out, in_any_order(padded, [4, 5]).streams["codes"]) and not torch.equal(out, stream)
+    assert torch.equal(out[0].sort(0).values, stream[0]) and torch.equal(out[1, :3].sort(0).values, stream[1, :3])
+    assert torch.equal(out[1, 3:], stream[1, 3:])  # padding stays behind
 
 
 def test_the_pair_that_was_confused_is_found_and_looked_at(made):

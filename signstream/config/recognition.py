@@ -71,6 +71,7 @@ class TokenModel:
 class FrameModel:
     stem_blocks: int = option(3, low=0)
     stride: int = option(1, low=1, high=100)
+    axes: int = option(0, low=0, high=1728)
     layers: int = option(0, low=0)
     attention: Sizes = FIFTH
     state: int = option(16, low=1)

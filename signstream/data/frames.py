@@ -89,7 +89,7 @@ def choose_frames(count: int, options: Frames, *, least: int = 1, generator: Gen
     most = math.log1p(augment.time_scale)
     scaled = round(len(plain) * math.exp(_uniform(generator, -most, most)))
     steps = max(scaled, min(least, len(plain)), 1)
-    return plain[torch.linspace(0, len(plain) - 1, steps, dtype=torch.float64).round().long()]
+    return torch.linspace(int(plain[0]), int(plain[-1]), steps, dtype=torch.float64).round().long()
 
 
 def draw_plan(width: int, height: int, options: Frames, *, generator: Generator | None = None) -> Plan:

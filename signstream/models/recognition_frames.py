@@ -7,12 +7,15 @@ and each patch hears itself in other frames.
     FrameFront  "frames" [B, S, 3, h, w], normalised (and "heat" [B, S, 1, h, w], 0 .. 1, as a fourth channel)
                 -> [B, S', 2 * D]: the mean of the patches, and the class token
 
+With `axes` the class token begins as what the picture is as a whole: few clips tell that sooner than they teach
+convolutions where to look.
+
 What acts on one frame works on packed frames, so padding costs nothing there. The residual is float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,8 +28,11 @@ from signstream.models.ctc_path import within
 from signstream.models.mamba import SpatialMixer
 from signstream.models.recognition_blocks import Mixing, Mlp, added, head_of, mixer_of
 from signstream.models.recognition_fronts import Front, Streams
+from signstream.models.recognition_keypoints import stretched_axes
 
 PIECE = 32  # frames whose stem is computed again at a time, where it is
+FIT_FRAMES = 2000  # of training clips, of which axes are found
+SIDE = 24  # points across a picture that is seen as a whole: an arm is two or three of them wide
 
 
 class StemBlock(nn.Module):
@@ -74,6 +80,43 @@ class Stem(nn.Module):
 def convolved(conv: nn.Module, x: Tensor) -> Tensor:
     """A convolution of pictures whose channels come last, as norms and linear layers want them."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class Whole(nn.Module):
+    """Pictures shrunk to SIDE x SIDE points, along A axes in which training's differ, equally stretched. `fit` finds
+    them."""
+
+    mean: Tensor  # [C * SIDE * SIDE]
+    axes: Tensor  # [A, C * SIDE * SIDE]
+
+    def __init__(self, channels: int, axes: int, *, width: int, stride: int) -> None:
+        super().__init__()
+        points = channels * SIDE * SIDE
+        self.register_buffer("mean", torch.zeros(points))
+        self.register_buffer("axes", torch.zeros(axes, points))
+        self.embed = nn.Linear(stride * axes, width)
+        self.norm = nn.LayerNorm(width)
+        self.mlp = Mlp(width, 2)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """[F, C, h, w] -> [F, 1, 1, A], as patches lie; float32, since signs are small differences of large pictures"""
+        with torch.autocast(pictures.device.type, enabled=False):
+            return ((shrunk(pictures) - self.mean) @ self.axes.T)[:, None, None]
+
+    def token(self, along: Tensor) -> Tensor:
+        """What is seen in a step, along the axes [F, 1, 1, stride * A] -> [F, 1, D]"""
+        x = self.norm(self.embed(along.flatten(1)))
+        return (x + self.mlp(x))[:, None]
+
+    @torch.no_grad()
+    def fit(self, pictures: Tensor) -> None:
+        rows = shrunk(pictures)
+        self.mean.copy_(rows.mean(0))
+        self.axes.copy_(stretched_axes(rows - self.mean, len(self.axes)))
+
+
+def shrunk(pictures: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(pictures.float(), SIDE).flatten(1)
 
 
 class Packing:
@@ -156,8 +199,27 @@ class VideoBlock(nn.Module):
         return added(x, self.mlp(self.norm3(x)), None), memory
 
 
+class Seen(NamedTuple):
+    """Of frames, packed [F, ..] or of each clip [B, S, ..]."""
+
+    patches: Tensor  # [.., H, W, D]
+    whole: Tensor | None  # [.., 1, 1, A]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Seen:
+        return Seen(change(self.patches), None if self.whole is None else change(self.whole))
+
+    def after(self, before: Seen | None) -> Seen:
+        if before is None:
+            return self
+        whole = None if self.whole is None or before.whole is None else torch.cat((before.whole, self.whole), 1)
+        return Seen(torch.cat((before.patches, self.patches), 1), whole)
+
+    def step(self, number: int) -> Seen:
+        return self.each(lambda x: x[:, number])
+
+
 class FrameMemory(NamedTuple):
-    held: Tensor | None = None  # [B, n, H, W, D] frames that do not make a step yet
+    held: Seen | None = None  # [B, n, ..] frames that do not make a step yet
     blocks: Sequence[Any] = ()  # what each block's mixer over time remembers
 
 
@@ -176,6 +238,7 @@ class FrameFront(Front):
         stem_blocks: int = 3,
         heat: bool = False,
         stride: int = 1,
+        axes: int = 0,
         mixing: Mixing | None = None,
         spatial: SpatialSizes | None = None,
         checkpointing: bool = False,
@@ -187,6 +250,8 @@ class FrameFront(Front):
         self.reads = ("frames", "heat") if heat else ("frames",)
         self.layers, self.heat, self.stride, self.checkpointing = layers, heat, stride, checkpointing
         self.stem = Stem(3 + heat, width, stem_blocks)
+        self.whole = Whole(3 + heat, axes, width=width, stride=stride) if axes else None
+        self.fit_steps = FIT_FRAMES if axes else 0
         self.merge: Any = nn.Linear(stride * width, width) if stride > 1 else None
         self.token = nn.Parameter(torch.zeros(1, width))
         self.blocks: Any = nn.ModuleList(
@@ -200,13 +265,13 @@ class FrameFront(Front):
     def forward(self, streams: Streams, lengths: Tensor, keep: Tensor | None = None) -> Tensor:
         pictures = self._pictures(streams)  # [B, S, C, h, w]
         packing = Packing(lengths, pictures.shape[1])
-        x = self._patches(packing.packed(pictures))  # [F, H, W, D]
-        grid = (x.shape[1], x.shape[2])
-        if self.merge is not None:
-            padded = packing.padded(x)
-            packing = Packing(self.steps(lengths), -(-padded.shape[1] // self.stride))
-            x = packing.packed(self._merged(padded))
-        x = self._tokens(x)
+        seen = self._seen(packing.packed(pictures))  # [F, ..]
+        grid = (seen.patches.shape[1], seen.patches.shape[2])
+        if self.stride > 1:
+            beside = seen.each(packing.padded).each(self._beside)
+            packing = Packing(self.steps(lengths), beside.patches.shape[1])
+            seen = beside.each(packing.packed)
+        x = self._tokens(seen)
         for number, block in enumerate(self.blocks):
             path = None if keep is None else keep[number]
             if self.checkpointing and self.training:
@@ -221,20 +286,30 @@ class FrameFront(Front):
     def step(self, streams: Streams, memory: FrameMemory, *, last: bool) -> tuple[Tensor, FrameMemory]:
         pictures = self._pictures(streams)  # [B, n, C, h, w]
         clips, frames = pictures.shape[:2]
-        held = self.stem(pictures.flatten(0, 1)).unflatten(0, (clips, frames))  # [B, n, H, W, D]
-        grid = (held.shape[2], held.shape[3])
-        if memory.held is not None:
-            held = torch.cat((memory.held, held), 1)
-        count = -(-held.shape[1] // self.stride) if last else held.shape[1] // self.stride
-        now, held = held[:, : count * self.stride], held[:, count * self.stride :]
+        seen = self._seen(pictures.flatten(0, 1)).each(lambda x: x.unflatten(0, (clips, frames)))  # [B, n, ..]
+        grid = (seen.patches.shape[2], seen.patches.shape[3])
+        held = seen.after(memory.held)
+        waiting = held.patches.shape[1]
+        count = -(-waiting // self.stride) if last else waiting // self.stride
+        now = held.each(lambda x: self._beside(x[:, : count * self.stride]))
+        held = held.each(lambda x: x[:, count * self.stride :])
         blocks = list(memory.blocks or [None] * self.layers)
         outs = [self.norm.weight.new_zeros(clips, 0, self.width)]
-        for new in (now if self.merge is None else self._merged(now)).unbind(1):
-            x = self._tokens(new)
+        for step in range(count):
+            x = self._tokens(now.step(step))
             for number, block in enumerate(self.blocks):
                 x, blocks[number] = block.step(x, grid, blocks[number])
             outs.append(self._pooled(x)[:, None])
         return torch.cat(outs, 1), FrameMemory(held, blocks)
+
+    def fit(self, streams: Streams, lengths: Tensor) -> None:
+        if self.whole is not None:
+            pictures = self._pictures(streams)
+            self.whole.fit(Packing(lengths, pictures.shape[1]).packed(pictures))
+
+    def _seen(self, pictures: Tensor) -> Seen:
+        """[F, C, h, w]"""
+        return Seen(self._patches(pictures), None if self.whole is None else self.whole(pictures))
 
     def _patches(self, pictures: Tensor) -> Tensor:
         """[F, C, h, w] -> [F, H, W, D]. At full size a frame's activations take 90 MB, so they are not kept either."""
@@ -247,16 +322,19 @@ class FrameFront(Front):
         """The heat map is a channel like the others."""
         return torch.cat((streams["frames"], streams["heat"]), 2) if self.heat else streams["frames"]
 
-    def _merged(self, x: Tensor) -> Tensor:
-        """`stride` frames side by side, 0 past the clip's end: [B, S, H, W, D] -> [B, S', H, W, D]"""
+    def _beside(self, x: Tensor) -> Tensor:
+        """`stride` frames side by side, 0 past the clip's end: [B, S, H, W, D] -> [B, S', H, W, stride * D]"""
         x = F.pad(x, (0,) * 7 + (-x.shape[1] % self.stride,))
-        x = x.unflatten(1, (-1, self.stride)).movedim(2, 4).flatten(4)  # [B, S', H, W, stride * D]
-        return self.merge(x)
+        return x.unflatten(1, (-1, self.stride)).movedim(2, 4).flatten(4)
 
-    def _tokens(self, x: Tensor) -> Tensor:
-        """[F, H, W, D] -> [F, H * W + 1, D], the residual, float32"""
+    def _tokens(self, seen: Seen) -> Tensor:
+        """Of steps -> [F, H * W + 1, D], the residual, float32"""
+        x = seen.patches if self.merge is None else self.merge(seen.patches)
         x = x.flatten(1, 2).float()
-        return torch.cat((x, self.token.float().expand(len(x), 1, -1)), 1)
+        token = self.token.float().expand(len(x), 1, -1)
+        if self.whole is not None and seen.whole is not None:
+            token = token + self.whole.token(seen.whole).float()
+        return torch.cat((x, token), 1)
 
     def _pooled(self, x: Tensor) -> Tensor:
         x = self.norm(x)

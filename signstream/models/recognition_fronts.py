@@ -40,6 +40,7 @@ class Front(nn.Module, ABC):
 
     reads: tuple[str, ...]  # the streams
     layers = 0  # blocks of its own, for layer decay and drop path
+    fit_steps = 0  # of training clips, about, of which `fit` takes its constants; 0: it has none
 
     def __init__(self, width: int, *, causal: bool = True) -> None:
         super().__init__()
@@ -81,6 +82,7 @@ class KeypointFront(Front):
     mirror: a left hand as a right one."""
 
     reads = ("keypoints",)
+    fit_steps = 20_000
     no_decay = ("absent",)
     embeddings = ("absent",)
 
@@ -238,6 +240,7 @@ class LatentFront(ChunkFront):
     stretched."""
 
     reads = ("latents",)
+    fit_steps = 20_000
 
     mean: Tensor  # [P, Z]
     axes: Tensor  # [P, Z, Z]

@@ -58,6 +58,7 @@ def _frame_front(config: RecognitionConfig) -> FrameFront:
         stem_blocks=sizes.stem_blocks,
         heat=config.data.frames.heat,
         stride=sizes.stride,
+        axes=sizes.axes,
         mixing=None if sizes.layers else mixing_of(config),
         spatial=SpatialSizes(
             sizes.attention, model.head, sizes.state, sizes.groups, kernel=config.train.kernel, expand=model.expand

@@ -30,9 +30,6 @@ from signstream.training.distributed import Ranks
 from signstream.training.optim import undecayed
 from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
 
-FITTED = ("keypoints", "latents")  # sources whose front has constants
-FIT_STEPS = 20_000  # of training clips, that they are fitted on, if there are so many
-
 
 class RecognitionTask(Task[StreamBatch, SequenceBatch]):
     config = RecognitionConfig
@@ -101,7 +98,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
     def begin(self) -> None:
         """The front's constants, where it has any; rank 0's are everyone's."""
         setup, ranks = self.setup, self.setup.ranks
-        if ranks.is_main and setup.config.data.source in FITTED:
+        if ranks.is_main and self.model.front.fit_steps:
             batch = setup.batch(setup.sequences.read(self._sample(), 0), train=False)
             self.model.fit(batch.streams, batch.lengths)
         ranks.share_(self.model.state_dict().values())
@@ -116,7 +113,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         for position in torch.randperm(len(train), generator=generator).tolist():
             clips.append(train[position])
             steps += sequences.length(clips[-1])
-            if steps >= FIT_STEPS:
+            if steps >= self.model.front.fit_steps:
                 break
         return sorted(clips)
 

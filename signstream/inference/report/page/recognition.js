@@ -8,6 +8,7 @@ function glance(report) {
   return facts([
     ["word error rate", per100(errors.wer), about("errors/wer")],
     ["95 % interval", `${per100(errors.low).replace(" %", "")} to ${per100(errors.high)}`, about("errors/low")],
+    ["steps in any order", per100(controls.jumbled), about("controls/jumbled")],
     ["other clips' lines", per100(controls.shuffled ? mean(controls.shuffled) : null), about("controls/shuffled")],
     ["saying nothing", per100(controls.nothing), about("controls/nothing")],
     ["lines without an error", percent(errors.whole), about("errors/whole")],
@@ -31,6 +32,7 @@ function controlBars({ errors, controls }) {
   const seeds = controls.shuffled || [];
   return bars([
     { label: "its own lines", value: errors.wer, text: per100(errors.wer), colour: "var(--accent)" },
+    { label: "steps in any order", value: controls.jumbled, text: per100(controls.jumbled), colour: "var(--quiet)" },
     {
       label: "other clips' lines",
       value: seeds.length ? mean(seeds) : null,

@@ -10,6 +10,7 @@ const RATES = [
   ["greedy", "errors/greedy"],
   ["lines without an error", "errors/whole"],
   ["words that training has not", "errors/unknown"],
+  ["steps in any order", "controls/jumbled"],
   ["other clips' lines", "controls/shuffled"],
   ["words", "words"],
   ["clips", "clips"],
@@ -26,7 +27,7 @@ function ratesOf({ errors, controls, per_signer, by_length, efficiency }) {
   const rates = (rows) => each(rows, ({ wer }) => wer);
   const { counts, clips, ...rest } = errors;
   const shuffled = controls.shuffled?.length ? mean(controls.shuffled) : null;
-  const all = { errors: rest, controls: { shuffled }, per_signer: rates(per_signer), by_length: rates(by_length), efficiency };
+  const all = { errors: rest, controls: { jumbled: controls.jumbled, shuffled }, per_signer: rates(per_signer), by_length: rates(by_length), efficiency };
   return { ...Object.fromEntries(flat(all, "", "/")), words: counts.words, clips };
 }
 

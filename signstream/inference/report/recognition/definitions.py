@@ -35,6 +35,12 @@ DEFINITIONS = {
     "errors/unknown": Definition(
         "words", "of the references, that no training clip has: each of them counts as an error", "0"
     ),
+    "controls/jumbled": Definition(
+        WORDS,
+        "word error rate where each clip's own steps (frames, or chunks) come in any order: what is seen without how "
+        "it moves",
+        "far above the rate",
+    ),
     "controls/shuffled": Definition(
         WORDS,
         "word error rate where each clip gets the line that was recognised of another one, three times: what "

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
+
+from signstream.data.sequences import Padded
 from signstream.inference.recognition.clips import Clip, SplitClips
 from signstream.inference.recognition.spans import Recognised
 from signstream.models.metrics import wer
@@ -26,6 +29,7 @@ class Line(NamedTuple):
     words: tuple[str, ...]
     found: Recognised
     greedy: tuple[str, ...]  # the likeliest gloss of each step
+    jumbled: tuple[str, ...]  # what is recognised where its steps come in any order
 
     @property
     def pairs(self) -> list[wer.Pair]:
@@ -56,12 +60,25 @@ def measure(clips: SplitClips, ranks: Ranks) -> Measured:
         found = recogniser.read(emissions, frames, clips.timing)
         seconds += time.perf_counter() - began
         greedy = recogniser.read(emissions, frames, clips.timing, decode=likeliest)
+        jumbled = recogniser.read(recogniser.emissions(in_any_order(padded, numbers)), frames, clips.timing)
         mine += [
-            Line(number, clip, clip.words or (), best, other.glosses)
-            for number, clip, best, other in zip(numbers, some, found, greedy)
+            Line(number, clip, clip.words or (), best, greedy=other.glosses, jumbled=third.glosses)
+            for number, clip, best, other, third in zip(numbers, some, found, greedy, jumbled)
         ]
     lines = sorted((line for part in ranks.collect(mine) for line in part), key=lambda line: line.number)
     return Measured(lines, max(ranks.collect(seconds)))
+
+
+def in_any_order(padded: Padded, seeds: Sequence[int]) -> Padded:
+    """Each clip's own steps, in an order that its seed draws."""
+    longest = max(padded.lengths, default=0)
+    orders = torch.arange(longest).repeat(len(seeds), 1)
+    for order, length, seed in zip(orders, padded.lengths, seeds):
+        order[:length] = torch.randperm(length, generator=torch.Generator().manual_seed(seed))
+    clip = torch.arange(len(seeds))[:, None]
+    return Padded(
+        {name: stream[clip, orders.to(stream.device)] for name, stream in padded.streams.items()}, padded.lengths
+    )
 
 
 def errors_of(lines: Iterable[Line]) -> wer.Counts:

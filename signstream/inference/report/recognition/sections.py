@@ -26,7 +26,11 @@ def sections_of(lines: Sequence[Line], glosses: Glosses, notes: list[str]) -> di
         notes.append("per_signer: the data set names no signer")
     sections = {
         "errors": _errors(lines, glosses),
-        "controls": {"shuffled": _shuffled(lines), "nothing": _percent(_nothing(lines))},
+        "controls": {
+            "jumbled": _percent(wer.corpus((line.words for line in lines), (line.jumbled for line in lines))),
+            "shuffled": _shuffled(lines),
+            "nothing": _percent(_nothing(lines)),
+        },
         "per_signer": _by(lines, lambda line: line.clip.signer or NOBODY),
         "by_length": _by_length(lines),
         "confusions": _confusions(lines),
