@@ -33,6 +33,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "csl_daily": "signstream.data.csl_daily:CSLDaily",
         "npz": "signstream.data.npz:NpzPoses",
         "phoenix2014": "signstream.data.phoenix2014:Phoenix2014",
+        "phoenix14t": "signstream.data.phoenix14t:Phoenix14T",
     },
     "arch": {
         "transformer": "signstream.models.rvq.archs:sequence",

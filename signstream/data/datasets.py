@@ -4,9 +4,9 @@
 
 A data set is a subclass of PoseData: which clips each split names, and how one is loaded. What cannot be a clip raises
 a ValueError whose text is the reason ("missing file", "shape [12, 3]", ...); the cache counts and lists it. Config
-`data.layout` picks the class: `csl_daily`, `npz`, `phoenix2014` (a file each beside this one), or one of your own, by
-the name it was registered under (docs/data.md has an example of twenty lines). No file is read in a way that could run
-code, and no clip is ever made up.
+`data.layout` picks the class: `csl_daily`, `npz`, `phoenix2014`, `phoenix14t` (a file each beside this one), or one of
+your own, by the name it was registered under (docs/data.md has an example of twenty lines). No file is read in a way
+that could run code, and no clip is ever made up.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ SAME = ("train.scale_with_world=false",)  # one recipe, over however many proces
 VERSIONS = 24  # of training's tokens
 CUT = 8  # of these: clips as they are, cut elsewhere; the others are of clips that vary in every way
 STRETCHED = 0.05  # by about so much: other bodies than those that are there
-RULES: dict[str, Literal["phoenix2014"]] = {"phoenix2014": "phoenix2014"}  # of cleaning a layout's glosses
+# Of cleaning a layout's glosses.
+RULES: dict[str, Literal["phoenix2014", "phoenix2014t"]] = {"phoenix2014": "phoenix2014", "phoenix14t": "phoenix2014t"}
 
 Tell = Callable[[str], None]
 

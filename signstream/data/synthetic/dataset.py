@@ -36,6 +36,7 @@ from signstream.data.synthetic.orders import (
 )
 from signstream.data.synthetic.performance import Segment, perform
 from signstream.data.synthetic.phoenix import make_phoenix
+from signstream.data.synthetic.phoenix14t import make_phoenix14t
 from signstream.data.synthetic.signer import Signer
 from signstream.errors import UserError
 from signstream.io.readme_parser import README_NAME
@@ -173,7 +174,11 @@ def make_dataset(
     return out
 
 
-LAYOUTS: dict[str, Callable[..., Path]] = {"csl_daily": make_dataset, "phoenix2014": make_phoenix}
+LAYOUTS: dict[str, Callable[..., Path]] = {
+    "csl_daily": make_dataset,
+    "phoenix2014": make_phoenix,
+    "phoenix14t": make_phoenix14t,
+}
 
 
 def generate(out: Path, *, layout: str = "csl_daily", **options: Any) -> None:

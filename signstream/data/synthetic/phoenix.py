@@ -175,7 +175,7 @@ def _write_keypoints(path: Path, orders: list[Order], keypoints: list[np.ndarray
     path.write_bytes(pickle.dumps(clips, protocol=4))
 
 
-def _check_counts(clips: int, signers: int) -> None:
+def check_counts(clips: int, signers: int) -> None:
     if clips < MIN_CLIPS:
         raise UserError(f"--clips is {clips}: at least {MIN_CLIPS} are needed, so that each split has one")
     if signers < MIN_SIGNERS:
@@ -195,7 +195,7 @@ def make_phoenix(
 ) -> Path:
     """Writes the data set to `out`, which must not exist or be empty, and returns its path."""
     out = Path(out)
-    _check_counts(clips, signers)
+    check_counts(clips, signers)
     check_options(seed, fps, workers)
     cast = cast_of(seed, fps, signers, glosses=glosses)
     looks = tuple(draw_look(generator(seed, person, 3)) for person in range(signers))
