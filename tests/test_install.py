@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {"export", "pose", "lm", "wandb", "test"}  # what `all` has; `dev` is for those who change the tree
+EXTRAS = {
+    "export",
+    "pose",
+    "lm",
+    "translation",
+    "wandb",
+    "test",
+}  # what `all` has; `dev` is for those who change the tree
 
 
 def listed(name):
