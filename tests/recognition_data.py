@@ -79,6 +79,7 @@ def frames(folder: Path) -> list[str]:
         *("model.depth=1", "model.head=16", "model.state=8", "model.frames.attention=[]", "model.frames.stem_blocks=1"),
         *(
             "model.frames.state=4",
+            "model.frames.axes=3",
             "model.dropout=0",
             "model.drop_path=0",
             "train.average=0.9",

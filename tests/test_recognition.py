@@ -318,7 +318,7 @@ def test_checkpointing_changes_no_gradient(front):
 
 
 def test_glosses_begin_apart():
-    """A head that begins near 0 keeps CTC at the blank for several times as many steps."""
+    """A head that begins near 0 keeps CTC at the blank for many steps more."""
     model = Recognizer(front_of("codes", Mixing()), 500, width=24, depth=0)
     assert model.head.weight.std().item() == pytest.approx(24**-0.5, rel=0.05)
 

@@ -15,7 +15,7 @@ Ranges = dict[str, tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 # Frames a second: fewer would make millions of frames of a clip that has more, more no camera gives.
 SLOWEST, FASTEST = 1.0, 1000.0
-NO_PHOENIX = {"layout": ("csl_daily", "npz", "phoenix14t")}
+NOT_PHOENIX2014 = {"layout": ("csl_daily", "npz", "phoenix14t")}
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Poses:
     root: str = "./CSL-Daily"
     layout: str = option("csl_daily", names="layout")
     split_file: str | None = option(None, idle={"layout": ("npz", "phoenix2014", "phoenix14t")})
-    meta_dir: str | None = option(None, idle=NO_PHOENIX)
-    keypoints: str | None = option(None, idle=NO_PHOENIX)
+    meta_dir: str | None = option(None, idle=NOT_PHOENIX2014)
+    keypoints: str | None = option(None, idle=NOT_PHOENIX2014)
     check_num_frames: bool = option(True, idle={"layout": ("npz", "phoenix14t")})
     cache: str = "cache"
     workers: int = option(0, low=0)

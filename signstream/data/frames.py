@@ -75,8 +75,8 @@ def _below(generator: Generator, count: int) -> int:
 
 
 def choose_frames(count: int, options: Frames, *, least: int = 1, generator: Generator | None = None) -> Tensor:
-    """Which of `count` frames are shown, in order: every `interval`-th, and in training from a phase and at a speed
-    that are drawn. A slower clip shows frames twice, a faster one leaves some out, but no more than leaves `least`."""
+    """Which of `count` frames are shown, in order: every `interval`-th; in training from a phase and at a speed that
+    are drawn, so that a little more or less than `interval` lies between two, and no fewer than `least`."""
     augment, interval = options.augment, options.interval
     if generator is None or count == 0:
         return torch.arange(0, count, interval)

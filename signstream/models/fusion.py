@@ -5,7 +5,7 @@
 
     model = FusionEncoder(keypoints=225, visual=768, width=384, seed=0)
     model({"keypoints": [B, T, F], "visual": [B, V, W]}, lengths [B], draw=seed)
-        -> [B, T, D] float32, 0 in the padding
+        -> [B, T, D] float32, 0 in the padding; T of the keypoints, or without them of the longest clip
 
 A side whose size is None is absent, and the gate with it. The V rows of a clip are stretched to its own frames, never
 to the padding's, so that row and frame are of one moment in any company. Then a gate says of each number which side it

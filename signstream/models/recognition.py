@@ -79,7 +79,7 @@ class Recognizer(nn.Module):
     def init_weights(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         init_weights(self, generator, self.front.layers + len(self.blocks))
-        # Glosses begin apart: from a head near 0 it takes CTC several times as many steps to leave the blank.
+        # Glosses begin apart: from a head near 0 CTC learns nothing but the blank for many steps more.
         self.head.weight.normal_(std=self.head.in_features**-0.5, generator=generator)
 
     def fit(self, streams: Streams, lengths: Tensor) -> None:

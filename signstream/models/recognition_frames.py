@@ -31,7 +31,7 @@ from signstream.models.recognition_fronts import Front, Streams
 from signstream.models.recognition_keypoints import stretched_axes
 
 PIECE = 32  # frames whose stem is computed again at a time, where it is
-FIT_FRAMES = 2000  # of training clips, of which axes are found
+FIT_FRAMES = 2000  # of training clips, of which axes are found; of 224 x 224 they take 4 GB for a moment
 SIDE = 24  # points across a picture that is seen as a whole: an arm is two or three of them wide
 
 
@@ -341,8 +341,9 @@ class FrameFront(Front):
         return torch.cat((x[:, :-1].mean(1), x[:, -1]), -1)  # [F, 2 * D]
 
     def depths(self, last: int) -> dict[str, int]:
-        """The stem 0, what block i does within a frame i + 1; what it does in time, and the last norm, is not decayed:
-        a stem and blocks may begin as those of a network that has seen pictures, but no video."""
+        """The stem 0, what block i does within a frame i + 1; what it does in time, what is told of whole pictures, how
+        frames become steps, and the last norm, is not decayed: a stem and blocks may begin as those of a network that
+        has seen pictures, but no video."""
         depths = {}
         for name, _ in self.named_parameters():
             kind, *rest = name.split(".")

@@ -37,8 +37,8 @@ DEFINITIONS = {
     ),
     "controls/jumbled": Definition(
         WORDS,
-        "word error rate where each clip's own steps (frames, or chunks) come in any order: what is seen without how "
-        "it moves",
+        "word error rate where each clip's own steps (frames, or chunks) come in any order: what single steps say, "
+        "once neither signs nor their order are left",
         "far above the rate",
     ),
     "controls/shuffled": Definition(
