@@ -49,6 +49,7 @@ OPTIONAL = {
     "PIL",
     "pose_format",
     "sacrebleu",
+    "tokenizers",
     "transformers",
     "wandb",
 }

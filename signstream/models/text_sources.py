@@ -1,0 +1,172 @@
+"""Where a text model (text_model.py) comes from: drawn small, published, or what a checkpoint keeps of either.
+
+text = tiny_model(sentences, source="de_DE", target="de_DE", seed=0)          nothing is fetched
+text = published_model("facebook/mbart-large-cc25", source=..., target=...)   a folder, or a name that was fetched
+text = opened_model(text.plain())                                             the same; kept weights come after it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from signstream.errors import UserError, first_line, shown
+from signstream.models.text_model import TextModel, transformers_package
+from signstream.models.text_tokenizer import TextTokenizer, opened_tokenizer, published_tokenizer, trained_tokenizer
+
+MOST_PARAMETERS = 200_000_000  # of a tiny model
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLE = "pytorch_model.bin"
+
+
+@dataclass(frozen=True)
+class TinySizes:
+    """Of both encoder and decoder."""
+
+    vocabulary: int = 1000  # tokens that are trained, at most
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    expand: int = 4
+    positions: int = 1024
+    dropout: float = 0.1
+
+
+def tiny_model(
+    sentences: Iterable[str],
+    sizes: TinySizes | None = None,
+    *,
+    source: str,
+    target: str,
+    seed: int = 0,
+    scale_inputs: bool = False,
+) -> TextModel:
+    """With a tokenizer trained on these sentences, and weights drawn by the seed."""
+    sizes = sizes or TinySizes()
+    _check(sizes, sizes.vocabulary)
+    tokenizer = trained_tokenizer(sentences, source=source, target=target, vocabulary=sizes.vocabulary)
+    return _drawn(tokenizer, sizes, seed=seed, scale_inputs=scale_inputs)
+
+
+def _drawn(tokenizer: TextTokenizer, sizes: TinySizes, *, seed: int, scale_inputs: bool) -> TextModel:
+    _check(sizes, tokenizer.size)
+    package = transformers_package()
+    both = {"layers": sizes.layers, "attention_heads": sizes.heads, "ffn_dim": sizes.width * sizes.expand}
+    config = package.MBartConfig(
+        **{f"{side}_{what}": count for side in ("encoder", "decoder") for what, count in both.items()},
+        **{"vocab_size": tokenizer.size, "d_model": sizes.width, "max_position_embeddings": sizes.positions},
+        **{"dropout": sizes.dropout, "scale_embedding": True},
+    )
+    with torch.random.fork_rng(devices=[]):  # transformers draws from torch's own generator
+        torch.default_generator.manual_seed(seed)
+        mbart = package.MBartForConditionalGeneration(config)
+    origin = {"kind": "tiny", "sizes": asdict(sizes), "seed": seed, "tokenizer": tokenizer.text()}
+    return TextModel(mbart.eval(), tokenizer, origin=origin, scale_inputs=scale_inputs).eval()
+
+
+def _check(sizes: TinySizes, tokens: int) -> None:
+    """Sizes may come from a file."""
+    for field in fields(sizes):
+        value = getattr(sizes, field.name)
+        if field.name == "dropout":
+            good = type(value) in (int, float) and 0 <= value < 1
+        else:
+            good = type(value) is int and 1 <= value <= 100_000
+        if not good:
+            raise UserError(f"the tiny text model's {field.name} is {shown(value)}: no such size")
+    if sizes.width % sizes.heads:
+        raise UserError(f"the tiny text model's width {sizes.width} is no multiple of its {sizes.heads} heads")
+    count = (tokens + 2 * sizes.positions + sizes.layers * (12 + 4 * sizes.expand) * sizes.width) * sizes.width
+    if count > MOST_PARAMETERS or sizes.layers > 100:
+        raise UserError(f"{sizes.layers} layers and {count:,} weights are no tiny text model: name a published one")
+
+
+def published_model(name: str, *, source: str, target: str, scale_inputs: bool = False) -> TextModel:
+    """A folder, or the name of what was fetched to this machine before. Nothing is fetched here, no code of a file is
+    run, and weights are read from safetensors alone, since the older format is a pickle."""
+    file = _whole(name)
+    tokenizer = published_tokenizer(file, source=source, target=target)
+    if "af_ZA" in tokenizer.languages:
+        raise UserError(
+            f"the text model {shown(name)} is an mBART-50, which writes the language before a sentence: name an mBART "
+            "that writes it after, as facebook/mbart-large-cc25"
+        )
+    mbart = _pretrained(name)
+    origin = {"kind": "published", "name": name}
+    return TextModel(mbart.eval(), tokenizer, origin=origin, scale_inputs=scale_inputs).eval()
+
+
+def _whole(name: str) -> str:
+    """The tokenizer's file of a model that lacks none."""
+    files = {file: _file_of(name, file) for file in ("config.json", "tokenizer.json", PICKLE, *WEIGHTS)}
+    needed = [file for file in ("config.json", "tokenizer.json") if files[file] is None]
+    weights = any(files[file] for file in WEIGHTS)
+    if not needed and not weights and files[PICKLE]:
+        raise UserError(
+            f"the text model {shown(name)} has its weights as a pickle alone ({PICKLE}), which is not opened, since it "
+            f"may run code: no {WEIGHTS[0]}. If you trust it, have transformers write the other once, "
+            f"MBartForConditionalGeneration.from_pretrained({shown(name)}).save_pretrained('FOLDER'), copy its "
+            "tokenizer.json into FOLDER, and name FOLDER"
+        )
+    needed += [] if weights else [WEIGHTS[0]]
+    if needed:
+        raise UserError(
+            f"the text model {shown(name)} is not whole on this machine: no {', no '.join(needed)}; fetch it once with "
+            f"`hf download {shown(name)}`, or name the folder of an mBART that has config.json, tokenizer.json and "
+            f"{WEIGHTS[0]}"
+        )
+    return str(files["tokenizer.json"])
+
+
+def _pretrained(name: str) -> Any:
+    package = transformers_package()
+    how = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = package.AutoConfig.from_pretrained(name, **how)
+        if config.model_type != "mbart":
+            raise UserError(f"the text model {shown(name)} is {shown(config.model_type)}: an mbart is expected")
+        mbart, report = package.MBartForConditionalGeneration.from_pretrained(
+            name, config=config, use_safetensors=True, output_loading_info=True, **how
+        )
+    except UserError:
+        raise
+    except Exception as error:  # files of somebody else, and three packages that read them
+        raise UserError(f"the text model {shown(name)} cannot be opened: {first_line(error)}") from None
+    lacking = sorted(report["missing_keys"])
+    if lacking:
+        raise UserError(f"the text model {shown(name)} lacks {len(lacking)} weights, {lacking[0]} among them")
+    return mbart.float()
+
+
+def _file_of(name: str, file: str) -> str | None:
+    """Where it lies, in the folder of that name or in the cache of what was fetched."""
+    transformers_package()
+    from transformers.utils import cached_file
+
+    try:
+        return cached_file(name, file, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+
+
+def opened_model(plain: Any) -> TextModel:
+    """From plain(), which may come from anybody's file."""
+    if not isinstance(plain, dict) or plain.get("kind") not in ("tiny", "published"):
+        raise UserError(f"no text model that this version knows: {shown(plain)}")
+    wanted = {"source": str, "target": str, "scale_inputs": bool}
+    wanted |= {"name": str} if plain["kind"] == "published" else {"sizes": dict, "seed": int, "tokenizer": str}
+    for key, kind in wanted.items():
+        if type(plain.get(key)) is not kind:
+            raise UserError(f"the kept text model's {key} is {shown(plain.get(key))}: a {kind.__name__} is expected")
+    languages = {"source": plain["source"], "target": plain["target"]}
+    if plain["kind"] == "published":
+        return published_model(plain["name"], **languages, scale_inputs=plain["scale_inputs"])
+    if set(plain["sizes"]) != {field.name for field in fields(TinySizes)}:
+        raise UserError(f"the kept text model's sizes are not those that this version knows: {shown(plain['sizes'])}")
+    if not 0 <= plain["seed"] < 2**63:
+        raise UserError(f"the kept text model's seed is {shown(plain['seed'])}: 0 to 2^63 - 1 is expected")
+    tokenizer = opened_tokenizer(plain["tokenizer"], **languages)
+    return _drawn(tokenizer, TinySizes(**plain["sizes"]), seed=plain["seed"], scale_inputs=plain["scale_inputs"])
