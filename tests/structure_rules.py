@@ -21,7 +21,7 @@ from source_tree import PACKAGE, Function, Module, read
 
 FLOORS = (
     ("errors",),
-    ("skeleton", "glosses", "registry", "cli", "text_files"),
+    ("skeleton", "glosses", "registry", "cli", "text_files", "published"),
     ("config",),
     ("space", "tokens"),
     ("io",),

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 DOORS = {
     "config": "",
     "data.convert": "--from csl_daily --to npz --root in --out out",
+    "data.features": "--model model --out out",
     "data.synthetic": "--out out --clips 8",
     "data.visualize_dataset": "--out out",
     "training.train": "",

@@ -302,7 +302,7 @@ def test_a_folder_of_something_else_is_one_line(text, folder):
     (folder / "config.json").write_text(json.dumps({**config, "decoder_layers": 2}))
     said_in_one_line(opened, "lacks [0-9]+ weights")
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "bart"}))
-    said_in_one_line(opened, "'bart': an mbart is expected")
+    said_in_one_line(opened, "'bart': an mBART is expected")
     fifty = trained_tokenizer(SENTENCES, source="de_DE", target="af_ZA").text()
     (folder / "tokenizer.json").write_text(fifty, encoding="utf-8")
     said_in_one_line(opened, "an mBART-50")

@@ -76,6 +76,10 @@ class PoseData:
         """The clip's pictures, or a ValueError as of `load`."""
         raise UserError(f"no frames: the layout {self.data.layout} has poses alone")
 
+    def split_folder(self, split: str) -> str:
+        """What the data set itself calls the split, as its folders do."""
+        return split
+
     def files(self, split: str, name: str) -> list[Path]:
         return []
 

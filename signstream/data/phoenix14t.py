@@ -94,6 +94,9 @@ class Phoenix14T(PoseData):
     def splits(self) -> dict[str, list[str]]:
         return {split: table.names for split, table in self.tables.items()}
 
+    def split_folder(self, split: str) -> str:
+        return SPLITS[split]
+
     def files(self, split: str, name: str) -> list[Path]:
         return [self.path(split, name)]
 

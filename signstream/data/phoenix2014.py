@@ -81,6 +81,9 @@ class Phoenix2014(PoseData):
     def splits(self) -> dict[str, list[str]]:
         return {split: table.names for split, table in self.tables.items()}
 
+    def split_folder(self, split: str) -> str:
+        return SPLITS[split]
+
     def files(self, split: str, name: str) -> list[Path]:
         entry = self.tables[split].entries.get(name)
         return [self.features / entry.folder] if self.has_frames and isinstance(entry, Entry) else []

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from signstream import published
 from signstream.errors import UserError, shown
 from signstream.models.text_tokenizer import BEGIN, END, PAD, TextTokenizer
 
@@ -225,8 +226,4 @@ def decoder_inputs(labels: Tensor) -> Tensor:
 
 
 def transformers_package() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise UserError("text models need the package transformers (pip install transformers)") from None
-    return transformers
+    return published.transformers_package("text models")

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from signstream.errors import UserError, first_line, shown
+from signstream.errors import UserError, shown
 from signstream.models.text_model import TextModel, transformers_package
 from signstream.models.text_tokenizer import TextTokenizer, opened_tokenizer, published_tokenizer, trained_tokenizer
+from signstream.published import Kind, pretrained, whole_files
 
 MOST_PARAMETERS = 200_000_000  # of a tiny model
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-PICKLE = "pytorch_model.bin"
+MBART = Kind("the text model", "text models", one="an mBART", opener="MBartForConditionalGeneration", types=("mbart",))
 
 
 @dataclass(frozen=True)
@@ -87,69 +87,16 @@ def _check(sizes: TinySizes, tokens: int) -> None:
 def published_model(name: str, *, source: str, target: str, scale_inputs: bool = False) -> TextModel:
     """A folder, or the name of what was fetched to this machine before. Nothing is fetched here, no code of a file is
     run, and weights are read from safetensors alone, since the older format is a pickle."""
-    file = _whole(name)
+    file = whole_files(name, MBART, "config.json", "tokenizer.json")["tokenizer.json"]
     tokenizer = published_tokenizer(file, source=source, target=target)
     if "af_ZA" in tokenizer.languages:
         raise UserError(
             f"the text model {shown(name)} is an mBART-50, which writes the language before a sentence: name an mBART "
             "that writes it after, as facebook/mbart-large-cc25"
         )
-    mbart = _pretrained(name)
+    mbart = pretrained(name, MBART)
     origin = {"kind": "published", "name": name}
     return TextModel(mbart.eval(), tokenizer, origin=origin, scale_inputs=scale_inputs).eval()
-
-
-def _whole(name: str) -> str:
-    """The tokenizer's file of a model that lacks none."""
-    files = {file: _file_of(name, file) for file in ("config.json", "tokenizer.json", PICKLE, *WEIGHTS)}
-    needed = [file for file in ("config.json", "tokenizer.json") if files[file] is None]
-    weights = any(files[file] for file in WEIGHTS)
-    if not needed and not weights and files[PICKLE]:
-        raise UserError(
-            f"the text model {shown(name)} has its weights as a pickle alone ({PICKLE}), which is not opened, since it "
-            f"may run code: no {WEIGHTS[0]}. If you trust it, have transformers write the other once, "
-            f"MBartForConditionalGeneration.from_pretrained({shown(name)}).save_pretrained('FOLDER'), copy its "
-            "tokenizer.json into FOLDER, and name FOLDER"
-        )
-    needed += [] if weights else [WEIGHTS[0]]
-    if needed:
-        raise UserError(
-            f"the text model {shown(name)} is not whole on this machine: no {', no '.join(needed)}; fetch it once with "
-            f"`hf download {shown(name)}`, or name the folder of an mBART that has config.json, tokenizer.json and "
-            f"{WEIGHTS[0]}"
-        )
-    return str(files["tokenizer.json"])
-
-
-def _pretrained(name: str) -> Any:
-    package = transformers_package()
-    how = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = package.AutoConfig.from_pretrained(name, **how)
-        if config.model_type != "mbart":
-            raise UserError(f"the text model {shown(name)} is {shown(config.model_type)}: an mbart is expected")
-        mbart, report = package.MBartForConditionalGeneration.from_pretrained(
-            name, config=config, use_safetensors=True, output_loading_info=True, **how
-        )
-    except UserError:
-        raise
-    except Exception as error:  # files of somebody else, and three packages that read them
-        raise UserError(f"the text model {shown(name)} cannot be opened: {first_line(error)}") from None
-    lacking = sorted(report["missing_keys"])
-    if lacking:
-        raise UserError(f"the text model {shown(name)} lacks {len(lacking)} weights, {lacking[0]} among them")
-    return mbart.float()
-
-
-def _file_of(name: str, file: str) -> str | None:
-    """Where it lies, in the folder of that name or in the cache of what was fetched."""
-    transformers_package()
-    from transformers.utils import cached_file
-
-    try:
-        return cached_file(name, file, local_files_only=True)
-    except (OSError, ValueError):
-        return None
 
 
 def opened_model(plain: Any) -> TextModel:
