@@ -2,6 +2,7 @@
 
     whole_files(name, kind, "config.json", ...) -> {file: where it lies}, or one line that says what to fetch
     pretrained(name, kind) -> transformers' model, in float32
+    digest_of({name: weight}) -> whose weights these are
 
 The name is a folder's, or that of what was fetched before. Weights are read from safetensors alone, since the older
 format is a pickle.
@@ -9,6 +10,8 @@ format is a pickle.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from signstream.errors import UserError, first_line, shown
@@ -85,3 +88,12 @@ def pretrained(name: str, kind: Kind) -> Any:
     if lacking:
         raise UserError(f"{kind.what} {shown(name)} lacks {len(lacking)} weights, {lacking[0]} among them")
     return model.float()
+
+
+def digest_of(weights: Mapping[str, Any]) -> str:
+    """sha256 over names, shapes and bytes, as float32, wherever they lie; the same weights have the same one."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
+        digest.update(weight.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()

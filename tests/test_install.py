@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = {
-    "export",
-    "pose",
-    "lm",
-    "translation",
-    "wandb",
-    "test",
-}  # what `all` has; `dev` is for those who change the tree
+# What `all` has; `dev` is for those who change the tree.
+EXTRAS = {"export", "pose", "lm", "translation", "wandb", "test"}
 
 
 def listed(name):

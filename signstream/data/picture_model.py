@@ -9,7 +9,6 @@ Pictures are made ready as its preprocessor_config.json says: resized by Pillow,
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -18,7 +17,7 @@ import torch
 
 from signstream.errors import UserError, shown
 from signstream.io.tables import read_table
-from signstream.published import Kind, pretrained, transformers_package, whole_files
+from signstream.published import Kind, digest_of, pretrained, transformers_package, whole_files
 
 SIGLIP = Kind(
     what="the picture model",
@@ -50,7 +49,8 @@ class PictureModel:
 
     def about(self) -> dict[str, Any]:
         ready = {**self.ready._asdict(), "mean": [*self.ready.mean], "deviation": [*self.ready.deviation]}
-        return {"digest": digest_of(self.siglip), "width": self.width, "pictures": ready}
+        weights = {name.removeprefix("vision_model."): weight for name, weight in self.siglip.named_parameters()}
+        return {"digest": digest_of(weights), "width": self.width, "pictures": ready}
 
     def rows(self, pictures: np.ndarray) -> np.ndarray:
         """[N, H, W, 3] uint8 -> [N, width] float32."""
@@ -136,13 +136,3 @@ def read_ready(path: Path) -> Ready:
 def _are_numbers(values: Any, count: int) -> TypeGuard[list[float]]:
     listed = isinstance(values, list) and len(values) == count
     return listed and all(type(value) in (int, float) and abs(value) <= LARGEST for value in values)
-
-
-def digest_of(siglip: torch.nn.Module) -> str:
-    """sha256 over names, shapes and bytes of its weights, as float32, wherever they lie."""
-    digest = hashlib.sha256()
-    weights = {name.removeprefix("vision_model."): weight for name, weight in siglip.named_parameters()}
-    for name, weight in sorted(weights.items()):
-        digest.update(f"{name} {tuple(weight.shape)}\n".encode())
-        digest.update(weight.detach().float().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

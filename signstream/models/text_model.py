@@ -20,7 +20,6 @@ through it. It is not among what a checkpoint keeps (state_dict_to_keep): frozen
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -95,13 +94,9 @@ class TextModel(nn.Module):
         return self
 
     def frozen_digest(self) -> str:
-        """sha256 over names, shapes and bytes of all that is frozen; equal models have equal digests."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(_tensors(self.mbart).items()):
-            if group_of(name) in self.frozen:
-                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        """Of all that is frozen; equal models have equal digests."""
+        tensors = _tensors(self.mbart).items()
+        return published.digest_of({name: tensor for name, tensor in tensors if group_of(name) in self.frozen})
 
     def check_digest(self, digest: str) -> None:
         ours = self.frozen_digest()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -175,11 +175,24 @@ def _write_keypoints(path: Path, orders: list[Order], keypoints: list[np.ndarray
     path.write_bytes(pickle.dumps(clips, protocol=4))
 
 
-def check_counts(clips: int, signers: int) -> None:
+def _check_counts(clips: int, signers: int) -> None:
     if clips < MIN_CLIPS:
         raise UserError(f"--clips is {clips}: at least {MIN_CLIPS} are needed, so that each split has one")
     if signers < MIN_SIGNERS:
         raise UserError(f"--signers is {signers}: at least {MIN_SIGNERS} is needed")
+
+
+class Planned(NamedTuple):
+    cast: Cast
+    orders: list[Order]
+
+
+def planned(clips: int, seed: int, signers: int, *, glosses: int | None, fps: float, workers: int) -> Planned:
+    """Of either PHOENIX layout, its options checked: the same people and sentences."""
+    _check_counts(clips, signers)
+    check_options(seed, fps, workers)
+    cast = cast_of(seed, fps, signers, glosses=glosses)
+    return Planned(cast, plan_phoenix(clips, seed, signers, signs=cast.signs))
 
 
 def make_phoenix(
@@ -195,11 +208,8 @@ def make_phoenix(
 ) -> Path:
     """Writes the data set to `out`, which must not exist or be empty, and returns its path."""
     out = Path(out)
-    check_counts(clips, signers)
-    check_options(seed, fps, workers)
-    cast = cast_of(seed, fps, signers, glosses=glosses)
+    cast, orders = planned(clips, seed, signers, glosses=glosses, fps=fps, workers=workers)
     looks = tuple(draw_look(generator(seed, person, 3)) for person in range(signers))
-    orders = plan_phoenix(clips, seed, signers, signs=cast.signs)
     with whole_folder(out) as root:
         write = partial(_write_frames, Scene(cast, looks, root / FRAMES))
         keypoints = write_all(write, orders, workers=workers, quiet=quiet, together=1)

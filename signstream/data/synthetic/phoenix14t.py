@@ -17,9 +17,9 @@ import numpy as np
 
 from signstream.data.joints75 import LEFT_HIP, LEFT_SHOULDER, RIGHT_HIP, RIGHT_SHOULDER, points_of
 from signstream.data.synthetic.detector import SIZE, detect
-from signstream.data.synthetic.orders import Cast, Order, cast_of, check_options, generator, write_all
+from signstream.data.synthetic.orders import Cast, Order, generator, write_all
 from signstream.data.synthetic.performance import perform
-from signstream.data.synthetic.phoenix import SPLITS, check_counts, plan_phoenix
+from signstream.data.synthetic.phoenix import SPLITS, planned
 from signstream.io.whole import whole_folder
 from signstream.skeleton import COCO_FLIP
 
@@ -104,10 +104,7 @@ def make_phoenix14t(
 ) -> Path:
     """Writes the data set to `out`, which must not exist or be empty, and returns its path."""
     out = Path(out)
-    check_counts(clips, signers)
-    check_options(seed, fps, workers)
-    cast = cast_of(seed, fps, signers, glosses=glosses)
-    orders = plan_phoenix(clips, seed, signers, signs=cast.signs)
+    cast, orders = planned(clips, seed, signers, glosses=glosses, fps=fps, workers=workers)
     with whole_folder(out) as root:
         (root / "annotations").mkdir()
         for split in SPLITS:
