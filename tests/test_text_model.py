@@ -327,7 +327,6 @@ def test_the_published_sizes():
         "encoder": layers * (attention + feed + 2 * norm) + 2 * norm,
         "decoder": layers * (2 * attention + feed + 3 * norm) + 2 * norm,
     }
-    print(expected)
     assert counts == expected
     assert sum(counts.values()) == 610_851_840
     assert counts["decoder"] == 201_564_160, "what trains, at the decoder's rate"
