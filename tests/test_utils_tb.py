@@ -44,6 +44,17 @@ def test_a_run_stopped_and_resumed_has_the_metrics_of_the_run_that_was_not(tmp_p
     assert scalars(stopped, "speed/ms") == {step: 101.0 if step <= 5 else 106.0 for step in range(1, 13)}
 
 
+def test_what_a_resumed_run_drops_is_dropped_whatever_number_its_writer_has(tmp_path, monkeypatch):
+    """TensorBoard counts its writers, and as names 10 comes before 9."""
+    from tensorboard.summary.writer import event_file_writer
+
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
+    folder = RunFolder(tmp_path)
+    write_steps(folder, 1, 7)
+    write_steps(folder, 6, 12, resume_step=5)
+    assert sorted(scalars(folder, "train/loss")) == list(range(1, 13))
+
+
 def test_a_line_is_in_the_file_as_soon_as_it_is_written_and_json_for_anybody(tmp_path):
     folder = RunFolder(tmp_path)
     journal = Journal(folder)

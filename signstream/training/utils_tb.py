@@ -16,6 +16,7 @@ import json
 import math
 import os
 import struct
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -44,7 +45,9 @@ class Journal:
         self._metrics = folder.metrics.open("a", buffering=1, encoding="utf-8")
         self._speed = folder.speed.open("a", buffering=1, encoding="utf-8")
         purge = None if resume_step is None else resume_step + 1
-        self._board = SummaryWriter(str(board or folder.tensorboard), purge_step=purge, flush_secs=20)
+        board = board or folder.tensorboard
+        wait_for_a_later_name(board)
+        self._board = SummaryWriter(str(board), purge_step=purge, flush_secs=20)
 
     def numbers(self, step: int, split: str, values: Mapping[str, Number], *, epoch: int) -> None:
         self._write(self._metrics, {"step": step, "epoch": epoch, "split": split}, values)
@@ -103,6 +106,15 @@ def open_journals(folder: RunFolder, config: Base, resume_step: int | None = Non
     logs = config.train.log_dir
     board = Path(logs, config.experiment_name, folder.path.name) if logs is not None else None
     return [Journal(folder, resume_step, board), *second]
+
+
+def wait_for_a_later_name(board: Path) -> None:
+    """TensorBoard reads a folder's files in the order of their names, which begin with a second: of two files of one
+    second the older may come last, and so may steps that a resumed run drops."""
+    seconds = [path.name.split(".")[3] for path in board.glob("events.out.tfevents.*")]
+    ahead = max((int(second) for second in seconds if second.isdigit()), default=0) + 1 - time.time()
+    if 0 < ahead <= 1:
+        time.sleep(ahead)
 
 
 def drop_after(path: Path, step: int) -> None:
