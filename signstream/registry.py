@@ -44,6 +44,8 @@ TABLES: dict[str, dict[str, Any]] = {
     "task": {
         "rvq": "signstream.tasks.rvq.task:RvqTask",
         "recognition": "signstream.tasks.recognition.task:RecognitionTask",
+        "contrast": "signstream.tasks.contrast.task:ContrastTask",
+        "translation": "signstream.tasks.translation.task:TranslationTask",
     },
 }
 # Where a config says such names, for errors.

@@ -49,8 +49,13 @@ __all__ = [
 TASKS = {
     "rvq": "signstream.config.rvq:Config",
     "recognition": "signstream.config.recognition:RecognitionConfig",
+    "contrast": "signstream.config.translation:ContrastConfig",
+    "translation": "signstream.config.translation:TranslationConfig",
 }  # of a user's task, the class that it has as `config`
-LISTED = {"rvq": "configs/default.yaml", "recognition": "configs/recognition.yaml"}  # every key of a task
+LISTED = {
+    "rvq": "configs/default.yaml",
+    **{task: f"configs/{task}.yaml" for task in ("recognition", "contrast", "translation")},
+}  # every key of a task
 KINDS = ("task", "arch", "layout", "loss")  # in the order in which a name that is not known is reported
 
 C = TypeVar("C", bound=Base)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from signstream.config.common import FASTEST, SLOWEST, Base, PoseAugment, Poses, Ranges, Train
+from signstream.config.common import FASTEST, SLOWEST, Base, PoseAugment, Ranges, Train
 from signstream.config.frames import Frames
 from signstream.config.schema import option
-from signstream.errors import UserError, shown
+from signstream.config.sequences import SequenceData, TokenModel
+from signstream.errors import UserError
 
-SPLIT = "{split}"  # what a split's name takes the place of
-NO_TOKENS = {"source": ("keypoints", "frames")}
 NO_MAMBA = {"mixer": ("transformer", "bilstm")}
 Sizes = tuple[int, ...]
 FIFTH = (4,)
@@ -19,30 +18,16 @@ MAMBA_EXPANDS = 2  # its heads share so many times the width
 
 
 @dataclass(frozen=True)
-class RecognitionData(Poses):
+class RecognitionData(SequenceData):
     root: str = "./phoenix2014"
     layout: str = option("phoenix2014", names="layout")
     fps: float = option(25.0, low=SLOWEST, high=FASTEST)
     source: Literal["frames", "keypoints", "latents", "codes"] = "frames"
-    tokens: str | None = option(None, idle=NO_TOKENS)
-    more_tokens: tuple[str, ...] = option((), idle=NO_TOKENS)
     clean: Literal["phoenix2014", "phoenix2014t", "none"] = "phoenix2014"
     gloss_dict: str | None = None
     body_parts: Ranges = option({"face": (24, 91), "left_hand": (92, 112), "right_hand": (113, 133), "body": (1, 17)})
     augment: PoseAugment = field(default_factory=PoseAugment)
     frames: Frames = field(default_factory=Frames)
-
-    def check(self) -> None:
-        super().check()
-        if self.source in ("latents", "codes") and (self.tokens is None or SPLIT not in self.tokens):
-            raise UserError(
-                f"data.source is {self.source} and data.tokens {shown(self.tokens)}: files of tokens, one a split, are "
-                "expected, such as exports/{split}.jsonl"
-            )
-
-    def tokens_of(self, split: str) -> str:
-        assert self.tokens is not None
-        return self.tokens.replace(SPLIT, split)
 
 
 @dataclass(frozen=True)
@@ -58,13 +43,6 @@ class KeypointModel:
                 f"model.keypoints.strides is {list(self.strides)}: strides from 1 to model.keypoints.kernel "
                 f"{self.kernel}, one a convolution, are expected"
             )
-
-
-@dataclass(frozen=True)
-class TokenModel:
-    vectors: bool = True
-    part_width: int = option(96, low=1)
-    steps_a_chunk: int = option(2, low=1, high=100)
 
 
 @dataclass(frozen=True)

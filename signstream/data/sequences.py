@@ -18,7 +18,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from signstream.io.dataloader_utils import step_seed
 from signstream.io.pose_cache import count_reasons
 
 LONGEST_LINE = 1000  # glosses of a clip: an hour of signing has more, and no alignment of it is learnt
+LONGEST_TEXT = 10_000  # characters of a clip's sentence
 
 
 class Example(NamedTuple):
@@ -42,9 +43,13 @@ class Example(NamedTuple):
 
     name: str
     split: str
-    words: tuple[str, ...]  # cleaned, as they count
+    words: tuple[str, ...]  # glosses, cleaned, as they count
     signer: str
     length: int  # steps
+    text: str = ""  # the sentence
+
+
+Means = Literal["glosses", "text"]
 
 
 class Padded(NamedTuple):
@@ -98,7 +103,16 @@ class Sequences(ABC):
     tokenizer = ""  # its digest
     what = "clips or words"
 
-    def __init__(self, examples: Sequence[Example], splits: Sequence[str], skipped: Sequence[Skipped]) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        splits: Sequence[str],
+        skipped: Sequence[Skipped],
+        *,
+        means: Means = "glosses",
+    ) -> None:
+        """`means`: what a clip is read for."""
+        self.means = means
         self.examples = list(examples)
         self.splits: dict[str, list[int]] = {split: [] for split in splits}
         self.skipped = list(skipped)
@@ -106,8 +120,8 @@ class Sequences(ABC):
         for i, example in enumerate(self.examples):
             self.splits.setdefault(example.split, []).append(i)
         for i, example in enumerate(self.examples):
-            if fault := line_fault(example.words):
-                self.leave_out(i, fault)
+            if reason := text_fault(example.text) if means == "text" else line_fault(example.words):
+                self.leave_out(i, reason)
 
     def leave_out(self, clip: int, reason: str) -> None:
         example = self.examples[clip]
@@ -130,7 +144,8 @@ class Sequences(ABC):
 
     def digest(self, split: str) -> str:
         """Of what is read and of what it means."""
-        lines = [(self.examples[i].name, self.examples[i].words) for i in self.splits[split]]
+        examples = [self.examples[i] for i in self.splits[split]]
+        lines = [(each.name, each.text if self.means == "text" else each.words) for each in examples]
         return hashlib.sha256(json.dumps([self.content(split), lines]).encode()).hexdigest()
 
     @abstractmethod
@@ -139,6 +154,10 @@ class Sequences(ABC):
 
     @abstractmethod
     def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch: ...
+
+    def tracks(self, raw: StreamBatch, rng: np.random.Generator | None) -> list[np.ndarray]:
+        """Where each clip's steps lie in it, as `padded` reads them: with `rng`, what it draws first."""
+        return [np.arange(length, dtype=np.float64) for length in raw.lengths]
 
     def were_read(self, clips: Sequence[int]) -> None:
         """By a worker, of whose memory nothing remains."""
@@ -176,6 +195,16 @@ def line_fault(words: Sequence[str]) -> str | None:
         return f"too many glosses: {len(words)}"
     odd = next((character for word in words if (character := odd_character(word))), None)
     return f"gloss with an odd character: {odd}" if odd else None
+
+
+def text_fault(text: str) -> str | None:
+    """Likewise of a sentence."""
+    if not text.strip():
+        return "no sentence"
+    if len(text) > LONGEST_TEXT:
+        return f"a sentence of {len(text)} characters"
+    odd = odd_character(text)
+    return f"a sentence with an odd character: {odd}" if odd else None
 
 
 def pad(rows: Tensor, lengths: Sequence[int], fill: float = 0) -> Tensor:

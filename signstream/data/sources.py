@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from signstream.config.recognition import RecognitionData
+from signstream.config.sequences import SequenceData
 from signstream.data import transforms
 from signstream.data.cache import open_cache
 from signstream.data.datasets import open_data
 from signstream.data.frame_sequences import FrameSequences
-from signstream.data.sequences import Example, Padded, Sequences, hide, pad, tracks, words_of
+from signstream.data.sequences import Example, Means, Padded, Sequences, hide, pad, tracks, words_of
 from signstream.data.tokens import TokenData, joined
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
@@ -44,16 +45,16 @@ def open_sequences(data: RecognitionData, quiet: bool = False) -> Sequences:
     return TokenSequences(cache, data, tokens, more=open_more(data, tokens["train"]))
 
 
-def example_of(clip: CachedClip, data: RecognitionData, length: int) -> Example:
-    return Example(clip.name, clip.split, words_of(clip.gloss, data.clean), clip.signer, length)
+def example_of(clip: CachedClip, data: SequenceData, length: int) -> Example:
+    return Example(clip.name, clip.split, words_of(clip.gloss, data.clean), clip.signer, length, clip.text)
 
 
 class PoseSequences(Sequences):
     """A step is a frame: the joints in unit lengths from the nose, and their weights."""
 
-    def __init__(self, cache: PoseCache, data: RecognitionData) -> None:
+    def __init__(self, cache: PoseCache, data: SequenceData, means: Means = "glosses") -> None:
         examples = [example_of(clip, data, clip.length) for clip in cache.clips]
-        super().__init__(examples, list(cache.splits), cache.skipped)
+        super().__init__(examples, list(cache.splits), cache.skipped, means=means)
         self.cache, self.data = cache, data
 
     def content(self, split: str) -> str:
@@ -69,8 +70,7 @@ class PoseSequences(Sequences):
     def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         augment, poses = self.data.augment, raw.streams["poses"]
         rng = np.random.default_rng(raw.seed) if train else None
-        least = [self.least[clip] for clip in raw.index]
-        plan = padded_plan(raw.lengths, tracks(raw.lengths, augment, rng, least=least))
+        plan = padded_plan(raw.lengths, self.tracks(raw, rng))
         joints = transforms.cut(poses, plan)[:, :, 1:]  # [B, S, J, 3]
         if rng is not None and len(plan.clip):
             clips, skeleton = len(raw.lengths), self.cache.skeleton
@@ -80,6 +80,9 @@ class PoseSequences(Sequences):
                 seen = hide(joints[..., 2], augment.dropout_prob, generator, window=HIDDEN_FRAMES)
                 joints = only(joints, seen > 0)
         return Padded({"keypoints": joints}, tuple(plan.inside.sum(1).tolist()))
+
+    def tracks(self, raw: StreamBatch, rng: np.random.Generator | None) -> list[np.ndarray]:
+        return tracks(raw.lengths, self.data.augment, rng, least=[self.least[clip] for clip in raw.index])
 
     def about(self) -> str:
         return "frames of keypoints"
@@ -106,10 +109,11 @@ class TokenSequences(Sequences):
     def __init__(
         self,
         cache: PoseCache,
-        data: RecognitionData,
+        data: SequenceData,
         tokens: Mapping[str, TokenData],
         *,
         more: Sequence[TokenData] = (),
+        means: Means = "glosses",
     ) -> None:
         examples: list[Example] = []
         skipped: list[Skipped] = [line for line in cache.skipped if line.split not in tokens]
@@ -119,7 +123,7 @@ class TokenSequences(Sequences):
             examples += [example_of(each.clip, data, file.chunks(each.number)) for each in found.clips]
             self.numbers += [each.number for each in found.clips]
             skipped += found.left_out
-        super().__init__(examples, list(tokens), skipped)
+        super().__init__(examples, list(tokens), skipped, means=means)
         self.data, self.tokens = data, dict(tokens)
         self.more = tuple(more)  # of training's clips, in other tokens
         self.contents: dict[tuple[int, ...], str] = {}
@@ -169,8 +173,7 @@ class TokenSequences(Sequences):
 
     def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         augment, rows = self.data.augment, raw.streams[self.data.source]
-        rng = np.random.default_rng(raw.seed) if train else None
-        steps = tracks(raw.lengths, augment, rng, least=[self.least[clip] for clip in raw.index])
+        steps = self.tracks(raw, np.random.default_rng(raw.seed) if train else None)
         starts = np.cumsum([0, *raw.lengths])
         nearest = [start + np.rint(track).astype(np.int64) for start, track in zip(starts, steps)]
         lengths = [len(track) for track in nearest]
@@ -185,6 +188,9 @@ class TokenSequences(Sequences):
         stream = padded if padded.dtype == torch.int64 else padded.float()
         return Padded({self.data.source: stream}, tuple(lengths))
 
+    def tracks(self, raw: StreamBatch, rng: np.random.Generator | None) -> list[np.ndarray]:
+        return tracks(raw.lengths, self.data.augment, rng, least=[self.least[clip] for clip in raw.index])
+
     def about(self) -> str:
         return f"chunks of {self.data.source}, by the tokenizer {self.tokenizer}"
 
@@ -192,7 +198,7 @@ class TokenSequences(Sequences):
         return "".join(f"; no file of tokens for {split}" for split in self.missing)
 
 
-def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]:
+def open_tokens(cache: PoseCache, data: SequenceData) -> dict[str, TokenData]:
     """The files of the splits that have one, all of one tokenizer and of the same parts."""
     files: dict[str, TokenData] = {}
     for split, clips in cache.splits.items():
@@ -210,7 +216,7 @@ def open_tokens(cache: PoseCache, data: RecognitionData) -> dict[str, TokenData]
     return files
 
 
-def open_more(data: RecognitionData, train: TokenData) -> list[TokenData]:
+def open_more(data: SequenceData, train: TokenData) -> list[TokenData]:
     files = [TokenData.open(path, train.digest, latents=data.source == "latents") for path in data.more_tokens]
     for file in files:
         check_parts(file, train)

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from signstream.config import Data, Poses, load_config
-from signstream.config.recognition import SPLIT, RecognitionConfig
+from signstream.config.recognition import RecognitionConfig
+from signstream.config.sequences import SPLIT
 from signstream.data.cache import open_cache
 from signstream.data.sequences import Sequences
 from signstream.data.sources import open_sequences

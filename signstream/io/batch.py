@@ -8,7 +8,7 @@ pack([frames [T, 1 + J, 3], ...], index) -> ClipBatch        batch.to(device), b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,7 +30,7 @@ class Movable:
         return self.each(Tensor.pin_memory)
 
     def each(self: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         return replace(self, **{name: _changed(value, change) for name, value in values.items()})
 
 
@@ -63,9 +63,11 @@ class StreamBatch(Movable):
     lengths: tuple[int, ...]  # B
     index: tuple[int, ...]  # B
     seed: int
+    whole: dict[str, Tensor] = field(default_factory=dict)  # name -> [B, ...], of clips as wholes
 
     def part(self, start: int, stop: int, seed: int) -> StreamBatch:
-        return _part(self, start, stop, seed=seed)
+        whole = {name: tensor[start:stop] for name, tensor in self.whole.items()}
+        return replace(_part(replace(self, whole={}), start, stop, seed=seed), whole=whole)
 
 
 Clips = TypeVar("Clips", ClipBatch, StreamBatch)

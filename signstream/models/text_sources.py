@@ -2,6 +2,7 @@
 
 text = tiny_model(sentences, source="de_DE", target="de_DE", seed=0)          nothing is fetched
 text = published_model("facebook/mbart-large-cc25", source=..., target=...)   a folder, or a name that was fetched
+text = text_of(config.model, sentences, seed=0)                               either, as a config says
 text = opened_model(text.plain())                                             the same; kept weights come after it
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from signstream.config.translation import TINY, SignToText
 from signstream.errors import UserError, shown
 from signstream.models.text_model import TextModel, transformers_package
 from signstream.models.text_tokenizer import TextTokenizer, opened_tokenizer, published_tokenizer, trained_tokenizer
@@ -20,6 +22,15 @@ from signstream.published import Kind, pretrained, whole_files
 
 MOST_PARAMETERS = 200_000_000  # of a tiny model
 MBART = Kind("the text model", "text models", one="an mBART", opener="MBartForConditionalGeneration", types=("mbart",))
+
+
+def text_of(config: SignToText, sentences: Iterable[str], *, seed: int, scale_inputs: bool = False) -> TextModel:
+    """What a config names; of a tiny one the tokenizer is trained on `sentences`."""
+    languages = {"source": config.source_language, "target": config.target_language}
+    if config.text != TINY:
+        return published_model(config.text, **languages, scale_inputs=scale_inputs)
+    sizes = TinySizes(**asdict(config.tiny))
+    return tiny_model(sentences, sizes, **languages, seed=seed, scale_inputs=scale_inputs)
 
 
 @dataclass(frozen=True)
