@@ -11,9 +11,10 @@ from PIL import Image
 from data_sets import whole_clip, write_csl
 from phoenix_data import SIDE, write_frames, write_phoenix
 from sentences import said_in_one_line
+from signstream.data.even_frames import ROWS, indices
 from signstream.data.features import main
 from signstream.data.phoenix2014 import FEATURES
-from signstream.data.picture_features import ROWS, clip_features, indices
+from signstream.data.picture_features import clip_features
 from signstream.data.picture_model import PICTURES, made_ready, open_model
 from signstream.errors import UserError
 from signstream.io.frame_files import list_frames

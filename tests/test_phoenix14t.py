@@ -24,7 +24,7 @@ from signstream.data.phoenix14t import LEGS, Phoenix14T
 from signstream.data.synthetic.__main__ import main
 from signstream.data.synthetic.orders import cast_of
 from signstream.data.synthetic.phoenix import SPLITS, plan_phoenix
-from signstream.data.synthetic.phoenix14t import extracted, make_phoenix14t, reported
+from signstream.data.synthetic.phoenix14t import extracted, filmed, make_phoenix14t
 from signstream.errors import UserError
 from signstream.inference.judge import recipe
 from signstream.io.dataloader_utils import read_clips
@@ -126,7 +126,7 @@ def test_sentences_and_poses_come_back(made):
         clip = load_checked(source, OURS[order.split], order.name)
         assert (clip.text, clip.gloss) == (order.sentence.text, order.sentence.key)
         assert (clip.fps, clip.size, clip.signer) == (25.0, (210.0, 260.0), f"Signer{order.signer + 1:02d}")
-        wanted = reported(cast, order)
+        wanted = filmed(cast, order).poses
         lasting = (wanted[..., 2] > 0).all(0)  # neither lost nor filled in
         joints = [joint for joint in SHARED_JOINTS if lasting[joint] and not LEGS.start <= joint < LEGS.stop]
         assert len(joints) > 15 and (clip.poses[:, joints, 2] == 1).all()

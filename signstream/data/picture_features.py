@@ -20,6 +20,7 @@ from tqdm import tqdm
 from signstream.config import load_config
 from signstream.data.conversion import choose_splits
 from signstream.data.datasets import PoseData, name_fault, open_data, usable_names
+from signstream.data.even_frames import ROWS, indices
 from signstream.data.picture_model import PictureModel, open_model
 from signstream.errors import UserError, shown
 from signstream.io.frame_files import read_frames
@@ -27,7 +28,6 @@ from signstream.io.pose_files import Shape, read_npy
 from signstream.io.tables import read_table
 from signstream.io.whole import write_whole
 
-ROWS = 180
 ABOUT = "features.json"
 MOST_AT_ONCE = 4096
 
@@ -38,11 +38,6 @@ class Done(NamedTuple):
     clip: str
     made: bool = False
     reason: str = ""
-
-
-def indices(frames: int) -> np.ndarray:
-    """[180]: which frames, the first and the last among them, repeated where there are fewer."""
-    return np.rint(np.linspace(0, frames - 1, ROWS)).astype(np.int64)
 
 
 def clip_features(model: PictureModel, paths: Sequence[Path], *, batch: int, within: Path | None = None) -> np.ndarray:

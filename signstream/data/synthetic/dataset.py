@@ -181,9 +181,16 @@ LAYOUTS: dict[str, Callable[..., Path]] = {
 }
 
 
-def generate(out: Path, *, layout: str = "csl_daily", **options: Any) -> None:
+def generate(out: Path, *, layout: str = "csl_daily", visual: bool = False, **options: Any) -> None:
     """A data set with a bar that moves; options that are None are left to the layout. What the machine refuses is said
     in a line."""
+    if visual and layout != "phoenix14t":
+        raise UserError(
+            f"--visual is for --layout phoenix14t alone: {layout} has no place for features; "
+            "`python -m signstream.data.features` makes them of phoenix2014's frames"
+        )
+    if visual:
+        options["visual"] = True
     try:
         LAYOUTS[layout](out, quiet=False, **{name: value for name, value in options.items() if value is not None})
     except OSError as error:

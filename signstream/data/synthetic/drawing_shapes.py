@@ -69,7 +69,7 @@ class View:
 
     signer: Signer
     light: np.ndarray
-    scale: int
+    scale: float
 
     @property
     def line(self) -> float:

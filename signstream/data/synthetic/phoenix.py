@@ -195,6 +195,11 @@ def planned(clips: int, seed: int, signers: int, *, glosses: int | None, fps: fl
     return Planned(cast, plan_phoenix(clips, seed, signers, signs=cast.signs))
 
 
+def looks_of(cast: Cast) -> tuple[Look, ...]:
+    """Each signer's, the same in either layout."""
+    return tuple(draw_look(generator(cast.seed, person, 3)) for person in range(len(cast.signers)))
+
+
 def make_phoenix(
     out: str | Path,
     clips: int,
@@ -209,9 +214,8 @@ def make_phoenix(
     """Writes the data set to `out`, which must not exist or be empty, and returns its path."""
     out = Path(out)
     cast, orders = planned(clips, seed, signers, glosses=glosses, fps=fps, workers=workers)
-    looks = tuple(draw_look(generator(seed, person, 3)) for person in range(signers))
     with whole_folder(out) as root:
-        write = partial(_write_frames, Scene(cast, looks, root / FRAMES))
+        write = partial(_write_frames, Scene(cast, looks_of(cast), root / FRAMES))
         keypoints = write_all(write, orders, workers=workers, quiet=quiet, together=1)
         infos: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         for order, points in zip(orders, keypoints):
