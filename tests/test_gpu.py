@@ -17,7 +17,7 @@ from helpers import CASES, assert_same, begin_loop, case_options, free_port, run
 from signstream import registry
 from signstream.config import load_config
 from signstream.inference.tokenizer import Tokenizer
-from signstream.training import checkpoint
+from signstream.training import checkpoint, gpus
 from signstream.training.distributed import Ranks, start
 from signstream.training.loop import Loop, auto_batch
 
@@ -43,6 +43,12 @@ def begin_on_gpu(root: Path, case: str, *options: str) -> Loop:
 
 def weights(loop: Loop) -> dict[str, Tensor]:
     return {name: value.cpu().clone() for name, value in loop.task.model.state_dict().items()}
+
+
+def test_the_check_before_a_training_finds_no_fault():
+    found = gpus.report()
+    print("\n".join(found.lines))
+    assert not found.faults and sum("TFLOP/s" in line for line in found.lines) == 2 * torch.cuda.device_count()
 
 
 @pytest.mark.parametrize(("amp", "off"), [("fp32", 1e-3), ("bf16", 5e-2), ("fp16", 5e-2)])

@@ -15,6 +15,7 @@ DOORS = {
     "data.features": "--model model --out out",
     "data.synthetic": "--out out --clips 8",
     "data.visualize_dataset": "--out out",
+    "training.check_gpu": "",
     "training.train": "",
     "training.train_rvq": "",
     "inference.check_export": "file",

@@ -131,6 +131,7 @@ def test_the_npz_example_is_a_config(folder):
         "config",
         "data.synthetic",
         "data.visualize_dataset",
+        "training.check_gpu",
         "training.train_rvq",
         "inference.export_tokens",
         "inference.decode_tokens",
