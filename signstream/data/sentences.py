@@ -188,6 +188,8 @@ class WithVisual(Sequences):
             for clip in list(clips):
                 if fault := visual.fault(split, self.examples[clip].name):
                     self.leave_out(clip, fault)
+        self.clips_of("train")
+        self.visual_width = visual.shape[1]
 
     def content(self, split: str) -> str:
         names = [self.examples[clip].name for clip in self.splits[split]]

@@ -101,6 +101,7 @@ class Sequences(ABC):
     vectors: Tensor | None = None  # [P, Q, K, Z] what codes stand for
     parts: tuple[str, ...] = ()  # whose, by their tags
     tokenizer = ""  # its digest
+    visual_width: int | None = None  # of features of pictures, where there are any
     what = "clips or words"
 
     def __init__(
@@ -181,6 +182,19 @@ class Sequences(ABC):
     def notes(self) -> str:
         """What else there is to say, each behind a semicolon."""
         return ""
+
+
+def training_sample(sequences: Sequences, steps: int, *, seed: int) -> list[int]:
+    """Training clips drawn by the seed, of so many steps together or a few more; all, if they have no more."""
+    train = sequences.clips_of("train")
+    clips: list[int] = []
+    found = 0
+    for position in torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist():
+        clips.append(train[position])
+        found += sequences.length(clips[-1])
+        if found >= steps:
+            break
+    return sorted(clips)
 
 
 def words_of(gloss: str, rules: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""When each gloss of a line was signed: the best of the CTC paths that spell the line.
+"""When each gloss of a line was signed: the best of the CTC paths that spell the line; and what all of them cost.
 
     B clips   S steps   V glosses, the blank first   U units of a line
     E states of a path: a blank, a unit, a blank, ..., a unit, a blank
@@ -11,6 +11,7 @@ log_probs [B, S, V]; units [B, U] int64, the blank behind a line's end. What lie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,6 +31,14 @@ class Spans(NamedTuple):
 def within(lengths: Tensor, steps: int) -> Tensor:
     """lengths [B] -> [B, S] bool: which steps are the clip's."""
     return torch.arange(steps, device=lengths.device) < lengths[:, None]
+
+
+def ctc_cost(log_probs: Tensor, targets: Tensor, *, steps: Tensor, units: Sequence[int]) -> Tensor:
+    """The sum over clips that have a target; targets [sum U], steps [B] on the CPU, units [B]: U. One that could not be
+    aligned would make it infinite: such a clip is to have 0 units."""
+    counts = torch.tensor(units, dtype=torch.int64)
+    costs = F.ctc_loss(log_probs.transpose(0, 1), targets, steps, counts, blank=BLANK, reduction="none")  # [B]
+    return torch.where((counts > 0).to(costs.device, non_blocking=True), costs, 0.0).sum()
 
 
 @torch.no_grad()

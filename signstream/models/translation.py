@@ -52,7 +52,6 @@ class WithText(nn.Module):
 class Said(NamedTuple):
     logits: Tensor  # [B, U, V]
     glosses: Tensor | None  # [B, S', G] float32 log-probabilities
-    steps: Tensor  # [B]: S' of each clip
 
 
 class SignTranslator(WithText):
@@ -66,7 +65,7 @@ class SignTranslator(WithText):
         """`draw`: seed of what training drops. The text model's dropout draws from torch's own generator."""
         signing = self.encoder(streams, lengths, draw=draw)
         logits = self.text(self.adapter(signing.x), signing.mask, decoder_ids)
-        return Said(logits, self._emissions(signing), signing.lengths)
+        return Said(logits, self._emissions(signing))
 
     def read(self, streams: Streams, lengths: Tensor) -> Signing:
         """What the text model reads instead of words: [B, S', E]"""

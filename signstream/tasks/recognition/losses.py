@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from signstream.config.recognition import RecognitionLoss
 from signstream.data.sequences import SequenceBatch
-from signstream.models.recognition import BLANK, Emissions
+from signstream.models.ctc_path import ctc_cost
+from signstream.models.recognition import Emissions
 from signstream.training.task import Terms
 
 
@@ -38,17 +38,9 @@ class Losses:
     def totals(self, emissions: Emissions, batch: SequenceBatch, steps: Tensor) -> Tensor:
         """[R, 1]; steps [B] of the emissions, on the CPU."""
         log_probs = emissions.log_probs  # [B, S', V]
-        rows = [ctc(log_probs, batch, steps)]
+        rows = [ctc_cost(log_probs, batch.targets, steps=steps, units=batch.units)]
         if len(self.terms.names) > 1:
             uneven = -log_probs.mean(-1) - math.log(log_probs.shape[-1])  # [B, S']
             inside = torch.arange(uneven.shape[1], device=uneven.device) < emissions.lengths[:, None]
             rows.append(torch.where(inside, uneven, 0.0).sum())
         return torch.stack(rows)[:, None]
-
-
-def ctc(log_probs: Tensor, batch: SequenceBatch, steps: Tensor) -> Tensor:
-    """The sum over clips that have a target. One that could not be aligned would make it infinite: such a clip has
-    none."""
-    units = torch.tensor(batch.units)
-    costs = F.ctc_loss(log_probs.transpose(0, 1), batch.targets, steps, units, blank=BLANK, reduction="none")  # [B]
-    return torch.where((units > 0).to(costs.device, non_blocking=True), costs, 0.0).sum()

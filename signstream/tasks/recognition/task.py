@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from signstream.config.recognition import RecognitionConfig
-from signstream.data.sequences import SequenceBatch
+from signstream.data.sequences import SequenceBatch, training_sample
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader, split_clips
@@ -99,23 +99,11 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         """The front's constants, where it has any; rank 0's are everyone's."""
         setup, ranks = self.setup, self.setup.ranks
         if ranks.is_main and self.model.front.fit_steps:
-            batch = setup.batch(setup.sequences.read(self._sample(), 0), train=False)
+            clips = training_sample(setup.sequences, self.model.front.fit_steps, seed=setup.config.train.seed)
+            batch = setup.batch(setup.sequences.read(clips, 0), train=False)
             self.model.fit(batch.streams, batch.lengths)
         ranks.share_(self.model.state_dict().values())
         self.average = self._new_average()
-
-    def _sample(self) -> list[int]:
-        sequences = self.setup.sequences
-        train = sequences.clips_of("train")
-        generator = torch.Generator().manual_seed(self.setup.config.train.seed)
-        clips: list[int] = []
-        steps = 0
-        for position in torch.randperm(len(train), generator=generator).tolist():
-            clips.append(train[position])
-            steps += sequences.length(clips[-1])
-            if steps >= self.model.front.fit_steps:
-                break
-        return sorted(clips)
 
     # -- a step
 
