@@ -63,6 +63,27 @@ TINY_RECOGNITION = (
     "train.average=0.9",
     "train.lr=1e-3",
 )
+TINY_SENTENCES = (
+    "experiment_name=default",
+    "data.layout=csl_daily",
+    "data.clean=none",
+    "data.fps=30",
+    "data.visual=null",
+    "data.points=133",
+    "model.source_language=en_XX",
+    "model.target_language=en_XX",
+    "model.encoder.width=32",
+    "model.encoder.depth=1",
+    "model.encoder.heads=2",
+    "model.tiny={vocabulary: 100, width: 16, layers: 1, heads: 2, dropout: 0}",
+    "train.lr=1e-3",
+    "train.wd=0.01",
+)
+PLAIN_SENTENCES = (*PLAIN_DATA[1:3], "model.encoder.dropout=0", "model.encoder.drop_path=0")
+TINY_TRANSLATION = (
+    *("task=translation", *TINY_SENTENCES),
+    *("train.text_lr=5e-4", "loss.ctc=0.1", "decode.beams=2", "decode.max_tokens=12"),
+)
 PLAIN_RECOGNITION = (*PLAIN_DATA[:3], "model.dropout=0", "model.drop_path=0")
 
 
@@ -89,6 +110,7 @@ CASES = {
     "fsq": Case((*TINY_RUN, *ARCHS["mlp"], "model.rvq.kind=fsq"), (*PLAIN_DATA, *PLAIN_CODES), rounding=1e-4),
     "gloss": Case((*TINY_TRAINING, "imports=[gloss_task]", "task=gloss", "train.lr=1e-3"), PLAIN_DATA),
     "recognition": Case((*TINY_TRAINING, *TINY_RECOGNITION), PLAIN_RECOGNITION),
+    "translation": Case((*TINY_TRAINING, *TINY_TRANSLATION), PLAIN_SENTENCES),
 }
 
 

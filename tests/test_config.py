@@ -12,6 +12,7 @@ import yaml
 from signstream import registry
 from signstream.config import Base, Config, Data, Train, check_names, dump, from_dict, load_config, option, to_dict
 from signstream.config.recognition import RecognitionConfig
+from signstream.config.translation import TranslationConfig
 from signstream.config.schema import keys
 from signstream.errors import UserError
 from signstream.models.mamba import TemporalMixer
@@ -94,7 +95,14 @@ def refused(overrides, below=None):
     return str(error.value)
 
 
-@pytest.mark.parametrize(("file", "kind"), [("default.yaml", Config), ("recognition.yaml", RecognitionConfig)])
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("default.yaml", Config),
+        ("recognition.yaml", RecognitionConfig),
+        ("translation.yaml", TranslationConfig),
+    ],
+)
 def test_a_tasks_yaml_holds_every_key_with_the_default_and_a_comment(file, kind):
     path = ROOT / "configs" / file
     text = path.read_text(encoding="utf-8")

@@ -17,6 +17,11 @@ TINY = "tiny"
 
 
 @dataclass(frozen=True)
+class SentenceAugment(PoseAugment):
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
 class SentenceData(SequenceData):
     root: str = "./PHOENIX-2014-T"
     layout: str = option("phoenix14t", names="layout")
@@ -27,7 +32,7 @@ class SentenceData(SequenceData):
     visual: str | None = "siglip_vitb16"
     max_tokens: int = option(64, low=3)
     lower: bool = False
-    augment: PoseAugment = field(default_factory=lambda: PoseAugment(mirror=False))
+    augment: SentenceAugment = field(default_factory=SentenceAugment)
 
     def check(self) -> None:
         super().check()
@@ -93,8 +98,13 @@ class SignToText:
 
 
 @dataclass(frozen=True)
+class ContrastEncoder(EncoderModel):
+    dropout: float = option(0.4, low=0, high=0.9)
+
+
+@dataclass(frozen=True)
 class ContrastModel(SignToText):
-    encoder: EncoderModel = field(default_factory=lambda: EncoderModel(dropout=0.4))
+    encoder: ContrastEncoder = field(default_factory=ContrastEncoder)
     embedding: int = option(256, low=1)
     temperature: float = option(0.07, low=1e-3, high=10)
     match: Literal["pooled", "tokens"] = "pooled"
