@@ -61,6 +61,7 @@ class EncoderModel:
     dropout: float = option(0.3, low=0, high=0.9)
     drop_path: float = option(0.1, low=0, high=0.9)
     squeeze: bool = False
+    frames_a_step: int = option(1, low=1, high=100)
     tokens: TokenModel = field(default_factory=TokenModel)
 
     def check(self) -> None:

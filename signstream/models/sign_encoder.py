@@ -73,7 +73,8 @@ class Signing(NamedTuple):
 
 
 class PointFront(Front):
-    """The numbers of a frame's points side by side, each by its own mean and spread over training; 0 where missing."""
+    """The numbers of a frame's points side by side, each by its own mean and spread over training; 0 where missing.
+    `together` frames become a step."""
 
     reads = ("keypoints",)
     fit_steps = 20_000
@@ -81,8 +82,9 @@ class PointFront(Front):
     mean: Tensor  # [n, 2]
     spread: Tensor  # [n, 2]
 
-    def __init__(self, points: int) -> None:
-        super().__init__(3 * points)
+    def __init__(self, points: int, *, together: int = 1) -> None:
+        super().__init__(3 * points * together)
+        self.together = together
         self.register_buffer("mean", torch.zeros(points, 2))
         self.register_buffer("spread", torch.ones(points, 2))
 
@@ -90,10 +92,11 @@ class PointFront(Front):
         points = without_padding(streams["keypoints"], lengths)  # [B, S, n, 3]
         weight = points[..., 2:]
         xy = torch.where(weight > 0, (points[..., :2] - self.mean) / self.spread, 0)
-        return torch.cat((xy, weight), -1).flatten(2)
+        frames = torch.cat((xy, weight), -1).flatten(2)  # [B, S, 3 n]
+        return F.pad(frames, (0, 0, 0, -frames.shape[1] % self.together)).unflatten(1, (-1, self.together)).flatten(2)
 
     def steps(self, lengths: Tensor) -> Tensor:
-        return lengths
+        return -(-lengths // self.together)
 
     @torch.no_grad()
     def fit(self, streams: Streams, lengths: Tensor) -> None:
@@ -164,7 +167,7 @@ def sign_encoder(config: EncoderModel, reads: Reads, seed: int) -> SignEncoder:
 def _front(config: EncoderModel, reads: Reads, seed: int) -> Front:
     assert len(reads.shape) == len(SHAPES[reads.source]), f"{reads.source} of shape {reads.shape}"
     if reads.source == "keypoints":
-        return PointFront(reads.shape[0])
+        return PointFront(reads.shape[0], together=config.frames_a_step)
     sizes = ChunkSizes(config.tokens.part_width, config.tokens.steps_a_chunk)
     generator = torch.Generator().manual_seed(seed)
     if reads.source == "codes":
