@@ -2,6 +2,7 @@
 
 signstream.load(path)        a Tokenizer (inference/tokenizer.py)
 signstream.recogniser(path)  a Recogniser (inference/recognition/recogniser.py)
+signstream.translator(path)  a Translator (inference/translation/translator.py), of several paths their average
 signstream.register          makes a class of your own known by a name (registry.py)
 signstream.UserError         what is said to a user: ends a program with one line
 """
@@ -18,9 +19,10 @@ from signstream.registry import register
 if TYPE_CHECKING:
     from signstream.inference.recognition.recogniser import Recogniser
     from signstream.inference.tokenizer import Tokenizer
+    from signstream.inference.translation.translator import Translator
 
 
-__all__ = ["UserError", "load", "recogniser", "register"]
+__all__ = ["UserError", "load", "recogniser", "register", "translator"]
 
 
 def load(path: str | Path, device: str = "auto") -> Tokenizer:
@@ -39,3 +41,12 @@ def recogniser(path: str | Path, device: str = "auto") -> Recogniser:
     except ModuleNotFoundError as error:
         raise cli.lacking(error) from None
     return Recogniser.load(path, device)
+
+
+def translator(*paths: str | Path, device: str = "auto") -> Translator:
+    """Likewise, signing to sentences; of several, the mean of their logits decides."""
+    try:
+        from signstream.inference.translation.translator import Translator
+    except ModuleNotFoundError as error:
+        raise cli.lacking(error) from None
+    return Translator.load(*paths, device=device)

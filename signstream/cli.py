@@ -74,6 +74,25 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parse_with_checkpoints(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """As parse_with_config, of a door that stands on one trained run or on several together: args.checkpoint is a list.
+    Overrides may follow it: what has a `=`, and is no file's name, is one."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="a checkpoint, a run's folder or an experiment's: its newest run; several are taken together",
+    )
+    args = parse_with_config(parser, argv)
+    overrides = [value for value in args.checkpoint if "=" in value and not os.path.exists(value)]
+    args.checkpoint = [value for value in args.checkpoint if value not in overrides]
+    args.overrides = [*overrides, *args.overrides]
+    if not args.checkpoint:
+        parser.error("argument --checkpoint: expected at least one argument")
+    return args
+
+
 def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """The arguments of a door that takes a config file: args.config and args.overrides are for config.load_config."""
     parser.add_argument("--config", metavar="FILE", help="a YAML file, for example configs/default.yaml")

@@ -54,7 +54,9 @@ OPTIONAL = {
     "wandb",
 }
 # Functions that import though they are no door's main, and why.
-LATE_IMPORTS = dict.fromkeys(("signstream.load", "signstream.recogniser"), "`import signstream.cli` imports no torch")
+LATE_IMPORTS = dict.fromkeys(
+    ("signstream.load", "signstream.recogniser", "signstream.translator"), "`import signstream.cli` imports no torch"
+)
 # Methods that somebody else's interface gives more than three positional parameters.
 FOREIGN = {
     "forward": "torch.nn.Module and torch.autograd.Function: what the caller passes by position",

@@ -25,6 +25,7 @@ DOORS = {
     "inference.export_tokens": "--out out",
     "inference.recognize": "--checkpoint run --split val --out out",
     "inference.stream": "--checkpoint run",
+    "inference.translate": "--checkpoint run --split val --out out",
     "inference.visualizer": "--checkpoint run --out out.gif",
     "inference.viz": "--report run --out out",
 }

@@ -136,6 +136,7 @@ def test_the_npz_example_is_a_config(folder):
         "inference.export_tokens",
         "inference.decode_tokens",
         "inference.stream",
+        "inference.translate",
         "inference.evaluate",
     ],
 )

@@ -23,7 +23,8 @@ from signstream.glosses import RULES, clean
 from signstream.inference import export_tokens, recognize
 from signstream.inference.recognition.live import LivePath
 from signstream.inference.recognition.recogniser import Recogniser
-from signstream.inference.recognition.spans import Cleaning, Signed, Timing
+from signstream.inference.recognition.spans import Cleaning, Signed
+from signstream.inference.timing import Timing
 from signstream.io.transcripts import read_ctm, read_stm
 from signstream.models.ctc_beam import greedy
 from signstream.tokens.format import read_jsonl

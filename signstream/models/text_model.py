@@ -6,6 +6,7 @@
     text.read(ids [B, U], mask [B, U])                          [B, U, D], of mBART's encoder
     text(embeds [B, T, D], mask [B, T], decoder_inputs(labels)) logits [B, U, V]; the loss is the caller's
     text.generate(embeds, mask, beams=5, n_best=1)              Generated(ids [B, n, U], scores [B, n])
+    text.generate(.., beside=[other.listens(embeds, mask)])     the same, of the mean of several models' logits
 
 text_sources.py makes or opens one. mBART ends a sentence with its language and reads it rotated by one: its decoder
 starts with the language and says the first token next. So does generation here: the language is the decoder's start,
@@ -21,7 +22,7 @@ through it. It is not among what a checkpoint keeps (state_dict_to_keep): frozen
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,40 @@ SPECIFIED = ("embedding", "positions", "encoder")  # what the specification free
 class Generated(NamedTuple):
     ids: Tensor  # [B, n, U] int64: tokens and </s>, then 1; best first
     scores: Tensor  # [B, n] float32: sum of the log-probabilities over units ** length_penalty
+
+
+class Listens(NamedTuple):
+    """A text model that has read B clips."""
+
+    model: TextModel
+    hidden: Tensor  # [B, T, D] of its encoder
+    mask: Tensor  # [B, T]
+
+    def next(self, ids: Tensor) -> Tensor:
+        """ids [B * n, U], n beams a clip -> [B * n, V] float32 log-probabilities of what comes next. Without a cache,
+        since whoever searches does not say which beam went on from which."""
+        beams, mbart = len(ids) // len(self.hidden), self.model.mbart
+        hidden, mask = (each.repeat_interleave(beams, 0) for each in (self.hidden, self.mask.long()))
+        body = mbart.model
+        out = body(encoder_outputs=(hidden,), attention_mask=mask, decoder_input_ids=ids, use_cache=False)
+        logits = mbart.lm_head(out.last_hidden_state[:, -1]) + mbart.final_logits_bias  # as mBART has them, of one unit
+        return logits.float().log_softmax(-1)
+
+
+class Mean:
+    """A logits processor of transformers: the log-softmax of the mean of all models' logits, which is that of the mean
+    of their log-probabilities, for the two differ by one number a row. It comes after transformers' own processors, so
+    what these rule out (-inf) stays ruled out."""
+
+    def __init__(self, others: Sequence[Listens]) -> None:
+        self.others = others
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """ids [B * n, U], scores [B * n, V] of the model that searches: logits or their log-softmax"""
+        total = scores.float().log_softmax(-1)
+        for other in self.others:
+            total = total + other.next(ids)
+        return (total / (1 + len(self.others))).log_softmax(-1)
 
 
 class TextModel(nn.Module):
@@ -142,6 +177,11 @@ class TextModel(nn.Module):
         return out.logits
 
     @torch.no_grad()
+    def listens(self, embeds: Tensor, mask: Tensor) -> Listens:
+        """What generate(beside=) takes, of signing [B, T, D] with its mask."""
+        return Listens(self, self.mbart.model.encoder(**self._inputs(embeds, mask)).last_hidden_state, mask)
+
+    @torch.no_grad()
     def generate(
         self,
         embeds: Tensor,
@@ -151,7 +191,10 @@ class TextModel(nn.Module):
         max_new_tokens: int = 60,
         n_best: int = 1,
         length_penalty: float = 1.0,
+        beside: Sequence[Listens] = (),
     ) -> Generated:
+        """`beside`: other models with the same tokens, each of which has read the same clips; at each step of the
+        search the mean of all models' logits decides. They must be in evaluation mode."""
         if not 1 <= n_best <= beams or max_new_tokens < 1:
             raise UserError(
                 f"{n_best} best of {beams} beams in {max_new_tokens} units: at least one each, and no more than beams"
@@ -164,10 +207,12 @@ class TextModel(nn.Module):
             **{"bos_token_id": BEGIN, "pad_token_id": PAD, "eos_token_id": END},
             **{"return_dict_in_generate": True, "output_scores": True},
         )
+        means = transformers_package().LogitsProcessorList([Mean(beside)] if beside else [])
         training = self.training
         self.eval()
         try:
-            out = self.mbart.generate(**self._inputs(embeds, mask), generation_config=settings)
+            inputs = self._inputs(embeds, mask)
+            out = self.mbart.generate(**inputs, generation_config=settings, logits_processor=means)
         finally:
             self.train(training)
         ids = out.sequences[:, 1:]

@@ -12,7 +12,7 @@ text.frozen_digest()), and puts them back by building the same text model first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from signstream.models.recognition_fronts import Streams
 from signstream.models.sign_encoder import SignEncoder, Signing
-from signstream.models.text_model import Generated, TextModel
+from signstream.models.text_model import Generated, Listens, TextModel
 
 MBART = "text.mbart."  # where its weights stand
 
@@ -72,10 +72,19 @@ class SignTranslator(WithText):
         signing = self.encoder(streams, lengths)
         return Signing(self.adapter(signing.x), signing.lengths)
 
-    def generate(self, streams: Streams, lengths: Tensor, **how: Any) -> Generated:
-        """`how`: as TextModel.generate takes it."""
+    def generate(
+        self, streams: Streams, lengths: Tensor, *, others: Sequence[SignTranslator] = (), **how: Any
+    ) -> Generated:
+        """`how`: as TextModel.generate takes it. `others`: each reads the clips by itself, and the mean of all logits
+        decides; in evaluation mode."""
         signing = self.read(streams, lengths)
-        return self.text.generate(signing.x, signing.mask, **how)
+        return self.text.generate(
+            signing.x, signing.mask, beside=[other.listens(streams, lengths) for other in others], **how
+        )
+
+    def listens(self, streams: Streams, lengths: Tensor) -> Listens:
+        signing = self.read(streams, lengths)
+        return self.text.listens(signing.x, signing.mask)
 
     def _emissions(self, signing: Signing) -> Tensor | None:
         if self.glosses is None:

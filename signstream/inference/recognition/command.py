@@ -10,8 +10,10 @@ from tqdm import tqdm
 
 from signstream.data.frontend import frame_rate
 from signstream.errors import UserError
-from signstream.inference.recognition.clips import Clips, labels_of, of_poses, of_split, of_tokens
+from signstream.inference.clips import Clips, labels_of, of_poses, of_tokens
+from signstream.inference.recognition.clips import of_split
 from signstream.inference.recognition.gloss_lines import live
+from signstream.inference.recognition.recogniser import Recogniser
 from signstream.inference.recognition.session import Session, open_recogniser
 from signstream.inference.recognition.spans import Recognised
 from signstream.inference.recognition.written import Outputs, Result, errors_of, write
@@ -55,7 +57,7 @@ def outputs_of(args: Namespace) -> Outputs:
     return outputs
 
 
-def clips_of(args: Namespace, session: Session) -> Clips:
+def clips_of(args: Namespace, session: Session) -> Clips[Recogniser]:
     recogniser, config, ranks = session
     if args.input is not None:
         return of_poses(recogniser, Path(args.input), args.fps)
@@ -64,14 +66,14 @@ def clips_of(args: Namespace, session: Session) -> Clips:
     return of_split(recogniser, config.data, args.split, quiet=not ranks.is_main)
 
 
-def recognise_all(clips: Clips, ranks: Ranks) -> list[Result]:
+def recognise_all(clips: Clips[Recogniser], ranks: Ranks) -> list[Result]:
     """Every rank reads its share and gets all, in the clips' order."""
     share = range(len(clips.all))[ranks.rank :: ranks.world]
     found: dict[int, Recognised] = {}
     with tqdm(total=len(share), desc="recognise", unit="clip", disable=None if ranks.is_main else True) as bar:
         for numbers, padded in clips.batches(share):
             frames = [clips.all[number].frames for number in numbers]
-            found.update(zip(numbers, clips.recogniser.recognise_clips(padded, frames, clips.timing)))
+            found.update(zip(numbers, clips.reader.recognise_clips(padded, frames, clips.timing)))
             bar.update(len(numbers))
     everyone = {number: one for part in ranks.collect(found) for number, one in part.items()}
     return [Result(clip, everyone[number]) for number, clip in enumerate(clips.all)]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from signstream.inference.chunk_lines import FrameLines, json_frames, play, print_line
-from signstream.inference.recognition.clips import Clip
+from signstream.inference.clips import Clip
 from signstream.inference.recognition.recogniser import Recogniser
 from signstream.inference.recognition.spans import Recognised, Signed
 from signstream.inference.recognition.written import Result, sign_line

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from signstream.config.recognition import Decode, RecognitionConfig
-from signstream.data.datasets import skeleton_of
 from signstream.data.frontend import FrontEnd, Prepared, prepare
 from signstream.data.sequences import Padded, pad
-from signstream.errors import UserError, shown
-from signstream.inference.inputs import checked_poses
+from signstream.errors import UserError
+from signstream.inference.reader import Reader, TrainedOn
 from signstream.inference.recognition.live import Heard, LivePath
-from signstream.inference.recognition.spans import Cleaning, Recognised, Signed, Timing
+from signstream.inference.recognition.spans import Cleaning, Recognised, Signed
+from signstream.inference.timing import Timing
 from signstream.models.ctc_beam import Hypothesis, likeliest
 from signstream.models.recognition import Emissions
 from signstream.tasks.recognition.restore import restore
@@ -40,28 +40,21 @@ from signstream.training import checkpoint
 from signstream.training.distributed import pick_device
 from signstream.training.run_folder import best_of
 
-INSTEAD = {
-    "keypoints": "give it poses: --input clip.npy, or --split",
-    "latents": "give it what export_tokens --latents wrote: --tokens tokens.jsonl, or --split",
-    "codes": "give it what export_tokens wrote: --tokens tokens.jsonl, or --split",
-    "frames": "give it a data set's pictures: --split",
-}
 
-
-class Recogniser:
+class Recogniser(Reader):
     """`decode` is the config's unless set."""
+
+    who = "the recogniser"
 
     def __init__(
         self, state: Mapping[str, Any], device: str | torch.device = "cpu", decode: Decode | None = None
     ) -> None:
         self.config = checkpoint.config_of(state, RecognitionConfig)
         self.decode = decode or self.config.decode
-        self.device = torch.device(device)
         self.model, self.kept = restore(self.config, state)
+        super().__init__(self.config.data, TrainedOn(self.kept.shape, self.kept.parts, self.kept.tokenizer), device)
         self.model.to(self.device).eval().requires_grad_(False)
         self.glosses = self.kept.glosses
-        self.source = self.config.data.source
-        self.skeleton = skeleton_of(self.config.data)
         self.digest = checkpoint.digest(self.model.state_dict())
 
     @classmethod
@@ -69,7 +62,6 @@ class Recogniser:
         return cls(checkpoint.load(best_of(path)), pick_device(device, 0, 1))
 
     def timing(self, fps: float | None = None, chunk_len: int = 1) -> Timing:
-        """Steps of CTC as frames; of tokens, their frame rate and their chunks' length are the file's."""
         model, data = self.config.model, self.config.data
         if self.source in ("latents", "codes"):
             return Timing(fps or data.fps, chunk_len, model.tokens.steps_a_chunk)
@@ -78,11 +70,6 @@ class Recogniser:
             "frames": data.frames.interval * model.frames.stride,
         }
         return Timing(data.fps, strides[self.source])
-
-    def demand(self, *sources: str) -> None:
-        """That it reads one of these."""
-        if self.source not in sources:
-            raise UserError(f"the recogniser reads {self.source}: {INSTEAD[self.source]}")
 
     # -- clips
 
@@ -98,14 +85,7 @@ class Recogniser:
         return self.recognise_clips(padded, [len(joints)], self.timing())[0]
 
     def recognise_tokens(self, tokens: TokenSequence) -> Recognised:
-        self.demand("codes")
-        if tokens.tokenizer != self.kept.tokenizer:
-            raise UserError(
-                f"{shown(tokens.name)}: its tokens are of the tokenizer {shown(tokens.tokenizer)}, and the recogniser "
-                f"was trained on those of {shown(self.kept.tokenizer)}"
-            )
-        codes = self.checked_codes(tokens.codes, tokens.codebook_size)
-        self.check_parts(tokens.parts)
+        codes = self.checked_tokens(tokens)
         padded = Padded({"codes": pad(codes, [len(codes)], -1).to(self.device)}, (len(codes),))
         return self.recognise_clips(padded, [tokens.num_frames], self.timing(tokens.fps, tokens.chunk_len))[0]
 
@@ -133,26 +113,6 @@ class Recogniser:
 
     def signed(self, heard: Heard, frames: int, timing: Timing) -> Signed:
         return Signed(self.glosses.names[heard.id - 1], *timing.span(heard.steps, frames), heard.confidence)
-
-    def checked(self, poses: np.ndarray | Tensor, one_frame: bool = False) -> Tensor:
-        """float32 [T, J, 3], or an error that says what is expected."""
-        return checked_poses(poses, self.skeleton.num_joints, one_frame=one_frame)
-
-    def checked_codes(self, codes: Tensor, size: int) -> Tensor:
-        """codes [N, P, Q] of codebooks of `size`, or an error that says which it was trained on."""
-        parts, levels, expected, _ = self.kept.shape
-        if codes.shape[1:] != (parts, levels) or size != expected:
-            given, trained = f"{codes.shape[1]} x {codes.shape[2]} codes of {size}", f"{parts} x {levels} of {expected}"
-            raise UserError(f"a chunk has {given} and the recogniser was trained on {trained} (parts x levels)")
-        return codes
-
-    def check_parts(self, parts: Sequence[str]) -> None:
-        """That tokens are of the parts it was trained on, in their order: as many others would be read as these."""
-        if tuple(parts) != self.kept.parts:
-            raise UserError(
-                f"the tokens are of the parts {', '.join(parts)}, and the recogniser was trained on "
-                f"{', '.join(self.kept.parts)}"
-            )
 
     # -- a stream
 

@@ -1,6 +1,5 @@
 """What was recognised of a clip, and in which of its frames.
 
-    Timing(fps, frames=4)                steps of CTC as frames: 4 frames a step
     line = Cleaning("phoenix2014")       glosses as they count, one after another: of a file and of a stream alike
     line.push(signed), line.finish()     -> the glosses that nothing can change any more
 
@@ -13,25 +12,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from signstream.glosses import RULES, clean
-
-
-class Span(NamedTuple):
-    first: int
-    last: int  # inclusive
-
-
-class Timing(NamedTuple):
-    """`steps` steps of CTC are of `frames` frames, of which there are `fps` a second."""
-
-    fps: float
-    frames: int = 1
-    steps: int = 1
-
-    def span(self, steps: tuple[int, int], most: int) -> Span:
-        """The frames of steps first .. last, of a clip of `most` frames."""
-        first = min(steps[0] * self.frames // self.steps, most - 1)
-        last = min(-(-(steps[1] + 1) * self.frames // self.steps), most) - 1
-        return Span(first, max(first, last))
 
 
 class Signed(NamedTuple):

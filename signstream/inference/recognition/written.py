@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from signstream.errors import UserError
-from signstream.inference.recognition.clips import Clip
+from signstream.inference.clips import Clip
 from signstream.inference.recognition.spans import Recognised, Signed
 from signstream.io.tables import finite
 from signstream.io.transcripts import Segment, TimedWord, ctm_bytes, stm_bytes

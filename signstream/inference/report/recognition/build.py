@@ -43,7 +43,7 @@ def build(
     memory = max(ranks.collect(memory_used(ranks.device)))
     report = None
     if ranks.is_main:
-        recogniser = clips.recogniser
+        recogniser = clips.reader
         notes = _left_out(clips, about["split"])
         report = {
             "format": FORMAT,
@@ -71,7 +71,7 @@ def _left_out(clips: SplitClips, split: str) -> list[str]:
 
 
 def _run(clips: SplitClips, config: RecognitionConfig, where: str) -> dict[str, Any]:
-    recogniser, frames = clips.recogniser, sum(clip.frames for clip in clips.all)
+    recogniser, frames = clips.reader, sum(clip.frames for clip in clips.all)
     return {
         "name": config.experiment_name,
         "checkpoint": None,
@@ -111,10 +111,10 @@ def _efficiency(
 
 def _latency(clips: SplitClips, config: RecognitionConfig) -> float | None:
     """Of the first clip, frame by frame; None: it cannot be live."""
-    if not isinstance(clips.sequences, PoseSequences) or not clips.recogniser.model.causal:
+    if not isinstance(clips.sequences, PoseSequences) or not clips.reader.model.causal:
         return None
     poses, fps = filed_clip(open_data(config.data), clips.sequences.cache.clips[clips.numbers[0]])
-    stream = clips.recogniser.stream(fps)
+    stream = clips.reader.stream(fps)
     began = time.perf_counter()
     for frame in poses:
         stream.push(frame)

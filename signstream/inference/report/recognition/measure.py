@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 
 from signstream.data.sequences import Padded
-from signstream.inference.recognition.clips import Clip, SplitClips
+from signstream.inference.clips import Clip
+from signstream.inference.recognition.clips import SplitClips
 from signstream.inference.recognition.spans import Recognised
 from signstream.models.metrics import wer
 from signstream.training.distributed import Ranks
@@ -48,7 +49,7 @@ class Measured(NamedTuple):
 def measure(clips: SplitClips, ranks: Ranks) -> Measured:
     """Of clips that all have words."""
     share = range(len(clips.all))[ranks.rank :: ranks.world]
-    recogniser = clips.recogniser
+    recogniser = clips.reader
     likeliest = replace(recogniser.decode, beam=1)
     mine: list[Line] = []
     seconds = 0.0

@@ -35,7 +35,7 @@ def make_player(clips: SplitClips, measured: Measured, looks: Looks, *, count: i
     lengths = shares([line.clip.frames for line in shown], looks.most_frames)
     return {
         "fps": clips.timing.fps,
-        "joints": clips.recogniser.skeleton.num_joints,
+        "joints": clips.reader.skeleton.num_joints,
         "parts": looks.parts(),
         "frames_per_step": clips.timing.frames / clips.timing.steps,
         "clips": [_clip(clips, line, looks, frames=frames) for line, frames in zip(shown, lengths)],
@@ -59,12 +59,12 @@ def _clip(clips: SplitClips, line: Line, looks: Looks, *, frames: int) -> dict[s
 def _likely(clips: SplitClips, line: Line, frames: int) -> dict[str, Any]:
     """The rows of probabilities, in the order in which their glosses are likeliest."""
     (_, padded), *_ = clips.batches([line.number])
-    log_probs = clips.recogniser.emissions(padded).log_probs[0].float().cpu()  # [S', V]
+    log_probs = clips.reader.emissions(padded).log_probs[0].float().cpu()  # [S', V]
     steps = [s for s in range(len(log_probs)) if clips.timing.span((s, s), line.clip.frames).first < frames]
     probs = log_probs[: len(steps)].exp()
-    rows = _rows(probs, clips.recogniser.glosses.ids([*line.found.glosses, *line.words]))
+    rows = _rows(probs, clips.reader.glosses.ids([*line.found.glosses, *line.words]))
     values = (255 * probs[:, rows].T).round().to(torch.uint8).numpy()
-    names = clips.recogniser.glosses.words(rows)
+    names = clips.reader.glosses.words(rows)
     return {"rows": names, "steps": len(steps), "likely": base64.b64encode(values.tobytes()).decode()}
 
 

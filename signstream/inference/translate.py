@@ -1,0 +1,52 @@
+"""Sentences of a split, a clip, a file of tokens or a stream.
+
+    python -m signstream.inference.translate --checkpoint checkpoints/translation --split val --out translated.jsonl
+    python -m signstream.inference.translate --checkpoint A B C --split test --out out.jsonl --controls --report x.json
+    python -m signstream.inference.translate --checkpoint PATH --input clip.npy --n_best 5 --out out.jsonl
+    python -m signstream.inference.translate --checkpoint PATH --tokens tokens.jsonl [--split val] --out out.jsonl
+    camera | python -m signstream.inference.translate --checkpoint PATH --input -
+
+A JSON line a clip: name, text, score, with --n_best N the N best, and where the data set has one the sentence that was
+meant; then BLEU-4, chrF and ROUGE-L are printed. All files are written whole, or none is. With --tokens, --split names
+the split whose clips' sentences the tokens are held against. `-` is standard input, one frame a line: 133 lists of
+x px, y px and score; it is one clip, and its line comes when it ends or Ctrl-C ends it. Several checkpoints are
+averaged: at each step of the search the mean of their logits decides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from signstream import cli
+
+DECODE = {
+    "beams": "of the search; the run's decode.beams unless it is said, and so for the next two",
+    "max_tokens": "of a sentence, at most",
+    "length_penalty": "a sentence's score is its log-probability / units ** X: above 0, longer ones win",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__, __spec__)
+    parser.add_argument("--split", metavar="NAME", help="of the data set that data.root names")
+    parser.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="what export_tokens wrote, in any format and layout"
+    )
+    parser.add_argument("--input", metavar="FILE", help="clip.npy [T, 133 or 134, 3], or - for standard input")
+    parser.add_argument("--fps", type=float, help="of the input; the config's unless it says so")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a JSON line a clip; a stream may do without")
+    parser.add_argument("--n_best", type=int, default=1, metavar="N", help="of each clip (default: %(default)s)")
+    for name, what in DECODE.items():
+        of_config = f"decode.{name}={{}}".format
+        parser.add_argument(f"--{name}", dest="implied", action="append", type=of_config, metavar="X", help=what)
+    parser.add_argument("--controls", action="store_true", help="BLEU of who has not seen the split's signing, too")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="the scores, as JSON")
+    args = cli.parse_with_checkpoints(parser, argv)
+
+    from signstream.inference.translation.command import translate
+
+    translate(args)
+
+
+if __name__ == "__main__":
+    cli.run(main)
