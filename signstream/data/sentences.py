@@ -12,6 +12,7 @@ end); beside any of them visual [B, V, W].
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from signstream.config import PoseAugment
-from signstream.config.translation import SPECIFIED_POINTS, SentenceData
+from signstream.config.translation import SentenceData
 from signstream.data.cache import open_cache
 from signstream.data.datasets import skeleton_of
 from signstream.data.joints75 import NUM_POINTS, SHARED_JOINTS, SHARED_POINTS
@@ -28,6 +29,7 @@ from signstream.data.sequences import Padded, Sequences, pad
 from signstream.data.sources import PoseSequences, TokenSequences, example_of, open_more, open_tokens
 from signstream.data.text import UNKNOWN, Glosses
 from signstream.data.visual import Visual, moments
+from signstream.errors import UserError
 from signstream.io.batch import Movable, StreamBatch
 from signstream.io.cache_index import CachedClip
 from signstream.io.dataloader_utils import step_seed
@@ -87,7 +89,7 @@ def leave_out_too_long(
     [N] of clips -> [N] of what the text model reads."""
     slower = 1 + augment.time_warp_range * augment.time_warp
     for split, clips in sequences.splits.items():
-        lengths = torch.tensor([sequences.length(clip) for clip in clips], dtype=torch.float64)
+        lengths = torch.tensor([sequences.most_steps(clip) for clip in clips], dtype=torch.float64)
         longest = steps((lengths * (slower if split == "train" else 1)).ceil().long())
         for clip, count in zip(list(clips), longest.tolist()):
             if count > most:
@@ -106,7 +108,10 @@ def _source(cache: PoseCache, data: SentenceData) -> Sequences:
 
 def share(clip: CachedClip, data: SentenceData) -> float:
     """Of a file's frames, how many data.max_frames leaves."""
-    return min(1.0, clip.length / (clip.num_frames * data.fps / clip.fps)) if data.max_frames else 1.0
+    if data.max_frames is None or clip.length < data.max_frames:
+        return 1.0
+    whole = round(clip.num_frames * data.fps / clip.fps)  # as the front end has it
+    return min(1.0, clip.length / max(whole, 1))
 
 
 class PointSequences(PoseSequences):
@@ -124,14 +129,14 @@ class PointSequences(PoseSequences):
 
 def points_seen(joints: Tensor, skeleton: Skeleton, points: int) -> Tensor:
     """joints [.., J, 3] (x, y from the nose, weight) -> [.., n, 3]: a part with a partner on the other side, as a hand,
-    from its centre, and that centre from the nose. `points` 75: MediaPipe's, 0 where COCO-WholeBody has none; else all
-    joints."""
+    from its centre, and that centre from the nose. `points` J: all joints; else MediaPipe's 75, 0 where COCO-WholeBody
+    has none."""
     seen = joints.clone()
     for part in skeleton.parts:
         partner = skeleton.mirror_image(part)
         if partner is not None and partner.joints != part.joints:
             seen[..., part.joints, :2] = from_centre(joints, part)
-    if points != SPECIFIED_POINTS:
+    if points == joints.shape[-2]:
         return seen
     out = seen.new_zeros(*seen.shape[:-2], NUM_POINTS, 3)
     out[..., list(SHARED_POINTS), :] = seen[..., list(SHARED_JOINTS), :]
@@ -160,9 +165,10 @@ class GlossSequences(Sequences):
                 self.leave_out(clip, "no gloss")
         self.glosses = Glosses.of(self.examples[clip].words for clip in self.clips_of("train"))
         self.shape = (len(self.glosses) + 1,)
+        self.tokenizer = hashlib.sha256("\n".join(self.glosses.names).encode()).hexdigest()[:16]  # a number's meaning
 
     def content(self, split: str) -> str:
-        return " ".join(word for clip in self.splits[split] for word in self.examples[clip].words)
+        return "\n".join(" ".join(self.examples[clip].words) for clip in self.splits[split])
 
     def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
         rows = [self.glosses.ids(self.examples[clip].words) for clip in clips]
@@ -184,11 +190,14 @@ class WithVisual(Sequences):
         self.inner, self.visual, self.shares, self.means = inner, visual, shares, inner.means
         self.examples, self.splits, self.skipped, self.least = inner.examples, inner.splits, inner.skipped, inner.least
         self.shape, self.vectors, self.parts, self.tokenizer = inner.shape, inner.vectors, inner.parts, inner.tokenizer
+        visual.settle("train", [self.examples[clip].name for clip in self.splits.get("train", ())])
         for split, clips in self.splits.items():
             for clip in list(clips):
                 if fault := visual.fault(split, self.examples[clip].name):
                     self.leave_out(clip, fault)
-        self.clips_of("train")
+        if not self.splits.get("train"):
+            why = next(line.reason for line in reversed(self.skipped) if line.split == "train")
+            raise UserError(f"data.visual: no clip of train is left beside {visual.folder}, the last: {why}")
         self.visual_width = visual.shape[1]
 
     def content(self, split: str) -> str:
@@ -197,9 +206,19 @@ class WithVisual(Sequences):
 
     def read(self, clips: Sequence[int], seed: int, train: bool = False) -> StreamBatch:
         raw = self.inner.read(clips, seed, train)
-        rows = [self.visual.rows(self.examples[clip].split, self.examples[clip].name) for clip in clips]
+        rows = [self.rows(clip) for clip in clips]
         beside = np.stack(rows) if rows else np.zeros((0, *self.visual.shape), np.float32)
         return replace(raw, whole={"visual": torch.from_numpy(beside)})
+
+    def rows(self, clip: int) -> np.ndarray:
+        split, name = self.examples[clip].split, self.examples[clip].name
+        try:
+            return self.visual.rows(split, name)
+        except UserError as error:
+            raise UserError(f"{self.visual.path(split, name)}: {error}") from None
+
+    def most_steps(self, clip: int) -> int:
+        return self.inner.most_steps(clip)
 
     def were_read(self, clips: Sequence[int]) -> None:
         self.inner.were_read(clips)

@@ -138,6 +138,10 @@ class Sequences(ABC):
     def length(self, clip: int) -> int:
         return self.examples[clip].length
 
+    def most_steps(self, clip: int) -> int:
+        """Where a clip is read from one of several files, of the longest."""
+        return self.length(clip)
+
     def longest(self, split: str, count: int) -> StreamBatch:
         """The longest clips of a split, from the first again where it has fewer."""
         longest_first = sorted(self.clips_of(split), key=lambda i: -self.length(i))
@@ -216,7 +220,7 @@ def text_fault(text: str) -> str | None:
     if not text.strip():
         return "no sentence"
     if len(text) > LONGEST_TEXT:
-        return f"a sentence of {len(text)} characters"
+        return f"too long a sentence: {len(text)} characters"
     odd = odd_character(text)
     return f"a sentence with an odd character: {odd}" if odd else None
 

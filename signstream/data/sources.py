@@ -171,6 +171,10 @@ class TokenSequences(Sequences):
         need = min(self.least[clip], own)
         return [file for file in self.more if name in file and file.chunks(name) >= need]
 
+    def most_steps(self, clip: int) -> int:
+        name, others = self.examples[clip].name, self.more if self.examples[clip].split == "train" else ()
+        return max(self.length(clip), *(file.chunks(name) for file in others if name in file), 0)
+
     def padded(self, raw: StreamBatch, *, train: bool) -> Padded:
         augment, rows = self.data.augment, raw.streams[self.data.source]
         steps = self.tracks(raw, np.random.default_rng(raw.seed) if train else None)

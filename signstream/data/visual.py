@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy as np
 from signstream.config import Poses
 from signstream.data.datasets import PoseData, open_data
 from signstream.errors import UserError
-from signstream.io.pose_files import Shape, read_npy
+from signstream.io.pose_files import Shape, npy_shape, read_npy
 
 MOST_ROWS, WIDEST = 10_000, 1 << 14
 
@@ -25,7 +27,9 @@ MOST_ROWS, WIDEST = 10_000, 1 << 14
 class Visual:
     def __init__(self, source: PoseData, folder: Path) -> None:
         self.source, self.folder = source, folder
-        self.shape: tuple[int, ...] = ()  # [V, W] of the first that was read, and of all
+        self.within = Path(os.path.realpath(folder))  # links may not lead out of it
+        self.shape: tuple[int, ...] = ()  # [V, W] of all
+        self.digests: dict[Path, bytes] = {}  # of the files that were looked at: they are gigabytes
 
     @classmethod
     def open(cls, data: Poses, folder: str) -> Visual:
@@ -41,11 +45,25 @@ class Visual:
     def path(self, split: str, name: str) -> Path:
         return self.folder / self.source.split_folder(split) / f"{name}.npy"
 
+    def settle(self, split: str, names: Sequence[str]) -> None:
+        """What most of these clips have is the shape of all: the first may be the one that is wrong."""
+        counts = Counter(self._shapes([self.path(split, name) for name in names]))
+        self.shape = counts.most_common(1)[0][0] if counts else ()
+
+    def _shapes(self, paths: Sequence[Path]) -> Iterator[Shape]:
+        for path in paths:
+            try:
+                shape = npy_shape(path)
+                self._check(shape)
+            except UserError:
+                continue
+            yield shape
+
     def rows(self, split: str, name: str) -> np.ndarray:
         """[V, W] float32; what is odd about the file is a UserError."""
-        rows = read_npy(self.path(split, name), self._check).astype(np.float32)
+        rows = read_npy(self.path(split, name), self._check, within=self.within).astype(np.float32, copy=False)
         if not np.isfinite(rows).all():
-            raise UserError("visual features: not finite")
+            raise UserError("not finite")
         return rows
 
     def fault(self, split: str, name: str) -> str | None:
@@ -53,24 +71,29 @@ class Visual:
         if not self.path(split, name).is_file():
             return "no visual features"
         try:
-            self.rows(split, name)
+            self._digest(split, name)
         except UserError as error:
-            return str(error)
+            return f"faulty visual features: {error}"
         return None
 
     def digest(self, split: str, names: Sequence[str]) -> str:
         """Of the clips' files."""
         digest = hashlib.sha256()
         for name in names:
-            digest.update(self.rows(split, name).data)
+            digest.update(self._digest(split, name))
         return digest.hexdigest()
+
+    def _digest(self, split: str, name: str) -> bytes:
+        path = self.path(split, name)
+        if path not in self.digests:
+            self.digests[path] = hashlib.sha256(self.rows(split, name).data).digest()
+        return self.digests[path]
 
     def _check(self, shape: Shape) -> None:
         if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not 0 < shape[1] <= WIDEST:
-            raise UserError(f"visual features: shape {list(shape)}: [V, W] is expected")
-        self.shape = self.shape or tuple(shape)
-        if tuple(shape) != self.shape:
-            raise UserError(f"visual features: shape {list(shape)}: {list(self.shape)} is expected, as of the others")
+            raise UserError(f"shape {list(shape)}: [V, W] is expected")
+        if self.shape and tuple(shape) != self.shape:
+            raise UserError(f"shape {list(shape)}: {list(self.shape)} is expected, as of the others")
 
 
 def moments(rows: int, track: np.ndarray, *, whole: float) -> np.ndarray:
@@ -79,5 +102,8 @@ def moments(rows: int, track: np.ndarray, *, whole: float) -> np.ndarray:
     if not len(track):
         return np.arange(rows)
     middles = (np.arange(rows) + 0.5) / rows * len(track) - 0.5
-    moment = np.interp(middles, np.arange(len(track)), track) + 0.5  # of each, in steps of the clip
+    # The first step begins, and the last one ends, half a step from its middle.
+    speed = np.diff(track) if len(track) > 1 else np.ones(1)
+    wider = [track[0] - speed[0], *track, track[-1] + speed[-1]]
+    moment = np.interp(middles, np.arange(-1, len(track) + 1), wider) + 0.5  # of each, in steps of the clip
     return np.clip((moment / whole * rows).astype(np.int64), 0, rows - 1)

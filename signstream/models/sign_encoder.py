@@ -51,7 +51,8 @@ class Reads(NamedTuple):
         letters = SHAPES.get(source) if isinstance(source, str) else None
         if letters is None or not isinstance(shape, list) or len(shape) != len(letters) or not all(map(_size, shape)):
             raise UserError(f"the checkpoint is odd: it does not say what it reads ({shown(source)}, {shown(shape)})")
-        tags = isinstance(parts, list) and all(type(tag) is str for tag in parts)
+        count = shape[0] if letters[0] == "P" else 0
+        tags = isinstance(parts, list) and len(parts) == count and all(type(tag) is str for tag in parts)
         visual, tokenizer = known.get("visual"), known.get("tokenizer")
         if not tags or type(tokenizer) is not str or not (visual is None or _size(visual)):
             raise UserError(f"the checkpoint is odd: it does not say of what its {source} are")
@@ -104,8 +105,8 @@ class PointFront(Front):
         rows = points[within(lengths, points.shape[1])].double()  # [M, n, 3]
         seen = (rows[..., 2:] > 0).double()
         count = seen.sum(0).clamp(min=1)
-        mean = (rows[..., :2] * seen).sum(0) / count
-        spread = (((rows[..., :2] - mean) * seen).square().sum(0) / count).sqrt()
+        mean = torch.where(seen > 0, rows[..., :2], 0).sum(0) / count
+        spread = (torch.where(seen > 0, rows[..., :2] - mean, 0).square().sum(0) / count).sqrt()
         self.mean.copy_(mean)
         self.spread.copy_(torch.where(spread > 1e-3, spread, 1))
 

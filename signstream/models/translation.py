@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signstream.errors import UserError, shown
 from signstream.models.recognition_fronts import Streams
 from signstream.models.sign_encoder import SignEncoder, Signing
 from signstream.models.text_model import Generated, Listens, TextModel
@@ -42,8 +43,15 @@ class WithText(nn.Module):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """From what state_dict gives. What is frozen stays."""
+        """From what state_dict gives; on an error nothing has changed. What is frozen stays."""
         assert strict and not assign, "a part of the weights is no model"
+        own = self.state_dict()
+        if odd := sorted(set(own) ^ set(state), key=str):
+            raise UserError(f"not the weights of this model: {shown(odd[0])} is in one and not in the other")
+        for name, tensor in own.items():
+            given = state[name]
+            if not isinstance(given, Tensor) or given.shape != tensor.shape or given.dtype != tensor.dtype:
+                raise UserError(f"the weight {name} is not a {tensor.dtype} of shape {list(tensor.shape)}")
         self.text.load_kept({name.removeprefix(MBART): t for name, t in state.items() if name.startswith(MBART)})
         texts = {name: tensor for name, tensor in super().state_dict().items() if name.startswith(MBART)}
         return super().load_state_dict({**state, **texts})
@@ -72,6 +80,7 @@ class SignTranslator(WithText):
         signing = self.encoder(streams, lengths)
         return Signing(self.adapter(signing.x), signing.lengths)
 
+    @torch.no_grad()
     def generate(
         self, streams: Streams, lengths: Tensor, *, others: Sequence[SignTranslator] = (), **how: Any
     ) -> Generated:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 
 from signstream.config.translation import TranslationConfig
 from signstream.data.sentences import leave_out_too_long, open_sentences, sentence_batch
-from signstream.data.sequences import Sequences
+from signstream.data.sequences import Sequences, line_fault
 from signstream.data.text import UNKNOWN, Glosses
+from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
+from signstream.models.metrics.text import TextScores
 from signstream.models.recognition import steps_needed
 from signstream.models.sign_encoder import Reads, sign_encoder
 from signstream.models.text_sources import text_of
@@ -23,18 +27,20 @@ class Setup:
         self.config, self.sequences, self.ranks = config, sequences, ranks
         self.reads = reads_of(config, sequences)
         encoder = sign_encoder(config.model.encoder, self.reads, config.train.seed)
+        TextScores(config.model.target_language)  # what cannot be scored is said now, not after an epoch
         sentences = [sequences.examples[clip].text for clip in sequences.clips_of("train")]
         scale = config.model.scale_inputs
         text = text_of(config.model, sentences, seed=config.train.seed, scale_inputs=scale)
+        check_room(config, text.positions)
         text.freeze(config.model.freeze)
         leave_out_too_long(sequences, encoder.steps, most=text.positions, augment=config.data.augment)
-        train = sequences.clips_of("train")
-        self.glosses = Glosses.of(sequences.examples[clip].words for clip in train) if config.loss.ctc else None
+        train = [sequences.examples[clip] for clip in sequences.clips_of("train")]
+        self.glosses = glosses_of(example.words for example in train) if config.loss.ctc else None
         known = len(self.glosses) if self.glosses is not None else 0
-        self.model = SignTranslator(encoder, text, glosses=known, seed=config.train.seed).to(ranks.device)
+        self.model = SignTranslator(encoder, text, glosses=known, seed=config.train.seed).to(ranks.device).train()
         self.frozen = text.frozen_digest()
         self.losses = Losses(config.loss, ranks.device)
-        self.cut = text.tokenizer.labels(sentences, most=config.data.max_tokens).cut
+        self.cut = text.tokenizer.labels([example.text for example in train], most=config.data.max_tokens).cut
 
     @classmethod
     def open(cls, config: TranslationConfig, ranks: Ranks) -> Setup:
@@ -65,6 +71,21 @@ class Setup:
             [] if UNKNOWN in target or steps_needed(target) > count else target
             for target, count in zip(targets, steps.tolist())
         ]
+
+
+def check_room(config: TranslationConfig, positions: int) -> None:
+    """Now, not at the first long sentence."""
+    for name, most in (("data.max_tokens", config.data.max_tokens), ("decode.max_tokens", config.decode.max_tokens)):
+        if most > positions:
+            raise UserError(f"{name} is {most}: the text model has positions for {positions} units of a sentence")
+
+
+def glosses_of(lines: Iterable[Sequence[str]]) -> Glosses:
+    """Of lines that an auxiliary CTC can learn from: no other fault keeps a clip from being translated."""
+    glosses = Glosses.of(line for line in lines if line_fault(line) is None)
+    if not glosses.names:
+        raise UserError("loss.ctc is not 0, and no clip of the training split has glosses: set loss.ctc=0")
+    return glosses
 
 
 def reads_of(config: TranslationConfig, sequences: Sequences) -> Reads:
