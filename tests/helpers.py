@@ -80,6 +80,7 @@ TINY_SENTENCES = (
     "train.wd=0.01",
 )
 PLAIN_SENTENCES = (*PLAIN_DATA[1:3], "model.encoder.dropout=0", "model.encoder.drop_path=0")
+TINY_CONTRAST = ("task=contrast", *TINY_SENTENCES, "model.embedding=32")
 TINY_TRANSLATION = (
     *("task=translation", *TINY_SENTENCES),
     *("train.text_lr=5e-4", "loss.ctc=0.1", "decode.beams=2", "decode.max_tokens=12"),
@@ -110,6 +111,7 @@ CASES = {
     "fsq": Case((*TINY_RUN, *ARCHS["mlp"], "model.rvq.kind=fsq"), (*PLAIN_DATA, *PLAIN_CODES), rounding=1e-4),
     "gloss": Case((*TINY_TRAINING, "imports=[gloss_task]", "task=gloss", "train.lr=1e-3"), PLAIN_DATA),
     "recognition": Case((*TINY_TRAINING, *TINY_RECOGNITION), PLAIN_RECOGNITION),
+    "contrast": Case((*TINY_TRAINING, *TINY_CONTRAST), PLAIN_SENTENCES),
     "translation": Case((*TINY_TRAINING, *TINY_TRANSLATION), PLAIN_SENTENCES),
 }
 

@@ -19,10 +19,12 @@ from signstream.training.distributed import Ranks, start
 
 PRELOADED = [
     "signstream.training.run",
+    "signstream.tasks.contrast.task",
     "signstream.tasks.recognition.task",
     "signstream.tasks.rvq.task",
     "torch.utils.tensorboard",
     "torch._dynamo",
+    "transformers.models.mbart.modeling_mbart",
 ]
 PROCESSES = multiprocessing.get_context("forkserver")  # imports torch once; each process is a fork of that
 PROCESSES.set_forkserver_preload(PRELOADED)

@@ -13,7 +13,7 @@ from signstream import registry
 from signstream.config import Base, Config, Data, Train, check_names, dump, from_dict, load_config, option, to_dict
 from signstream.config.recognition import RecognitionConfig
 from signstream.config.schema import keys
-from signstream.config.translation import TranslationConfig
+from signstream.config.translation import ContrastConfig, TranslationConfig
 from signstream.errors import UserError
 from signstream.models.mamba import TemporalMixer
 from signstream.models.rvq.trunk import TransformerBlock
@@ -100,6 +100,7 @@ def refused(overrides, below=None):
     [
         ("default.yaml", Config),
         ("recognition.yaml", RecognitionConfig),
+        ("contrast.yaml", ContrastConfig),
         ("translation.yaml", TranslationConfig),
     ],
 )

@@ -107,7 +107,7 @@ class ContrastEncoder(EncoderModel):
 class ContrastModel(SignToText):
     encoder: ContrastEncoder = field(default_factory=ContrastEncoder)
     embedding: int = option(256, low=1)
-    temperature: float = option(0.07, low=1e-3, high=10)
+    temperature: float = option(0.07, low=0.01, high=10)
     match: Literal["pooled", "tokens"] = "pooled"
 
 

@@ -142,6 +142,17 @@ class Sequences(ABC):
         """Where a clip is read from one of several files, of the longest."""
         return self.length(clip)
 
+    def sample(self, split: str, steps: int, *, seed: int) -> list[int]:
+        """Clips drawn of a split, of about so many steps."""
+        clips = self.clips_of(split)
+        drawn: list[int] = []
+        for position in torch.randperm(len(clips), generator=torch.Generator().manual_seed(seed)).tolist():
+            if steps <= 0:
+                break
+            drawn.append(clips[position])
+            steps -= self.length(drawn[-1])
+        return sorted(drawn)
+
     def longest(self, split: str, count: int) -> StreamBatch:
         """The longest clips of a split, from the first again where it has fewer."""
         longest_first = sorted(self.clips_of(split), key=lambda i: -self.length(i))
@@ -186,19 +197,6 @@ class Sequences(ABC):
     def notes(self) -> str:
         """What else there is to say, each behind a semicolon."""
         return ""
-
-
-def training_sample(sequences: Sequences, steps: int, *, seed: int) -> list[int]:
-    """Training clips drawn by the seed, of so many steps together or a few more; all, if they have no more."""
-    train = sequences.clips_of("train")
-    clips: list[int] = []
-    found = 0
-    for position in torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).tolist():
-        clips.append(train[position])
-        found += sequences.length(clips[-1])
-        if found >= steps:
-            break
-    return sorted(clips)
 
 
 def words_of(gloss: str, rules: str) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ B clips   S steps of the source, padded   S' steps that come out   D width   V r
 reads = Reads("keypoints", (75,), visual=768)          or latents (P, Z), codes (P, Q, K, Z), glosses (V,)
 encoder = sign_encoder(config.model.encoder, reads, seed)
 encoder.fit(streams, lengths)                          constants, once, of training clips
+KeptEncoder.from_state(checkpoint)                     what a checkpoint has of one: reads, weights
 encoder(streams, lengths [B], draw=seed) -> Signing(x [B, S', D], lengths [B]); 0 in the padding
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from signstream.models.recognition_fronts import ChunkSizes, CodeFront, Front, L
 
 SHAPES = {"keypoints": ("n",), "latents": ("P", "Z"), "codes": ("P", "Q", "K", "Z"), "glosses": ("V",)}
 LARGEST = 1 << 24  # of a number in a shape
+ENCODER = "encoder."  # where its weights stand in the model of either phase
 
 
 class Reads(NamedTuple):
@@ -61,6 +63,29 @@ class Reads(NamedTuple):
 
 def _size(value: Any) -> bool:
     return type(value) is int and 0 < value <= LARGEST
+
+
+class KeptEncoder(NamedTuple):
+    """An encoder as a checkpoint has it."""
+
+    reads: Reads
+    weights: dict[str, Tensor]  # of a SignEncoder, by their names in it
+
+    def state(self) -> dict[str, Any]:
+        """As it stands in a checkpoint of either phase, whose other weights stand beside it."""
+        named = {ENCODER + name: tensor for name, tensor in self.weights.items()}
+        return {"model": named, "task": {"reads": self.reads.state()}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> KeptEncoder:
+        """Out of a checkpoint of either phase, or what state() gives, which may be anybody's. Whether the weights are
+        an encoder's is for whoever loads them to check (training/bounds.py)."""
+        task, weights = state.get("task"), state.get("model")
+        own = {str(name): value for name, value in weights.items()} if isinstance(weights, dict) else {}
+        own = {name.removeprefix(ENCODER): value for name, value in own.items() if name.startswith(ENCODER)}
+        if not isinstance(task, dict) or not own or not all(isinstance(value, Tensor) for value in own.values()):
+            raise UserError("the checkpoint has no encoder of signing: one of the task contrast or translation has")
+        return cls(Reads.from_state(task.get("reads")), own)
 
 
 class Signing(NamedTuple):

@@ -15,7 +15,7 @@ from torch import Tensor
 from signstream.cli import REQUIRED
 from signstream.errors import first_line, one_line
 from signstream.training.distributed import auto_threads, physical_cores
-from signstream.training.loop import AUTOCAST
+from signstream.training.precision import AUTOCAST
 
 # How far a result may be from the CPU's in fp32, as a share of its length: TF32 rounds to 4e-4, bf16 to 3e-3.
 BOUNDS = {"fp32": 1e-3, "bf16": 1e-2}

@@ -13,7 +13,6 @@ from how often something ran.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import AbstractContextManager
 from statistics import median
 from typing import Any
 
@@ -25,9 +24,8 @@ from signstream.errors import UserError
 from signstream.training import optim
 from signstream.training.distributed import Ranks
 from signstream.training.fits import check_fits
+from signstream.training.precision import autocast
 from signstream.training.task import Findings, Progress, Task
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Diverged(UserError):
@@ -99,17 +97,12 @@ class Loop:
         waits for the device."""
         totals, after = self.task.terms.zeros(self.ranks.device), None
         for batch in batches:
-            with self._autocast():
+            with autocast(self.config.train.amp, self.ranks.device):
                 loss = self.task.loss(batch, progress)
             self.scaler.scale(self.task.terms.value(loss.totals, counts)).backward()
             totals += loss.totals.detach().double()
             after = loss.after if after is None else after + loss.after
         return totals, after
-
-    def _autocast(self) -> AbstractContextManager:
-        dtype = AUTOCAST.get(self.config.train.amp)
-        device = self.ranks.device.type
-        return torch.autocast(device, dtype=dtype, enabled=dtype is not None and device == "cuda")
 
     def optimise(self) -> None:
         train, parameters = self.config.train, list(self.task.model.parameters())

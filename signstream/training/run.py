@@ -184,7 +184,14 @@ class Run:
             journal.sync()
         generators = self.ranks.collect(seed.generator_states())
         path = {"last": self.folder.last, "best": self.folder.best, "epoch": self.folder.epoch(epoch)}[kind]
-        self.ranks.from_main(lambda: checkpoint.save({**self.loop.state_dict(), "generators": generators}, path))
+
+        def write() -> None:
+            state = self.loop.state_dict()
+            checkpoint.save({**state, "generators": generators}, path)
+            for name, part in (self.loop.task.beside_best() if kind == "best" else {}).items():
+                checkpoint.save({"step": state["step"], "config": state["config"], **part}, self.folder.path / name)
+
+        self.ranks.from_main(write)
         if kind == "epoch" and self.ranks.is_main:
             self.folder.prune(self.train_config.keep)
 

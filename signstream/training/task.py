@@ -200,6 +200,11 @@ class Task(ABC, Generic[Raw, Batch]):
         """A pass over another split, by which nothing is chosen: what `validate` chose stands. C"""
         return self.validate(loader, progress, health=True)
 
+    def beside_best(self) -> dict[str, dict[str, Any]]:
+        """Files that lie beside best.pt for whoever needs a part of it: by name, what they hold beside step and
+        config."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What lasts beside the model's own state: plain values and tensors."""
         return {}

@@ -9,6 +9,8 @@
     median_rank   the k at which that share is one half; between two ranks where it is one half from one to the next
     chance        the same of an order drawn by lot; it is one for both directions
 
+    retrieval_by(rows of signing, rows of text, sentence)      the same of similarities of another kind
+
 A sentence that was signed several times has several right ones, of which the nearest counts. Equals stand in an order
 drawn by lot: what is counted of them is the probability of each rank, so that a model that gives everything the same
 embedding gets chance, neither the first place nor the last. A split without clips has no numbers.
@@ -21,6 +23,7 @@ are then whole numbers of 2^-50, which float64 adds without rounding.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -46,37 +49,48 @@ class Ranks(NamedTuple):
 
 def retrieval(signing: Tensor, text: Tensor, sentence: Tensor, *, rows: int = ROWS) -> dict[str, float]:
     """`sentence` [N] int64; all of a split, over ranks too."""
+    signing, text = unit(signing, "signing"), unit(text, "text")
+    return retrieval_by(_cosines(signing, text, rows), _cosines(text, signing, rows), sentence)
+
+
+def retrieval_by(signing: Iterable[Tensor], text: Iterable[Tensor], sentence: Tensor) -> dict[str, float]:
+    """`signing`: the similarities of each clip, in the order of `sentence` [N], to all sentences, as pieces [n, N];
+    `text`: of each sentence to all clips. What counts as equal must be so to the last bit."""
     if not len(sentence):
         return {}
-    signing, text = _unit(signing, "signing"), _unit(text, "text")
     found = {
-        "sign_to_text": ranks(signing, text, sentence, rows=rows),
-        "text_to_sign": ranks(text, signing, sentence, rows=rows),
+        "sign_to_text": ranks(signing, sentence),
+        "text_to_sign": ranks(text, sentence),
         "chance": by_lot(sentence),
     }
     return {f"retrieval/{way}/{name}": value for way, r in found.items() for name, value in _numbers(r).items()}
 
 
-def _unit(embeddings: Tensor, what: str) -> Tensor:
-    """[N, Z] float64, of length 1 and on the grid."""
+def unit(embeddings: Tensor, what: str) -> Tensor:
+    """[.., Z] float64, of length 1 and on the grid; N is the first dimension."""
     unit = F.normalize(embeddings.detach().double(), dim=-1)
-    if broken := int((~unit.isfinite()).any(-1).sum()):
+    if broken := int((~unit.isfinite()).flatten(1).any(-1).sum()):
         raise UserError(f"{broken} of {len(unit)} embeddings of {what} are not finite: the model has diverged")
     return (unit * GRID).round() / GRID
 
 
-def ranks(queries: Tensor, items: Tensor, sentence: Tensor, *, rows: int) -> Ranks:
-    """queries, items [N, Z] float64 on the grid; query and item i are of sentence i."""
-    sentence = sentence.to(queries.device)
-    pieces = []
-    for query, asked in zip(queries.split(rows), sentence.split(rows)):
-        cosine = query @ items.T  # [rows, N]
-        same = asked[:, None] == sentence
-        nearest = cosine.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
-        equal = cosine == nearest
-        counted = ((cosine > nearest).sum(1), (equal & ~same).sum(1), (equal & same).sum(1))
-        pieces.append(torch.stack(counted).double().cpu())
-    return Ranks(*torch.cat(pieces, 1))
+def _cosines(queries: Tensor, items: Tensor, rows: int) -> Iterator[Tensor]:
+    for query in queries.split(rows):
+        yield query @ items.T
+
+
+def ranks(pieces: Iterable[Tensor], sentence: Tensor) -> Ranks:
+    """Query and item i are of sentence i."""
+    counts, first = [], 0
+    for similarity in pieces:  # [n, N]
+        sentence = sentence.to(similarity.device)
+        same = sentence[first : first + len(similarity), None] == sentence
+        first += len(similarity)
+        nearest = similarity.masked_fill(~same, -torch.inf).amax(1, keepdim=True)
+        equal = similarity == nearest
+        counted = ((similarity > nearest).sum(1), (equal & ~same).sum(1), (equal & same).sum(1))
+        counts.append(torch.stack(counted).double().cpu())
+    return Ranks(*torch.cat(counts, 1))
 
 
 def by_lot(sentence: Tensor) -> Ranks:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from signstream.config.recognition import RecognitionConfig
-from signstream.data.sequences import SequenceBatch, training_sample
+from signstream.data.sequences import SequenceBatch
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader, split_clips
@@ -99,7 +99,7 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         """The front's constants, where it has any; rank 0's are everyone's."""
         setup, ranks = self.setup, self.setup.ranks
         if ranks.is_main and self.model.front.fit_steps:
-            clips = training_sample(setup.sequences, self.model.front.fit_steps, seed=setup.config.train.seed)
+            clips = setup.sequences.sample("train", self.model.front.fit_steps, seed=setup.config.train.seed)
             batch = setup.batch(setup.sequences.read(clips, 0), train=False)
             self.model.fit(batch.streams, batch.lengths)
         ranks.share_(self.model.state_dict().values())

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from signstream.config.translation import TranslationConfig
-from signstream.data.sequences import training_sample
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader, split_clips
@@ -102,7 +101,7 @@ class TranslationTask(Task[StreamBatch, TranslationBatch]):
         if start is not None:
             setup.ranks.from_main(lambda: take_encoder(encoder, setup.reads, Path(start)))
         elif setup.ranks.is_main and encoder.front.fit_steps:
-            clips = training_sample(setup.sequences, encoder.front.fit_steps, seed=setup.config.train.seed)
+            clips = setup.sequences.sample("train", encoder.front.fit_steps, seed=setup.config.train.seed)
             batch = setup.batch(setup.sequences.read(clips, 0), train=False)
             encoder.fit(batch.clips.streams, batch.clips.lengths)
         setup.ranks.share_(self.model.state_dict().values())

@@ -1,0 +1,145 @@
+"""Signing against sentences as a task of the loop, the first phase of translation: a clip learns to lie near what it
+means, by a text model that does not change.
+
+    StreamBatch --prepare--> ContrastBatch --before_step: of all micro-batches and ranks--> loss --> totals [1, 1]
+
+The score is minus the mean of R@1, 5 and 10 in both directions over the validation split. What the second phase needs
+of it, the encoder, lies beside best.pt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from signstream.config.translation import ContrastConfig
+from signstream.errors import UserError
+from signstream.io.batch import StreamBatch
+from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.models.contrast import ContrastModel
+from signstream.models.sign_encoder import KeptEncoder
+from signstream.tasks.contrast.losses import Losses
+from signstream.tasks.contrast.report import findings_of
+from signstream.tasks.contrast.restore import restore
+from signstream.tasks.contrast.setup import ContrastBatch, Setup
+from signstream.tasks.contrast.validation import measure
+from signstream.training.distributed import Ranks
+from signstream.training.optim import groups_of
+from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+
+BEST_ENCODER = "vlp_best_encoder.pt"  # by the name that the public code gave it
+
+
+class ContrastTask(Task[StreamBatch, ContrastBatch]):
+    config = ContrastConfig
+    unit = "clips"
+    model: ContrastModel
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.model = setup.model
+        self.losses = Losses(setup)
+        self.terms = self.losses.terms
+
+    @classmethod
+    def open(cls, config: ContrastConfig, ranks: Ranks) -> ContrastTask:
+        return cls(Setup.open(config, ranks))
+
+    @classmethod
+    def check_state(cls, config: ContrastConfig, state: Mapping[str, Any]) -> None:
+        restore(config, state)
+
+    def describe(self) -> list[str]:
+        setup, sentences = self.setup, self.setup.sentences
+        parameters = list(self.model.parameters())
+        trained, frozen = (sum(p.numel() for p in parameters if p.requires_grad is by) / 1e6 for by in (True, False))
+        cut, data = sentences.encoded.cut, setup.config.data
+        longer = f"; {cut} have more units than data.max_tokens {data.max_tokens}, and are cut" if cut else ""
+        return [
+            f"data: {setup.sequences.summary()}",
+            f"sentences: {len(sentences.texts)} different ones{longer}",
+            f"model: {data.source}, {trained:.1f} M parameters, beside {setup.config.model.text}'s {frozen:.1f} M "
+            "that stay as they are",
+        ]
+
+    def skipped(self) -> list[Mapping[str, Any]]:
+        return [asdict(line) for line in self.setup.sequences.skipped]
+
+    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
+        config, ranks = self.setup.config, self.setup.ranks
+        if not train and not self.setup.sequences.splits.get(split):
+            return None
+        return BatchLoader(
+            self.setup.sequences,
+            split,
+            batch_size=clips,
+            workers=config.data.workers,
+            seed=config.train.seed,
+            train=train,
+            rank=ranks.rank,
+            world=ranks.world,
+            pin=ranks.device.type == "cuda",
+        )
+
+    def groups(self) -> list[Group]:
+        return groups_of(self.model)
+
+    def begin(self) -> None:
+        """The front's constants, where it has any; rank 0's are everyone's."""
+        setup, encoder = self.setup, self.model.encoder
+        if setup.ranks.is_main and encoder.front.fit_steps:
+            clips = setup.sequences.sample("train", encoder.front.fit_steps, seed=setup.config.train.seed)
+            signs = setup.batch(setup.sequences.read(clips, 0), train=False).signs
+            encoder.fit(signs.streams, signs.lengths)
+        setup.ranks.share_(self.model.state_dict().values())
+
+    # -- a step
+
+    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
+        return split_clips(raw, most)
+
+    def largest(self, clips: int) -> StreamBatch:
+        return self.setup.sequences.longest("train", clips)
+
+    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> ContrastBatch:
+        return self.setup.batch(raw, train=train)
+
+    def before_step(self, batches: Sequence[ContrastBatch], progress: Progress) -> bool:
+        self.losses.before(batches)
+        return False
+
+    def counts(self, batch: ContrastBatch) -> Tensor:
+        return self.losses.counts(batch)
+
+    def loss(self, batch: ContrastBatch, progress: Progress) -> Loss:
+        return Loss(self.losses.totals(batch))
+
+    # -- between epochs
+
+    def validate(self, loader: Loader[StreamBatch], progress: Progress, health: bool) -> Findings:
+        assert isinstance(loader, BatchLoader)
+        return findings_of(measure(self.setup, loader))
+
+    def test_splits(self) -> Sequence[str]:
+        """Those by whom nothing was chosen: test, and others that are called so."""
+        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
+
+    def state_dict(self) -> dict[str, Any]:
+        text = {"text": self.model.text.plain(), "text_digest": self.setup.text_digest}
+        return {"reads": self.setup.reads.state(), **text}
+
+    def beside_best(self) -> dict[str, dict[str, Any]]:
+        return {BEST_ENCODER: KeptEncoder(self.setup.reads, self.model.encoder.state_dict()).state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing of it changes in training; it must be what is here."""
+        if state.get("text") != self.model.text.plain():
+            raise UserError(
+                "the run was saved with another text model, or another tokenizer of it, than the data's training "
+                "split makes now: a run goes on only on the same data"
+            )
+        if state.get("text_digest") != self.setup.text_digest:
+            self.model.text.check_digest(str(state.get("text_digest")))
