@@ -222,7 +222,7 @@ def test_the_encoder_of_a_run_is_loaded_into_a_new_one(run, name):
     encoder = sign_encoder(config.model.encoder, kept.reads, seed=99)
     take_weights(encoder, kept.weights, "encoder")
     best = checkpoint.load(run / "best.pt")["model"]
-    assert kept.reads.source == "keypoints" and kept.reads.shape == (75,)
+    assert kept.reads.source == "keypoints" and kept.reads.shape == (133,)
     own = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     assert own and all(torch.equal(value, best[name]) for name, value in own.items())
 

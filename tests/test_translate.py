@@ -34,7 +34,7 @@ def run(tmp_path_factory) -> Run:
 @pytest.fixture(scope="module")
 def other(run) -> Run:
     """Of the same clips, with another encoder; not trained to the end."""
-    return make_run(run.checkpoint.parents[3], "train.seed=1", "model.encoder.width=16", steps=30)
+    return make_run(run.checkpoint.parents[3], "train.seed=1", "model.encoder.width=16", steps=15)
 
 
 @pytest.fixture(scope="module")

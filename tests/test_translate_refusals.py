@@ -62,14 +62,15 @@ def test_what_does_not_fit_is_one_line(run, of_codes, tmp_path):
 
 
 def test_a_clip_that_the_text_model_has_no_room_for(tmp_path, monkeypatch, capsys):
-    run = make_run(tmp_path, "model.tiny.positions=48", steps=1)
+    run = make_run(tmp_path, "model.tiny.positions=48", "data.max_tokens=24", steps=1)
     np.save(tmp_path / "long.npy", moving_clip(60, 0))
     assert "too long: 60 steps, and the text model reads 48" in refused(
         run.checkpoint, "--input", tmp_path / "long.npy"
     )
     type_in(monkeypatch, moving_clip(60, 0))
     assert "standard input is too long" in refused(run.checkpoint, "--input", "-")
-    codes = make_run(tmp_path, "data.source=codes", write_tokens(tmp_path), "model.tiny.positions=26", steps=1)
+    short = ("model.tiny.positions=26", "data.max_tokens=24")
+    codes = make_run(tmp_path, "data.source=codes", write_tokens(tmp_path), *short, steps=1)
     long, *others = read_jsonl(tmp_path / "val.jsonl")
     long = replace(long, num_frames=10 * FRAMES, codes=long.codes.repeat(10, 1, 1))
     (tmp_path / "val.jsonl").write_text("".join(map(write_line, [long, *others])), encoding="utf-8")

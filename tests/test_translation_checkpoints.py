@@ -100,7 +100,7 @@ def test_what_is_no_such_encoder_is_one_line(first, tmp_path):
     said_in_one_line(begun(tmp_path / "text.pt"), r"text\.pt is no ")
     recogniser = begin_loop(labelled(tmp_path / "r", {"a": "A B"}, {"b": "A"}))
     checkpoint.save({**recogniser.state_dict(), "generators": []}, tmp_path / "recogniser.pt")
-    said_in_one_line(begun(tmp_path / "recogniser.pt"), r"recogniser\.pt: it has no encoder of signing")
+    said_in_one_line(begun(tmp_path / "recogniser.pt"), r"recogniser\.pt: the checkpoint has no encoder of signing")
     spoilt = copy.deepcopy(first.state)
     spoilt["model"]["encoder.fusion.norm.weight"][0] = torch.nan
     for name, state, says in (

@@ -71,7 +71,7 @@ def references(options: list[str]) -> dict[str, str]:
     return {name: about["text"] for name, about in notes.items()}
 
 
-@pytest.mark.parametrize(("most", "steps"), [(64, 30), (5, 20)])
+@pytest.mark.parametrize(("most", "steps"), [(64, 14), (5, 20)])
 def test_scores_are_sacrebleus_own_of_whole_sentences(heart, most, steps):
     """However few of their units are trained on, and however clips fall into batches."""
     loop = begin_loop([*heart, f"data.max_tokens={most}", "train.sample_clips=8"])
