@@ -82,7 +82,7 @@ TINY_SENTENCES = (
 PLAIN_SENTENCES = (*PLAIN_DATA[1:3], "model.encoder.dropout=0", "model.encoder.drop_path=0")
 TINY_CONTRAST = ("task=contrast", *TINY_SENTENCES, "model.embedding=32")
 TINY_TRANSLATION = (
-    *("task=translation", *TINY_SENTENCES),
+    *("task=translation", *TINY_SENTENCES, "model.freeze=[embedding, positions, encoder]"),
     *("train.text_lr=5e-4", "loss.ctc=0.1", "decode.beams=2", "decode.max_tokens=12"),
 )
 PLAIN_RECOGNITION = (*PLAIN_DATA[:3], "model.dropout=0", "model.drop_path=0")

@@ -105,7 +105,7 @@ def test_what_is_no_such_encoder_is_one_line(first, tmp_path):
     spoilt["model"]["encoder.fusion.norm.weight"][0] = torch.nan
     for name, state, says in (
         ("nan", spoilt, "not finite"),
-        ("none", {**first.state, "task": None}, "does not say what it reads"),
+        ("none", {**first.state, "task": None}, "no encoder of signing"),
         ("bare", {**first.state, "model": {}}, "no encoder of signing"),
     ):
         checkpoint.save({**state, "generators": []}, tmp_path / f"{name}.pt")

@@ -53,6 +53,8 @@ def batch_of(loop: Loop):
     return setup.batch(setup.sequences.read(list(loop.loader.clips), 0), train=False)
 
 
+FROZEN = "model.freeze=[embedding, positions, encoder]"
+
 # -- learning, scores
 
 
@@ -184,7 +186,7 @@ def test_what_the_text_model_drops_is_the_batchs_own(heart):
 def test_two_rates_and_what_decays(heart):
     """The specification's: encoder and adapter at 1e-4, the text model at 5e-6; norms, biases and embeddings do not
     decay, and what is frozen is in no group."""
-    made = [option for option in heart if "lr=" not in option and "freeze" not in option]
+    made = [*(option for option in heart if "lr=" not in option and "freeze" not in option), FROZEN]
     rates = ("train.wd=0.05", "loss.ctc=0.1", "data.clean=none")
     loop = begin_loop([*made, *rates, "train.lr=1e-4", "train.text_lr=5e-6"])
     model, groups = loop.task.model, loop.task.groups()
@@ -206,7 +208,7 @@ def test_two_rates_and_what_decays(heart):
 
 
 def test_what_trains_moves_and_no_more(heart):
-    loop = begin_loop([option for option in heart if "freeze" not in option])
+    loop = begin_loop([*(option for option in heart if "freeze" not in option), FROZEN])
     model = loop.task.model
     everything = dict((*model.named_parameters(), *model.named_buffers()))
     before = {name: tensor.detach().clone() for name, tensor in everything.items()}

@@ -14,6 +14,7 @@ from signstream.errors import UserError
 SPECIFIED_POINTS = 75  # MediaPipe's; joints75.py says which of the 133 they are
 NO_POINTS = {"source": ("latents", "codes", "glosses")}
 TINY = "tiny"
+SPECIFIED_FROZEN = ("embedding", "positions", "encoder")
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,13 @@ class ContrastConfig(Base):
 @dataclass(frozen=True)
 class TranslationModel(SignToText):
     init_from: str | None = None
-    freeze: tuple[str, ...] = ("embedding", "positions", "encoder")
+    freeze: tuple[str, ...] | None = None
     scale_inputs: bool = False
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Of the text model; of a tiny one, which has learnt nothing that could be kept, nothing."""
+        return self.freeze if self.freeze is not None else () if self.text == TINY else SPECIFIED_FROZEN
 
 
 @dataclass(frozen=True)

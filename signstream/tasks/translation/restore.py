@@ -37,7 +37,7 @@ class Restored(NamedTuple):
 def restore(config: TranslationConfig, state: Mapping[str, Any]) -> Restored:
     weights, kept = weights_of(state), kept_of(state.get("task"), config)
     text = opened_model(kept.text)
-    text.freeze(config.model.freeze)
+    text.freeze(config.model.frozen)
     text.check_digest(kept.frozen)
     with bounded(weights, config.data.num_joints, config.data.points):
         encoder = sign_encoder(config.model.encoder, kept.reads, config.train.seed)

@@ -32,7 +32,7 @@ class Setup:
         scale = config.model.scale_inputs
         text = text_of(config.model, sentences, seed=config.train.seed, scale_inputs=scale)
         check_room(config, text.positions)
-        text.freeze(config.model.freeze)
+        text.freeze(config.model.frozen)
         leave_out_too_long(sequences, encoder.steps, most=text.positions, augment=config.data.augment)
         train = [sequences.examples[clip] for clip in sequences.clips_of("train")]
         self.glosses = glosses_of(example.words for example in train) if config.loss.ctc else None
