@@ -20,13 +20,13 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,8 @@ from signstream.tokens.format import TokenSequence, read_jsonl, write_line
 from signstream.tokens.vectors import CodeVectors
 from signstream.training.distributed import start
 
+J = TypeVar("J")
+R = TypeVar("R")
 SEED = 1  # of the data; the quickstart's is 0
 SPLITS = ("val", "test_unseen_signer")
 FRESH = "model.tokens.vectors=false"
@@ -242,16 +244,15 @@ def cell(values: list[float]) -> str:
     return f"{mean:.1f} ± {max(abs(value - mean) for value in values):.1f}"
 
 
-def run_all(jobs: Sequence[Job], kept: Kept, processes: int) -> None:
-    """Each training on one thread; as many at once as there are processes."""
+def each_of(jobs: Iterable[J], work: Callable[[J], R], processes: int) -> Iterator[tuple[J, R]]:
+    """Each on one thread; as many at once as there are processes."""
     if processes == 1:
-        for job in jobs:
-            kept.add(job, train(job))
+        yield from ((job, work(job)) for job in jobs)
         return
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = {pool.submit(train, job): job for job in jobs}
+        waiting = {pool.submit(work, job): job for job in jobs}
         for done in as_completed(waiting):
-            kept.add(waiting[done], done.result())
+            yield waiting[done], done.result()
 
 
 @contextmanager
@@ -288,7 +289,9 @@ def main(argv: list[str] | None = None) -> None:
         jobs = [
             Job(name, seed, data, tokens=tokens, options=options) for seed in range(args.seeds) for name in args.only
         ]
-        run_all([job for job in jobs if str(job.seed) not in kept.runs(job.name)], kept, args.processes)
+        waiting = [job for job in jobs if str(job.seed) not in kept.runs(job.name)]
+        for job, judged in each_of(waiting, train, args.processes):
+            kept.add(job, judged)
         print("\n".join(table(kept, args.only)), flush=True)
 
 
