@@ -2,6 +2,7 @@
 
     python -m signstream.inference.translate --checkpoint checkpoints/translation --split val --out translated.jsonl
     python -m signstream.inference.translate --checkpoint A B C --split test --out out.jsonl --controls --report x.json
+    python -m signstream.inference.translate --checkpoint PATH --split val --out out.jsonl --page translated
     python -m signstream.inference.translate --checkpoint PATH --input clip.npy --n_best 5 --out out.jsonl
     python -m signstream.inference.translate --checkpoint PATH --tokens tokens.jsonl [--split val] --out out.jsonl
     camera | python -m signstream.inference.translate --checkpoint PATH --input -
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         of_config = f"decode.{name}={{}}".format
         parser.add_argument(f"--{name}", dest="implied", action="append", type=of_config, metavar="X", help=what)
     parser.add_argument("--controls", action="store_true", help="BLEU of who has not seen the split's signing, too")
+    parser.add_argument(
+        "--page", type=Path, metavar="DIR", help="index.html: scores, controls, the worst and the best sentences"
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="the scores, as JSON")
     args = cli.parse_with_checkpoints(parser, argv)
 

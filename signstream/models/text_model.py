@@ -5,6 +5,7 @@
     text.freeze(SPECIFIED)
     text.read(ids [B, U], mask [B, U])                          [B, U, D], of mBART's encoder
     text(embeds [B, T, D], mask [B, T], decoder_inputs(labels)) logits [B, U, V]; the loss is the caller's
+    text.attention(embeds, mask, decoder_ids)                   [B, U, T], where the decoder looks
     text.generate(embeds, mask, beams=5, n_best=1)              Generated(ids [B, n, U], scores [B, n])
     text.generate(.., beside=[other.listens(embeds, mask)])     the same, of the mean of several models' logits
 
@@ -177,6 +178,14 @@ class TextModel(nn.Module):
         return out.logits
 
     @torch.no_grad()
+    def attention(self, embeds: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
+        """As forward takes them: where the decoder looks while it chooses what comes after each unit, [B, U, T]. The
+        mean over layers and heads; a row sums to 1 and is 0 in the padding. In evaluation mode."""
+        inputs = {**self._inputs(embeds, mask), "decoder_input_ids": decoder_ids}
+        out = that_tells(self.mbart)(**inputs, use_cache=False, output_attentions=True)
+        return torch.stack(out.cross_attentions).float().mean((0, 2))
+
+    @torch.no_grad()
     def listens(self, embeds: Tensor, mask: Tensor) -> Listens:
         """What generate(beside=) takes, of signing [B, T, D] with its mask."""
         return Listens(self, self.mbart.model.encoder(**self._inputs(embeds, mask)).last_hidden_state, mask)
@@ -255,6 +264,16 @@ def group_counts(mbart: nn.Module) -> dict[str, int]:
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers, tied ones once."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def that_tells(mbart: Any) -> Any:
+    """The same weights in a network that gives its attention, in evaluation mode: transformers' own does, and torch's,
+    which is the usual one, does not. Which one it has, a network is told when it is made."""
+    config = type(mbart.config).from_dict(mbart.config.to_dict(), attn_implementation="eager")
+    with torch.device("meta"):  # nothing is drawn, and no memory taken
+        twin = type(mbart)(config)
+    twin.load_state_dict(mbart.state_dict(), assign=True)
+    return twin.eval()
 
 
 def decoder_inputs(labels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@
     tokenizer.encode(sentences)          Encoded(ids [B, U] int64, padded with 1; mask [B, U] bool; cut)
     tokenizer.labels(sentences)          the same in the target language, padded with -100
     tokenizer.texts(ids)                 [B, U] or a list of lists -> B sentences
+    tokenizer.words(row, apart=False)    one of them as its words, each with the places of its units
     opened_tokenizer(tokenizer.text(), source=..., target=...)     the same tokenizer, from what a checkpoint keeps
 
 A trained tokenizer is a BPE of the package tokenizers: of equal sentences, in any order, its bytes are equal, which its
@@ -33,6 +34,7 @@ IGNORED = -100  # labels that no loss counts
 MOST_KEPT = 8 << 20  # characters of a kept tokenizer
 MOST_TOKENS = 100_000
 LANGUAGE = re.compile("[a-z]{2,3}_[A-Z]{2}")
+BLANK = "\u2581"  # what a piece begins with that begins a word
 HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -40,6 +42,11 @@ class Encoded(NamedTuple):
     ids: Tensor  # [B, U] int64
     mask: Tensor  # [B, U] bool, False in the padding
     cut: int  # sentences that lost tokens, since they had more than `most`
+
+
+class Word(NamedTuple):
+    text: str
+    places: tuple[int, ...]  # of its units in their row
 
 
 class TextTokenizer:
@@ -94,9 +101,25 @@ class TextTokenizer:
 
     def _text(self, row: Sequence[int]) -> str:
         row = row[: row.index(END)] if END in row else row
-        apart = set(self.languages.values())
-        said = [unit for unit in row if len(SPECIAL) <= unit < self.size and unit not in apart]
+        said = [unit for unit in row if self._is_text(unit)]
         return str(self.inner.decode(said, skip_special_tokens=True)).strip()
+
+    def _is_text(self, unit: int) -> bool:
+        return len(SPECIAL) <= unit < self.size and unit not in self.languages.values()
+
+    def words(self, row: Sequence[int], *, apart: bool) -> list[Word]:
+        """Of one row. `apart`: each unit for itself, for languages that write no blanks."""
+        groups: list[list[int]] = []
+        for place, unit in enumerate(row[: row.index(END)] if END in row else row):
+            if not self._is_text(unit):
+                continue
+            begins = apart or str(self.inner.id_to_token(unit)).startswith(BLANK)
+            if groups and not (begins and self._text([row[i] for i in groups[-1]])):
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        words = [Word(self._text([row[i] for i in group]), tuple(group)) for group in groups]
+        return [word for word in words if word.text]
 
     def text(self) -> str:
         """What a checkpoint keeps: JSON."""

@@ -5,6 +5,7 @@
     model = SignTranslator(encoder, text, glosses=0, seed=0)
     model(streams, lengths, decoder_inputs(labels), draw=seed) -> Said(logits [B, U, V], glosses [B, S', G] or None)
     model.generate(streams, lengths, beams=5, ...) -> Generated
+    model.attention(streams, lengths, decoder_ids) -> [B, U, S']
 
 The text model's frozen weights are in no state dict: whoever keeps one keeps with it whose they were (text.plain(),
 text.frozen_digest()), and puts them back by building the same text model first.
@@ -94,6 +95,11 @@ class SignTranslator(WithText):
     def listens(self, streams: Streams, lengths: Tensor) -> Listens:
         signing = self.read(streams, lengths)
         return self.text.listens(signing.x, signing.mask)
+
+    def attention(self, streams: Streams, lengths: Tensor, decoder_ids: Tensor) -> Tensor:
+        """[B, U, S'], as TextModel.attention has it."""
+        signing = self.read(streams, lengths)
+        return self.text.attention(signing.x, signing.mask, decoder_ids)
 
     def _emissions(self, signing: Signing) -> Tensor | None:
         if self.glosses is None:

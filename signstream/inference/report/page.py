@@ -3,6 +3,7 @@
     page = render(report, player)                  # player: the clips to look at, or None
     page = render_compare([report_a, report_b])    # the same tables, one column a run
     page = render_recognition(report, player, looks)  # a recogniser's
+    page = render_translation(report, sentences)      # a translator's
 
 `page/` holds the template, the style and the scripts; they and the data are put into one file. The browser runs and
 styles with these alone: the page's security policy names them by their hashes, and all texts from data are set as
@@ -30,6 +31,7 @@ RECOGNITION = (
     *("chapters.js", "glosses.js", "recognition.js"),
     *("compare.js", "recognition_compare.js", "recognition_main.js"),
 )
+TRANSLATION = (*COMMON, "sentences.js", "translation.js")
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
 )
@@ -57,6 +59,10 @@ def render_recognition(
 ) -> str:
     """A recogniser's page; `moments`: what its confused glosses look like."""
     return _page({"report": report, "player": player, "moments": list(moments)}, RECOGNITION)
+
+
+def render_translation(report: dict[str, Any], sentences: dict[str, Any]) -> str:
+    return _page({"report": report, "sentences": sentences}, TRANSLATION)
 
 
 def _page(data: dict[str, Any], scripts: Sequence[str]) -> str:

@@ -14,12 +14,13 @@ from signstream.data.frontend import frame_rate
 from signstream.data.sequences import Padded
 from signstream.errors import UserError
 from signstream.inference.clips import Clips, SplitClips, of_poses, of_tokens
+from signstream.inference.report.translation.build import page_of
 from signstream.inference.translation.clips import faults, meanings, of_split
 from signstream.inference.translation.controls import Controls, controls_of, prior_of, silenced
 from signstream.inference.translation.live import of_stdin
 from signstream.inference.translation.session import Session, open_translator
-from signstream.inference.translation.translator import Best, Translator
-from signstream.inference.translation.written import Outputs, Result, line_of, scored, write
+from signstream.inference.translation.translator import Found, Translator
+from signstream.inference.translation.written import PAGE, Outputs, Result, line_of, scored, write
 from signstream.models.metrics.text import TextScores
 from signstream.training.distributed import Ranks
 
@@ -47,9 +48,11 @@ def translate(args: Namespace) -> None:
             raise UserError(f"{args.input}: {skipped[0]}")
         if any(clip.text is not None for clip in clips.all):
             TextScores(translator.language)  # what cannot be scored is said now
+        if args.page is not None and not any(clip.text for i, clip in enumerate(clips.all) if i not in skipped):
+            raise UserError(f"--page: no clip of the split {args.split} that can be read has a sentence")
         results = translate_all(clips, ranks, n_best=args.n_best, but=skipped)
-        controls = measured(clips, ranks, results, but=skipped) if args.controls else None
-        ranks.from_main(lambda: finish(outputs, results, Told(session, args, skipped, controls)))
+        controls = measured(clips, ranks, results, but=skipped) if args.controls or args.page else None
+        ranks.from_main(lambda: finish(outputs, results, Told(session, args, clips, skipped, controls)))
 
 
 class Told(NamedTuple):
@@ -57,6 +60,7 @@ class Told(NamedTuple):
 
     session: Session
     args: Namespace
+    clips: Clips[Translator]
     skipped: dict[int, str]
     controls: Controls | None
 
@@ -71,13 +75,14 @@ def outputs_of(args: Namespace) -> Outputs:
         frame_rate(args.fps, "--fps")
         if args.input is None:
             raise UserError("--fps is the frame rate of --input: the frames of a split and of tokens have their own")
-    if args.controls and (args.split is None or args.tokens is not None):
-        raise UserError("--controls are of a data set's split: name it with --split, without --tokens")
+    for option, verb in (("controls", "are"), ("page", "is")):
+        if getattr(args, option) and (args.split is None or args.tokens is not None):
+            raise UserError(f"--{option} {verb} of a data set's split: name it with --split, without --tokens")
     if args.report is not None and args.split is None:
         raise UserError("--report holds scores: name the split that has the sentences with --split")
     if args.out is None and args.input != LIVE:
         raise UserError("--out FILE is needed: where the JSON lines go")
-    outputs = Outputs(args.out, args.report)
+    outputs = Outputs(args.out, args.report, args.page)
     outputs.check()
     return outputs
 
@@ -110,14 +115,14 @@ def translate_all(
     """Every rank reads its share and gets all, in the clips' order, `but` some."""
     numbers = [number for number in range(len(clips.all)) if number not in but]
     share = numbers[ranks.rank :: ranks.world]
-    found: dict[int, Best] = {}
+    found: dict[int, Found] = {}
     most = max(ROWS // clips.reader.decode.beams, 1)
     with tqdm(total=len(share), desc="translate", unit="clip", disable=None if ranks.is_main else True) as bar:
         for some, padded in clips.batches(share, most=most):
-            found.update(zip(some, clips.reader.translate_clips(change(padded), n_best=n_best)))
+            found.update(zip(some, clips.reader.say(change(padded), n_best=n_best)))
             bar.update(len(some))
-    everyone = {number: best for part in ranks.collect(found) for number, best in part.items()}
-    return [Result(clips.all[number], everyone[number]) for number in numbers]
+    everyone = {number: one for part in ranks.collect(found) for number, one in part.items()}
+    return [Result(clips.all[i], everyone[i].best, everyone[i].units, i) for i in numbers]
 
 
 def measured(
@@ -140,14 +145,28 @@ def finish(outputs: Outputs, results: Sequence[Result], told: Told) -> None:
     lines = [line_of(result, args.n_best) for result in results]
     known = [result for result in results if result.clip.text is not None]
     said = [result.best[0].text for result in known]
-    scores = scored(told.session.translator.language, [clip.text or "" for clip, _ in known], said) if known else None
-    write(outputs, lines, report_of(results, told, scores))
+    meant = [result.clip.text or "" for result in known]
+    scores = scored(told.session.translator.language, meant, said) if known else None
+    report = report_of(results, told, scores)
+    write(outputs, lines, report, page=made_page(results, told, scores, report=report))
     if args.input == LIVE:
         print(lines[0], flush=True)
     if outputs.out is not None:
         print(f"{outputs.out}: {summary(results, told, scores)}", flush=True)
     if told.controls is not None and scores is not None:
         print(table(scores, told.controls), flush=True)
+    if outputs.page is not None:
+        print(outputs.page / PAGE, flush=True)
+
+
+def made_page(
+    results: Sequence[Result], told: Told, scores: TextScores | None, *, report: dict[str, Any]
+) -> str | None:
+    if told.args.page is None:
+        return None
+    assert isinstance(told.clips, SplitClips) and scores is not None, "a page is of a split that has sentences"
+    config = told.session.config
+    return page_of(told.clips, results, scores, config=config, report={**report, "controls_are": NAMES})
 
 
 def report_of(results: Sequence[Result], told: Told, scores: TextScores | None) -> dict[str, Any]:

@@ -5,6 +5,8 @@
     best.text, best.score
     translator.translate_tokens(tokens)                # of a translator of codes: a TokenSequence
     translator.translate_clips(padded, n_best=1)       # a batch of whatever it reads -> its translations, a clip
+    translator.say(padded, n_best=1)                   # the same, with the units of the best
+    translator.attention(padded, units)                # where the decoder looked when it said them
 
 A clip is read as a whole, so there is no stream of sentences. `decode` is the config's unless it is set.
 
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from signstream.config.sequences import TOKENS
 from signstream.config.translation import Beams
@@ -32,6 +35,7 @@ from signstream.errors import UserError
 from signstream.inference.reader import Reader, TrainedOn
 from signstream.inference.timing import Timing
 from signstream.inference.translation.members import Member, check_alike
+from signstream.models.text_tokenizer import END, PAD
 from signstream.tokens.format import TokenSequence
 from signstream.training import checkpoint
 from signstream.training.distributed import pick_device
@@ -46,7 +50,16 @@ class Translation(NamedTuple):
 
 
 Best = tuple[Translation, ...]  # of one clip: the best first, no text twice, so sometimes fewer than were asked for
-NOTHING: Best = (Translation("", 0.0),)  # what a clip without a step is
+
+
+class Found(NamedTuple):
+    """Of one clip."""
+
+    best: Best
+    units: tuple[int, ...]  # of the best, without </s>
+
+
+NOTHING = Found((Translation("", 0.0),), ())  # what a clip without a step is
 
 
 class Translator(Reader):
@@ -77,7 +90,7 @@ class Translator(Reader):
     def timing(self, fps: float | None = None, chunk_len: int = 1) -> Timing:
         if self.source in TOKENS:
             return Timing(fps or self.data.fps, chunk_len, self.config.model.encoder.tokens.steps_a_chunk)
-        return Timing(self.data.fps)
+        return Timing(self.data.fps, self.config.model.encoder.frames_a_step if self.source == "keypoints" else 1)
 
     def view(self, joints: Tensor) -> Tensor:
         """[T, n, 3]"""
@@ -128,11 +141,14 @@ class Translator(Reader):
             raise UserError(f"the clip is {fault}")
         return self.translate_clips(Padded({source: rows[None].to(self.device)}, (len(rows),)), n_best=n_best)[0]
 
-    @torch.no_grad()
     def translate_clips(self, padded: Padded, *, n_best: int = 1) -> list[Best]:
+        return [found.best for found in self.say(padded, n_best=n_best)]
+
+    @torch.no_grad()
+    def say(self, padded: Padded, *, n_best: int = 1) -> list[Found]:
         lengths = torch.tensor(padded.lengths, dtype=torch.int64)
         some = lengths.nonzero()[:, 0]
-        found: list[Best] = [NOTHING] * len(lengths)
+        found = [NOTHING] * len(lengths)
         if not len(some):
             return found
         chosen = some.to(self.device)
@@ -147,8 +163,19 @@ class Translator(Reader):
             n_best=n_best,
         )
         for clip, ids, scores in zip(some.tolist(), said.ids, said.scores.tolist()):
-            found[clip] = self._told(ids, scores)
+            found[clip] = Found(self._told(ids, scores), tuple(before_end(ids[0].tolist())))
         return found
+
+    @torch.no_grad()
+    def attention(self, padded: Padded, units: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Of clips that have a step, and what was said of each: [U, S'], a row a unit, over the encoder's steps
+        (timing() has their frames). The mean over layers and heads, of the first checkpoint's model."""
+        model, lengths = self.models[0], torch.tensor(padded.lengths, dtype=torch.int64)
+        rows = [torch.tensor([self.tokenizer.target_id, *said[:-1]]) for said in units]
+        ids = pad_sequence(rows, batch_first=True, padding_value=PAD).to(self.device)
+        weights = model.attention(padded.streams, lengths.to(self.device), ids).cpu()
+        steps = model.encoder.steps(lengths).tolist()
+        return [clip[: len(said), :count] for clip, said, count in zip(weights, units, steps)]
 
     def _told(self, ids: Tensor, scores: Sequence[float]) -> Best:
         """ids [n, U]"""
@@ -157,3 +184,8 @@ class Translator(Reader):
             if score > NO_BEAM or not best:
                 best.setdefault(text, score)
         return tuple(Translation(text, score) for text, score in best.items())
+
+
+def before_end(row: Sequence[int]) -> Sequence[int]:
+    """Of units, those that come before </s>."""
+    return row[: row.index(END)] if END in row else row

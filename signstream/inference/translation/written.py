@@ -1,6 +1,6 @@
 """What was translated, as files: a JSON line a clip, and the scores of all of them.
 
-    write(Outputs(out, report), results, report)       both, each whole, or none
+    write(Outputs(out, report, folder), lines, report, page=page)    all, each whole, or none
 
     {"name": ..., "text": "it rains", "score": -0.31, "nbest": [["it rains", -0.31], ...], "meant": "it rained"}
 
@@ -22,10 +22,14 @@ from signstream.io.tables import finite
 from signstream.io.whole import write_together
 from signstream.models.metrics.text import TextScores
 
+PAGE = "index.html"
+
 
 class Result(NamedTuple):
     clip: Clip
     best: Best
+    units: tuple[int, ...]  # of the best
+    number: int  # among the clips
 
 
 class Outputs(NamedTuple):
@@ -33,23 +37,34 @@ class Outputs(NamedTuple):
 
     out: Path | None = None
     report: Path | None = None
+    page: Path | None = None  # a folder
 
     def check(self) -> None:
         """That there may be such files, before anything is translated."""
-        named = {option: path for option, path in zip(("--out", "--report"), self) if path is not None}
+        both = {"--out": self.out, "--report": self.report}
+        named = {option: path for option, path in both.items() if path is not None}
         for option, path in named.items():
             if path.exists() and not path.is_file():
                 raise UserError(f"{option} {path} is {'a folder: name a file in it' if path.is_dir() else 'no file'}")
         if len(set(named.values())) < len(named):
             raise UserError(f"{' and '.join(named)} name the same file")
+        if self.page is None:
+            return
+        if self.page.exists() and not self.page.is_dir():
+            raise UserError(f"--page {self.page} is no folder: name one, in which {PAGE} is written")
+        for option, path in named.items():
+            if path in (self.page, self.page / PAGE):
+                raise UserError(f"{option} {path} is where --page writes: name another file")
 
 
-def write(outputs: Outputs, lines: Sequence[str], report: Mapping[str, Any]) -> None:
+def write(outputs: Outputs, lines: Sequence[str], report: Mapping[str, Any], *, page: str | None = None) -> None:
     contents: dict[Path, bytes] = {}
     if outputs.out is not None:
         contents[outputs.out] = as_bytes("".join(f"{line}\n" for line in lines))
     if outputs.report is not None:
         contents[outputs.report] = as_bytes(json.dumps(finite(report), indent=1, ensure_ascii=False) + "\n")
+    if outputs.page is not None and page is not None:
+        contents[outputs.page / PAGE] = as_bytes(page)
     for path in contents:
         path.parent.mkdir(parents=True, exist_ok=True)
     write_together(contents)
@@ -61,8 +76,8 @@ def as_bytes(text: str) -> bytes:
 
 
 def line_of(result: Result, n_best: int = 1) -> str:
-    clip, best = result
-    pairs = [[each.text, round(each.score, 4)] for each in best]
+    clip = result.clip
+    pairs = [[each.text, round(each.score, 4)] for each in result.best]
     line: dict[str, Any] = {"name": clip.name, "text": pairs[0][0], "score": pairs[0][1]}
     if n_best > 1:
         line["nbest"] = pairs

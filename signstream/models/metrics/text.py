@@ -121,6 +121,11 @@ class TextScores(Sums):
         out["text/empty"] = 100 * float(totals["empty"]) / sentences
         return out
 
+    def chrf_of(self, reference: str, hypothesis: str) -> float:
+        """Of one sentence: it is no 0 where a short one has no four words in a row, as BLEU is."""
+        chrf = self.scorers.chrf
+        return float(chrf.of_counts(chrf.counts([reference], [hypothesis])))
+
     def _bleu(self, counts: torch.Tensor, order: int) -> float:
         """Of n-grams up to `order`, with the same penalty for short hypotheses."""
         whole = [round(count) for count in counts.tolist()]

@@ -35,9 +35,6 @@ class GlossPlayer extends Player {
     }
     return clip.chances;
   }
-  get step() {
-    return Math.min(Math.floor(this.frame / this.frames_per_step), this.now.steps - 1);
-  }
 }
 
 const glossHue = (i) => ((25 + i * 137.508) % 360).toFixed(1); // the golden angle keeps neighbours apart
@@ -85,16 +82,6 @@ function glossRibbons(player, scrub) {
     };
     return h("div.cells", { role: "group", "aria-label": called }, spans.map(cell));
   };
-  // A step stands for so many frames; the last one may stand for more than there are.
-  const chances = (values, frames, i) => {
-    const [high, end] = [26, (t) => Math.min((t + 1) * player.frames_per_step, frames).toFixed(2)];
-    const path = values.map((p, t) => `V${(high - (high - 2) * p).toFixed(1)}H${end(t)}`).join("");
-    return s(
-      "svg",
-      { viewBox: `0 0 ${frames} ${high}`, preserveAspectRatio: "none", "aria-hidden": "true", style: { "--hue": glossHue(i) } },
-      s("path", { d: `M0 ${high}${path}V${high}Z` }),
-    );
-  };
   const name = (long, short, tip) => h("span.name", { "data-tip": tip }, h("span.long", long), h("span.short", short));
   const fill = () => {
     const clip = player.now;
@@ -113,7 +100,7 @@ function glossRibbons(player, scrub) {
         now.push(value);
         return [
           h("span.name.chance", { "data-tip": `How likely ${clip.rows[i]} is at each step` }, h("span.gloss", clip.rows[i]), value),
-          h("div.strip.chances", chances(values, clip.frames, i)),
+          h("div.strip.chances", stepArea(values, clip.frames, player.frames_per_step, { "--hue": glossHue(i) })),
         ];
       }),
       !rows.length && [h("span.name"), h("p.missing", "No gloss was ever likely in this clip.")],

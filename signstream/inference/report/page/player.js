@@ -41,6 +41,10 @@ class Player {
   get chunk() {
     return Math.floor(this.frame / this.chunk_len);
   }
+  // Of a network that has steps.
+  get step() {
+    return Math.min(Math.floor(this.frame / this.frames_per_step), this.now.steps - 1);
+  }
   get leap() {
     return this.chunk_len || Math.round(this.fps / 2);
   }

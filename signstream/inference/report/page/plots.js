@@ -78,6 +78,17 @@ function bars(rows, max = null) {
   );
 }
 
+// What values from 0 to 1 are over a clip's time, a step each. A step stands for so many frames; the last one may stand for more than there are.
+function stepArea(values, frames, framesPerStep, style = {}) {
+  const [high, end] = [26, (t) => Math.min((t + 1) * framesPerStep, frames).toFixed(2)];
+  const path = values.map((p, t) => `V${(high - (high - 2) * p).toFixed(1)}H${end(t)}`).join("");
+  return s(
+    "svg",
+    { viewBox: `0 0 ${frames} ${high}`, preserveAspectRatio: "none", "aria-hidden": "true", style },
+    s("path", { d: `M0 ${high}${path}V${high}Z` }),
+  );
+}
+
 const shade = (share, ramp = "cool") =>
   ramp === "cool"
     ? `color-mix(in oklab, var(--cool-1) ${(100 * share).toFixed(1)}%, var(--cool-0))`

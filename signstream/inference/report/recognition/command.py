@@ -9,9 +9,9 @@ from typing import Any
 from signstream.inference.recognition.clips import of_split
 from signstream.inference.recognition.session import open_recogniser
 from signstream.inference.report.files import publish
+from signstream.inference.report.looks import open_looks
 from signstream.inference.report.page import render_recognition
 from signstream.inference.report.recognition.build import build
-from signstream.inference.report.recognition.looks import open_looks
 from signstream.inference.report.recognition.measure import measure
 from signstream.inference.report.recognition.player import make_moments, make_player
 from signstream.training.run_folder import RunFolder

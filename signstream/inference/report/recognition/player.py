@@ -19,8 +19,8 @@ from torch import Tensor
 
 from signstream.data.sources import PoseSequences
 from signstream.inference.recognition.clips import SplitClips
+from signstream.inference.report.looks import Looks
 from signstream.inference.report.player_data import shares
-from signstream.inference.report.recognition.looks import Looks
 from signstream.inference.report.recognition.measure import Line, Measured, Place, places_of
 
 MOST_ROWS = 12  # glosses whose probabilities are shown

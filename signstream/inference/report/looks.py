@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from signstream.config.recognition import RecognitionData
+from signstream.config.sequences import SequenceData
 from signstream.data.cache import open_cache
 from signstream.data.frame_sequences import FrameSequences
+from signstream.data.sentences import WithVisual
 from signstream.data.sources import PoseSequences
-from signstream.inference.recognition.clips import SplitClips
+from signstream.inference.clips import SplitClips
 from signstream.inference.recognition.spans import Signed
 from signstream.inference.report.player_data import packed
 from signstream.io.frame_files import read_frames
@@ -97,8 +98,10 @@ class Pictures(Looks):
         return list(self.sequences.files[self.numbers[number]].paths)
 
 
-def open_looks(clips: SplitClips, data: RecognitionData) -> Looks:
+def open_looks(clips: SplitClips[Any], data: SequenceData) -> Looks:
     sequences = clips.sequences
+    if isinstance(sequences, WithVisual):
+        sequences = sequences.inner
     if isinstance(sequences, FrameSequences):
         return Pictures(sequences, clips.numbers)
     if isinstance(sequences, PoseSequences):
