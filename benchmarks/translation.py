@@ -117,11 +117,11 @@ def first_phase(job: Job, options: Sequence[str]) -> tuple[SignEncoder, dict[str
 def recipe(file: str, data: Data, options: Sequence[str]) -> Any:
     """A quickstart on the clips of another config: keypoints at half their frame rate, as it has them, tokens and
     labels as they are there."""
-    fixed = [f"data.points={data.num_joints}", "data.clean=none", f"data.fps={data.fps / 2:g}", "train.threads=1"]
+    fixed = ["data.clean=none", f"data.fps={data.fps / 2:g}", "train.threads=1"]
     config = load_config(file, [*fixed, *options])
     own = (*OWN, *(("fps",) if config.data.source == "keypoints" else ()))
     shared = {field.name: getattr(data, field.name) for field in fields(Poses) if field.name not in own}
-    return replace(config, data=replace(config.data, **shared))
+    return replace(config, data=replace(config.data, points=data.num_joints, **shared))
 
 
 def run(loop: Loop, task: Task, who: str) -> None:
