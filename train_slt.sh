@@ -32,7 +32,7 @@ if [ "$#" -gt 0 ] || [ -e PHOENIX-2014-T ]; then
     exit 0
 fi
 [ -d data/phoenix14t ] ||
-    "$PYTHON" -m signstream.data.synthetic --layout phoenix14t --out data/phoenix14t --clips 1000 --seed 0
+    "$PYTHON" -m signstream.data.synthetic --layout phoenix14t --out data/phoenix14t --clips 2000 --seed 0
 both _quickstart
 # The page's path is its last line.
 "$PYTHON" -m signstream.inference.translate --checkpoint checkpoints/translation_quickstart --split val \
