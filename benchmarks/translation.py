@@ -46,6 +46,8 @@ from signstream.training.seed import seed_everything
 from signstream.training.task import Task
 
 SPLITS = ("val", "test_unseen_signer")
+FIFTH = "model.encoder.frames_a_step=6"  # of a second is a step
+FIRST = "train.epochs=4"  # of phase 1
 ALONE = "loss.ctc=0"  # sentences are all that phase 2 learns from
 R1, WAYS = "retrieval/{way}/recall_1", ("sign_to_text", "text_to_sign")
 
@@ -61,7 +63,6 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "keypoints": Variant(),
-    "keypoints, after phase 1": Variant(first=()),
     "no glosses": Variant(options=(ALONE,)),
     "no glosses, after phase 1": Variant(options=(ALONE,), first=()),
     "no glosses, after phase 1 by words": Variant(options=(ALONE,), first=("model.match=tokens",)),
@@ -105,7 +106,7 @@ def train(job: Job) -> dict[str, Any]:
 
 def first_phase(job: Job, options: Sequence[str]) -> tuple[SignEncoder, dict[str, float]]:
     """Its encoder at the last step, and what it finds on val."""
-    config = recipe("configs/contrast_quickstart.yaml", job.prepared.data, [*options, f"train.seed={job.seed}"])
+    config = recipe("configs/contrast_quickstart.yaml", job.prepared.data, [FIRST, *options, f"train.seed={job.seed}"])
     seed_everything(job.seed)
     task = ContrastTask.open(config, Ranks())
     loop = Loop(task, config, Ranks(), clips=auto_batch(task, config, Ranks()))
@@ -115,12 +116,9 @@ def first_phase(job: Job, options: Sequence[str]) -> tuple[SignEncoder, dict[str
 
 
 def recipe(file: str, data: Data, options: Sequence[str]) -> Any:
-    """A quickstart on the clips of another config: keypoints at half their frame rate, as it has them, tokens and
-    labels as they are there."""
-    fixed = ["data.clean=none", f"data.fps={data.fps / 2:g}", "train.threads=1"]
-    config = load_config(file, [*fixed, *options])
-    own = (*OWN, *(("fps",) if config.data.source == "keypoints" else ()))
-    shared = {field.name: getattr(data, field.name) for field in fields(Poses) if field.name not in own}
+    """A quickstart on the clips of another config, prepared as they are there."""
+    config = load_config(file, ["data.clean=none", "train.threads=1", FIFTH, *options])
+    shared = {field.name: getattr(data, field.name) for field in fields(Poses) if field.name not in OWN}
     return replace(config, data=replace(config.data, points=data.num_joints, **shared))
 
 
