@@ -313,16 +313,3 @@ def test_names_that_are_none_are_listed(root):
     cache = open_cache(config(write(root, ["name|translation", "a|1", "a|2", "../b|3", "|4"])), quiet=True)
     assert [(clip.name, clip.text) for clip in cache.clips] == [("a", "1")]
     assert [line.reason.split(":")[0] for line in cache.skipped] == ["duplicate name", "unsafe name", "unsafe name"]
-
-
-def test_siglip_has_180_rows_or_a_line(root):
-    source, rows = source_of(root), np.ones((180, 768), np.float32)
-    path = save(root, "a", rows, folder="siglip_vitb16/train")
-    assert np.array_equal(source.visual("train", "a"), rows)
-    for wrong, reason in ((rows[1:], "shape [179, 768]: [180, 768] is expected"), (rows * np.inf, "not finite")):
-        np.save(path, wrong)
-        with pytest.raises(UserError) as error:
-            source.visual("train", "a")
-        assert str(error.value) == f"{path}: {reason}"
-    with pytest.raises(UserError, match=r"siglip_vitb16/train/b\.npy: missing file"):
-        source.visual("train", "b")

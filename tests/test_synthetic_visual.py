@@ -9,15 +9,14 @@ import pytest
 
 from data_sets import data_config
 from signstream import cli
-from signstream.data.datasets import open_data
 from signstream.data.even_frames import ROWS, indices
-from signstream.data.phoenix14t import Phoenix14T
 from signstream.data.synthetic.__main__ import main
 from signstream.data.synthetic.drawing import draw_clip, draw_small
 from signstream.data.synthetic.orders import Cast, Order, generator
 from signstream.data.synthetic.phoenix import looks_of, planned
 from signstream.data.synthetic.phoenix14t import filmed
 from signstream.data.synthetic.visual import directions, projected, visual_rows
+from signstream.data.visual import Visual
 from signstream.skeleton import LEFT_HAND
 
 CLIPS, SEED, SIGNERS = 6, 3, 3
@@ -60,11 +59,10 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 
 def test_rows_are_read_back_for_every_clip(made):
-    source = open_data(data_config(made["one"], layout="phoenix14t", fps=25))
-    assert isinstance(source, Phoenix14T)
+    visual = Visual.open(data_config(made["one"], layout="phoenix14t", fps=25), "siglip_vitb16")
     cast, orders = plan()
     for order in orders:
-        rows = source.visual(OURS[order.split], order.name)
+        rows = visual.rows(OURS[order.split], order.name)
         assert rows.shape == (ROWS, 768) and rows.dtype == np.float32
         assert np.array_equal(rows, rows_of(cast, order, joints_of(cast, order)))
 

@@ -2,7 +2,7 @@
 
 <root>/annotations/PHOENIX-2014-T.{train,dev,test}.corpus.csv     name|video|start|end|speaker|orth|translation
 <root>/kpts/<split>/<name>.npy                                    [T, 75, 3] x, y, z; 25 frames a second
-<root>/siglip_vitb16/<split>/<name>.npy                           [180, 768]; need not be there: `visual` reads it
+<root>/siglip_vitb16/<split>/<name>.npy                           [180, 768]; need not be there; visual.py reads it
 
 The split `dev` is our `val`. Of a table only `name` and `translation` must be there; `orth` is the gloss, `speaker` the
 signer. Nothing is quoted, and no word stands for a gap: NA is a word.
@@ -40,7 +40,7 @@ from signstream.skeleton import COCO_FLIP, FACE, NUM_JOINTS
 from signstream.text_files import read_text
 
 SPLITS = {"train": "train", "val": "dev", "test": "test"}  # ours -> theirs
-ANNOTATIONS, KEYPOINTS, VISUAL = "annotations", "kpts", "siglip_vitb16"
+ANNOTATIONS, KEYPOINTS = "annotations", "kpts"
 COLUMNS = ("name", "video", "start", "end", "speaker", "orth", "translation")
 NEEDED = ("name", "translation")
 SIZE = (210.0, 260.0)  # of PHOENIX's pictures
@@ -48,7 +48,6 @@ HIPS = (105.0, 240.0)  # where their middle is put, in pixels: a nose is then ab
 SHOULDERS = 84.0  # pixels between them; two fifths of the picture's width
 LEGS = slice(BODY_POINTS.index("left_knee"), FACE)  # of the 133
 FPS = 25.0
-VISUAL_SHAPE = (180, 768)
 LARGEST_TABLE = 1 << 24  # bytes; PHOENIX's largest has less than two millions
 LONGEST = 10_000  # characters of a line
 
@@ -115,26 +114,10 @@ class Phoenix14T(PoseData):
             raise UserError("not finite")
         return Clip(name, pixels(points), fps=FPS, size=SIZE, text=row.text, gloss=row.gloss, signer=row.signer)
 
-    def visual(self, split: str, name: str) -> np.ndarray:
-        """SigLIP's features [180, 768] of as many frames, evenly spread over the clip."""
-        path = self.root / VISUAL / SPLITS[split] / f"{name}.npy"
-        try:
-            features = read_npy(path, _check_visual, within=self.root)
-            if not np.isfinite(features).all():
-                raise UserError("not finite")
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        return features
-
 
 def _check_points(shape: Shape) -> None:
     if len(shape) != 3 or shape[1:] != (NUM_POINTS, 3):
         raise UserError(f"shape {list(shape)}: [T, {NUM_POINTS}, 3] is expected")
-
-
-def _check_visual(shape: Shape) -> None:
-    if shape != VISUAL_SHAPE:
-        raise UserError(f"shape {list(shape)}: {list(VISUAL_SHAPE)} is expected")
 
 
 def pixels(points: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ encoder(streams, lengths [B], draw=seed) -> Signing(x [B, S', D], lengths [B]); 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +30,18 @@ LARGEST = 1 << 24  # of a number in a shape
 ENCODER = "encoder."  # where its weights stand in the model of either phase
 
 
+class Readable(Protocol):
+    """What a data set says of what it has to read."""
+
+    shape: tuple[int, ...]
+    visual_width: int | None
+    parts: tuple[str, ...]
+    tokenizer: str
+    vectors: Tensor | None
+
+
 class Reads(NamedTuple):
-    """What a data set has to read."""
+    """What there is to read."""
 
     source: str
     shape: tuple[int, ...]
@@ -39,6 +49,10 @@ class Reads(NamedTuple):
     parts: tuple[str, ...] = ()  # of latents or codes, by their tags
     tokenizer: str = ""  # the digest of whose these are
     vectors: Tensor | None = None  # [P, Q, K, Z] what codes begin as; without them, as drawn
+
+    @classmethod
+    def of(cls, source: str, data: Readable) -> Reads:
+        return cls(source, data.shape, data.visual_width, data.parts, data.tokenizer, vectors=data.vectors)
 
     def state(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

@@ -39,7 +39,7 @@ class Setup:
         sizes, seed = config.model, config.train.seed
         sentences = [sequences.examples[clip].text for clip in sequences.clips_of("train")]
         text = text_of(sizes, sentences, seed=seed)
-        self.reads = reads_of(sequences, config.data.source)
+        self.reads = Reads.of(config.data.source, sequences)
         model = ContrastModel(
             sign_encoder(sizes.encoder, self.reads, seed),
             text,
@@ -68,17 +68,6 @@ class Setup:
             return Pair(none, none)
         signs = batch.signs
         return self.model(signs.streams, signs.lengths, batch.read, draw=signs.draw)
-
-
-def reads_of(sequences: Sequences, source: str) -> Reads:
-    return Reads(
-        source,
-        sequences.shape,
-        visual=sequences.visual_width,
-        parts=sequences.parts,
-        tokenizer=sequences.tokenizer,
-        vectors=sequences.vectors,
-    )
 
 
 class Sentences:

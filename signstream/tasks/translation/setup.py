@@ -25,7 +25,7 @@ from signstream.training.distributed import Ranks
 class Setup:
     def __init__(self, config: TranslationConfig, sequences: Sequences, ranks: Ranks) -> None:
         self.config, self.sequences, self.ranks = config, sequences, ranks
-        self.reads = reads_of(config, sequences)
+        self.reads = Reads.of(config.data.source, sequences)
         encoder = sign_encoder(config.model.encoder, self.reads, config.train.seed)
         TextScores(config.model.target_language)  # what cannot be scored is said now, not after an epoch
         sentences = [sequences.examples[clip].text for clip in sequences.clips_of("train")]
@@ -86,14 +86,3 @@ def glosses_of(lines: Iterable[Sequence[str]]) -> Glosses:
     if not glosses.names:
         raise UserError("loss.ctc is not 0, and no clip of the training split has glosses: set loss.ctc=0")
     return glosses
-
-
-def reads_of(config: TranslationConfig, sequences: Sequences) -> Reads:
-    return Reads(
-        config.data.source,
-        tuple(sequences.shape),
-        sequences.visual_width,
-        parts=tuple(sequences.parts),
-        tokenizer=sequences.tokenizer,
-        vectors=sequences.vectors,
-    )
