@@ -174,8 +174,8 @@ class TextModel(nn.Module):
     def forward(self, embeds: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """Signing [B, T, D] with its mask [B, T] bool, and what the decoder reads [B, U]: logits [B, U, V]"""
         self._fits(decoder_ids.shape[1], "units of a sentence")
-        out = self.mbart(**self._inputs(embeds, mask), decoder_input_ids=decoder_ids, use_cache=False)
-        return out.logits
+        inputs = {**self._inputs(embeds, mask), **whole_masks(mask, decoder_ids)}
+        return self.mbart(**inputs, decoder_input_ids=decoder_ids, use_cache=False).logits
 
     @torch.no_grad()
     def attention(self, embeds: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
@@ -274,6 +274,19 @@ def that_tells(mbart: Any) -> Any:
         twin = type(mbart)(config)
     twin.load_state_dict(mbart.state_dict(), assign=True)
     return twin.eval()
+
+
+def whole_masks(mask: Tensor, decoder_ids: Tensor) -> dict[str, Tensor]:
+    """The masks [B, 1, 1, T] and [B, 1, U, U] that transformers makes of mask [B, T]. It would first look whether there
+    is anything to mask, for which the host waits in every step. Versions that take no such masks get none."""
+    transformers_package()
+    from transformers.models.mbart import modeling_mbart
+
+    if not hasattr(modeling_mbart, "create_bidirectional_mask"):
+        return {}
+    clips, units = decoder_ids.shape
+    earlier = torch.ones(units, units, dtype=torch.bool, device=mask.device).tril()
+    return {"attention_mask": mask[:, None, None], "decoder_attention_mask": earlier.expand(clips, 1, units, units)}
 
 
 def decoder_inputs(labels: Tensor) -> Tensor:
