@@ -18,7 +18,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from signstream.errors import UserError, odd_character
 from signstream.glosses import clean
 from signstream.io.batch import Movable, StreamBatch
 from signstream.io.cache_index import Skipped
-from signstream.io.dataloader_utils import step_seed
+from signstream.io.dataloader_utils import BatchLoader, step_seed
 from signstream.io.pose_cache import count_reasons
 
 LONGEST_LINE = 1000  # glosses of a clip: an hour of signing has more, and no alignment of it is learnt
@@ -92,6 +92,19 @@ class SequenceBatch(Movable):
             index=raw.index,
             draw=step_seed(raw.seed, 2),  # not what augmentation draws
         )
+
+
+class Share(Protocol):
+    """Which of how many processes this is, and where it computes."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
 
 class Sequences(ABC):
@@ -157,6 +170,24 @@ class Sequences(ABC):
         """The longest clips of a split, from the first again where it has fewer."""
         longest_first = sorted(self.clips_of(split), key=lambda i: -self.length(i))
         return self.read([longest_first[i % len(longest_first)] for i in range(count)], 0)
+
+    def loader(
+        self, split: str, clips: int, *, train: bool, workers: int, seed: int, share: Share
+    ) -> BatchLoader[StreamBatch] | None:
+        """Of `clips` at a time, a process's share of them; None: the split has no clip, and nobody trains on it."""
+        if not train and not self.splits.get(split):
+            return None
+        return BatchLoader(
+            self,
+            split,
+            batch_size=clips,
+            workers=workers,
+            seed=seed,
+            train=train,
+            rank=share.rank,
+            world=share.world,
+            pin=share.device.type == "cuda",
+        )
 
     def digest(self, split: str) -> str:
         """Of what is read and of what it means."""

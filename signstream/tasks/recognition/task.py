@@ -67,18 +67,8 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
 
     def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
         config, ranks = self.setup.config, self.setup.ranks
-        if not train and not self.setup.sequences.splits.get(split):
-            return None
-        return BatchLoader(
-            self.setup.sequences,
-            split,
-            batch_size=clips,
-            workers=config.data.workers,
-            seed=config.train.seed,
-            train=train,
-            rank=ranks.rank,
-            world=ranks.world,
-            pin=ranks.device.type == "cuda",
+        return self.setup.sequences.loader(
+            split, clips, train=train, workers=config.data.workers, seed=config.train.seed, share=ranks
         )
 
     def groups(self) -> list[Group]:
