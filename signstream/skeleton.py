@@ -1,7 +1,7 @@
 """COCO-WholeBody, once: which joints make a part, where its centre is, how long a unit is, which joints mirror each
-other, and which bones join them.
+other, which bones join them, and which mean something together.
 
-    COCO_WHOLEBODY                                          build(num_joints, body_parts, centers, ...) -> Skeleton
+    COCO_WHOLEBODY        JOINT_GROUPS                      build(num_joints, body_parts, centers, ...) -> Skeleton
 
 Joints count from 0 in here; a config's `body_parts` counts from 1, both ends in, as the data sets do. "Left" is the
 signer's own left.
@@ -223,6 +223,17 @@ COCO_WHOLEBODY = Skeleton(
     ),
     flip=COCO_FLIP,
 )
+# Joints that mean something together. The roots of the hands are no wrists: a hand is seen from its root, which says
+# nothing there.
+JOINT_GROUPS = {
+    "wrists": (LEFT_WRIST, RIGHT_WRIST),
+    "fingertips": tuple(hand + tip for hand in (LEFT_HAND, RIGHT_HAND) for tip in (4, 8, 12, 16, 20)),
+    "mouth": tuple(range(FACE + 48, FACE + 68)),  # outer and inner lips
+    "eyes": tuple(range(FACE + 36, FACE + 48)),
+    "brows": tuple(range(FACE + 17, FACE + 27)),
+    "legs": tuple(range(11, FEET)),  # hips, knees, ankles
+    "feet": tuple(range(FEET, FACE)),
+}
 COCO_RANGES = {part.name: (part.start + 1, part.stop) for part in COCO_WHOLEBODY.parts}
 
 

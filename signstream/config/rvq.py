@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from signstream.config.common import Base, Data
-from signstream.config.schema import option
-from signstream.errors import UserError
+from signstream.config.schema import nearest, option
+from signstream.errors import UserError, shown
+from signstream.skeleton import JOINT_GROUPS, NUM_JOINTS
 
 HEAD_WIDTH = 32  # the transformer has a head for every so many of its width
 
@@ -63,8 +64,18 @@ class Loss:
     part_weights: dict[str, float] = option(
         {"face": 1.0, "left_hand": 2.0, "right_hand": 2.0, "body": 1.0, "full_body": 1.0}
     )
+    joint_weights: dict[str, float] = option({})
     perceptual_weight: float = option(0.0, low=0)
     terms: dict[str, float] = option({}, names="loss")
+
+    def check(self) -> None:
+        for name, weight in self.joint_weights.items():
+            if name not in JOINT_GROUPS:
+                near = nearest(name, JOINT_GROUPS)
+                hint = f"did you mean {near}?" if near else f"the groups of joints are {', '.join(JOINT_GROUPS)}"
+                raise UserError(f"loss.joint_weights names {shown(name)}: {hint}")
+            if weight < 0:
+                raise UserError(f"loss.joint_weights.{name} is {weight:g}: a weight from 0 is expected")
 
 
 @dataclass(frozen=True)
@@ -80,3 +91,11 @@ class Config(Base):
     model: Model = field(default_factory=Model)
     loss: Loss = field(default_factory=Loss)
     export: Export = field(default_factory=Export)
+
+    def check(self) -> None:
+        super().check()
+        if self.loss.joint_weights and self.data.num_joints != NUM_JOINTS:
+            raise UserError(
+                f"loss.joint_weights names groups of COCO-WholeBody's {NUM_JOINTS} joints, and data.num_joints is "
+                f"{self.data.num_joints}: leave it out"
+            )

@@ -5,6 +5,7 @@ add up.
     L_perceptual + those of the user
 
 `counts` need the data alone, so the counts of a whole step, over all ranks, are known before its first backward pass.
+Within a part's L_rec joints may weigh more or less (`loss.joint_weights`); a part's share of it stays what it is.
 What is not among the first four is a Term: `perceptual`, and every class that a user registers and gives a weight in
 `loss.terms`.
 """
@@ -23,7 +24,7 @@ from signstream.config import Config
 from signstream.data.collate import ChunkBatch
 from signstream.errors import UserError
 from signstream.models.rvq.rvq_model import Output
-from signstream.skeleton import Skeleton
+from signstream.skeleton import JOINT_GROUPS, NUM_JOINTS, Skeleton
 from signstream.tasks.rvq.perceptual import Perceptual
 from signstream.tasks.rvq.views import Target
 from signstream.training.task import Terms
@@ -77,6 +78,7 @@ class Losses:
         device: torch.device | str = "cpu",
     ) -> None:
         self.delta = config.loss.huber_delta
+        self.joints = [each if each is None else each.to(device) for each in joint_weights(config, parts)]
         self.extra = dict(extra or {})
         share = part_shares(config.loss.part_weights, parts)
         rvq = config.model.rvq
@@ -88,7 +90,7 @@ class Losses:
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
         """What each term is divided by, once summed over the step: [R, P]."""
         valid = valid_chunks(targets)
-        joints = torch.stack([(t.weight > 0).sum() for t in targets])
+        joints = torch.stack([visible_joints(target, weights) for target, weights in zip(targets, self.joints)])
         pairs = (valid[:, 1:] & valid[:, :-1] & follows(batch)).sum(1)
         watching = (valid & watched(batch)).sum(1)
         rows = [row.double() for row in (joints, valid.sum(1), pairs, watching)]
@@ -100,7 +102,8 @@ class Losses:
         """The sums over the batch: [R, P]. Without the quantiser its terms are 0."""
         valid = valid_chunks(targets)
         latents = output.latents.float()
-        rec = torch.stack([huber(view, target, self.delta).sum() for view, target in zip(output.views, targets)])
+        parts = zip(output.views, targets, self.joints)
+        rec = torch.stack([huber(view, target, self.delta, joints=joints).sum() for view, target, joints in parts])
         pairs = valid[:, 1:] & valid[:, :-1] & follows(batch)
         steps = (latents[:, 1:] - latents[:, :-1]).square().mean(-1) * pairs
         commit = usage = torch.zeros_like(rec)
@@ -116,8 +119,9 @@ class Losses:
         """What each chunk and part adds to the loss when decoded from its first 1 .. Q codes, a missing joint costing
         nothing: [N, P, Q]; prefixes: P x [Q, N, L, J, 2], from RVQModel.decode_prefixes."""
         costs = [
-            torch.stack([huber(view, target, self.delta) for view in views], -1) / target.weight[:1].numel()
-            for views, target in zip(prefixes, targets)
+            torch.stack([huber(view, target, self.delta, joints=joints) for view in views], -1)
+            / target.weight[:1].numel()
+            for views, target, joints in zip(prefixes, targets, self.joints)
         ]
         return torch.stack(costs, 1) * self.terms.weights[0, :, None].to(costs[0].device)
 
@@ -133,6 +137,27 @@ def part_shares(weights: Mapping[str, float], parts: Sequence[str]) -> Tensor:
     return share / share.sum()
 
 
+def joint_weights(config: Config, parts: Sequence[str]) -> list[Tensor | None]:
+    """P x [J], 1 on average, so that a code's worth keeps its scale; None where all weigh the same by default."""
+    if not config.loss.joint_weights:
+        return [None] * len(parts)
+    weights = torch.ones(NUM_JOINTS, dtype=torch.float64)
+    for group, weight in config.loss.joint_weights.items():
+        weights[list(JOINT_GROUPS[group])] = weight
+    ranges = [config.data.body_parts[part] for part in parts]  # from 1, both ends in
+    return [_one_on_average(weights[first - 1 : last], part) for part, (first, last) in zip(parts, ranges)]
+
+
+def _one_on_average(weights: Tensor, part: str) -> Tensor:
+    if not weights.any():
+        raise UserError(
+            f"loss.joint_weights leaves no joint of {part} a weight above 0: give it one, or leave the part out of "
+            "data.body_parts"
+        )
+    weights = weights / weights.max()  # now none is too large to be added up
+    return (weights * (len(weights) / weights.sum())).float()
+
+
 def _checked(result: Tensor, like: Tensor, what: str) -> Tensor:
     """What a user's loss gives, if it is one number a part."""
     if not isinstance(result, Tensor) or result.shape != like.shape:
@@ -143,11 +168,19 @@ def _checked(result: Tensor, like: Tensor, what: str) -> Tensor:
     return result.to(like)
 
 
-def huber(view: Tensor, target: Target, delta: float) -> Tensor:
+def huber(view: Tensor, target: Target, delta: float, *, joints: Tensor | None = None) -> Tensor:
     """[N] sums over a chunk's visible joints of the Huber losses of x and y, over delta: about the distance along them
-    where it is far."""
+    where it is far. `joints` [J]: what each weighs."""
     error = F.huber_loss(view.float(), target.xy, reduction="none", delta=delta).sum(-1) / delta  # [N, L, J]
+    if joints is not None:
+        error = error * joints.to(error)
     return torch.where(target.weight > 0, error, 0.0).sum((1, 2))
+
+
+def visible_joints(target: Target, joints: Tensor | None = None) -> Tensor:
+    """How many there are in all chunks, or what they weigh together."""
+    seen = (target.weight > 0).sum((0, 1))  # [J]
+    return seen.sum() if joints is None else (seen * joints.to(seen.device).double()).sum()
 
 
 def valid_chunks(targets: Sequence[Target]) -> Tensor:
