@@ -3,7 +3,8 @@
 clips = Clips.open(config.data, root)             the split `test` of a root in CSL-Daily's layout
 lengths = save_tokens(clips, encode, folder)      folder/tokens.jsonl
 save_poses(clips, poses_of, folder)               folder/poses/<name>.npy, in pixels, at each clip's own frame rate
-report = scored(clips, folder)                    as benchmarks/score.py counts
+report = scored(clips, folder)                    as benchmarks/score.py and benchmarks/signs.py count
+print(table({"ours": report, "reference": ..}))   a column a report
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import score
+from benchmarks import score, signs
 from signstream.config import Data
 from signstream.data.cache import open_cache
 from signstream.data.collate import ChunkBatch, make_chunks
@@ -31,10 +32,19 @@ from signstream.data.transforms import varied
 from signstream.inference.decode import at_rate
 from signstream.io.dataloader_utils import read_clips
 from signstream.io.pose_cache import PoseCache
+from signstream.models.metrics import signing
 from signstream.space import in_pixels
 from signstream.tokens.format import TokenSequence, write_line
 
 PARTS = ("face", "left_hand", "right_hand", "body")
+# A row of the table -> where a report has its number.
+ROWS = {"mean_local": ("mean_local",), "hands_local": ("hands_local",), **{part: (part, "local") for part in PARTS}}
+ROWS |= {
+    f"{group}/{number}": ("signs", group, number)
+    for group, numbers in signing.NUMBERS.items()
+    if group not in PARTS
+    for number in numbers
+}
 SAME_RATE = 0.01  # a clip's frame rate over the config's that is off by less is the same
 SAY_EVERY = 20.0  # seconds
 BEGAN = time.perf_counter()
@@ -136,24 +146,26 @@ def save_both(clips: Clips, encode: Encode, decode: Decode, folder: Path, *, rle
 
 
 def scored(clips: Clips, folder: Path) -> dict[str, Any]:
-    """The scorer's report; with "tokens", where the folder has them."""
+    """The scorer's report, and its "signs"; with "tokens", where the folder has them."""
     names = [clips.cache.clips[index].name for index in clips.cache.split("test")]
-    report = score.score(clips.root / "frames_512x512", folder / "poses", names)
+    folders = clips.root / "frames_512x512", folder / "poses"
+    report = score.score(*folders, names) | {"signs": signs.measured(*folders, names)}
     tokens = folder / "tokens.jsonl"
     return report | ({"tokens": score.cost(tokens)} if tokens.exists() else {})
 
 
 def table(columns: dict[str, dict]) -> str:
-    """Errors of each column; the ratio of the first to the last."""
+    """A row a number of each column; the ratio of the first to the last. Below the errors of parts, what signs are made
+    of."""
 
-    def value(column: dict, name: str) -> float:
-        part, _, kind = name.partition("/")
-        entry = column.get(part, float("nan"))
-        return entry[kind] if isinstance(entry, dict) else entry
+    def value(column: Any, path: tuple[str, ...]) -> float:
+        for name in path:
+            column = column.get(name, {})
+        return column if isinstance(column, float) else math.nan
 
-    lines = [" " * 12 + "".join(f"{name:>15}" for name in (*columns, "first / last"))]
-    for name in ("mean_local", "hands_local", *(f"{part}/local" for part in PARTS)):
-        row = [value(column, name) for column in columns.values()]
+    lines = [" " * 26 + "".join(f"{name:>15}" for name in (*columns, "first / last"))]
+    for name, path in ROWS.items():
+        row = [value(column, path) for column in columns.values()]
         errors = "".join(f"{error:15.4f}" for error in row)
-        lines.append(f"{name.split('/')[0]:12}{errors}{row[0] / row[-1]:15.2f}")
+        lines.append(f"{name:26}{errors}{row[0] / row[-1] if row[-1] else math.nan:15.2f}")
     return "\n".join(lines)

@@ -245,6 +245,7 @@ def make_report(name: str = "quickstart", seed: int = 0, *, size: int = 512, bet
         "judge": deepcopy(JUDGE),
         "rate": deepcopy(RATE),
         "curve": _curve(better),
+        "signs": {"full": _signs(better), "sent": _signs(1.4 * better), "mean pose": _signs(4 * better)},
         "efficiency": {"clips_per_s": 212.0, "frames_per_s": 26_800.0, "ms_per_chunk": 0.37, "memory_bytes": 412e6},
         "training": _training(rng, better),
         "notes": [
@@ -360,6 +361,17 @@ def _curve(better: float) -> list[dict]:
         }
         for n, b, e in points
     ]
+
+
+def _signs(error: float) -> dict:
+    """`error`: how far off all is; above 2 nothing moves."""
+    off = {"location": 0.094, "location_shoulders": 0.096, "in_place": 0.106, "handshape": 0.19}
+    off |= {"palm_along": 5.8, "palm_across": 9.0}
+    hand = {name: x * error for name, x in off.items()} | {"palm_side": 1 - 0.01 * error}
+    alike, size = (None, 0.0) if error > 2 else (1 - 0.2 * error, 1 - 0.15 * error)
+    hands = dict.fromkeys(("left_hand", "right_hand", "hands"), hand | {"movement": alike, "movement_size": size})
+    face = {"error": 0.06 * error, "correlation": alike, "size": size}
+    return hands | dict.fromkeys(("mouth_opening", "mouth_width", "brows"), face)
 
 
 def _training(rng: np.random.Generator, better: float) -> dict:

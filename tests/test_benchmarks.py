@@ -66,6 +66,7 @@ def test_reconstruction_goes_on_from_what_it_kept(root, tmp_path, monkeypatch, c
     compare(root, straight)
     printed = capsys.readouterr()
     assert "epoch 2 of 3" in printed.err and "mean_local" in printed.out and "bits/s: ours" in printed.out
+    assert "\nhands/location " in printed.out and "nan" not in printed.out
     save = checkpoint.save
 
     def save_once(state: dict, path: Path) -> None:
@@ -124,11 +125,13 @@ def read(content: bytes, folder: Path) -> dict:
 
 
 def test_pca_and_kmeans_are_better_with_more_codes(root, tmp_path, capsys):
-    errors = []
+    errors, misplaced = [], []
     for codes in ("2", "64"):
         pca_kmeans.main(["--data", str(root), "--out", str(tmp_path), "--codes", codes])
-        errors.append(json.loads(capsys.readouterr().out)["mean_local"])
-    assert errors[1] < 0.7 * errors[0]
+        report = json.loads(capsys.readouterr().out)
+        errors.append(report["mean_local"])
+        misplaced.append(report["signs"]["hands"]["location"])
+    assert errors[1] < 0.7 * errors[0] and misplaced[1] < 0.7 * misplaced[0]
     for tokens in read_jsonl(tmp_path / "tokens.jsonl"):
         folders = (root / "frames_512x512", tmp_path / "poses")
         original, decoded = (np.load(folder / f"{tokens.name}.npy") for folder in folders)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.score import score
+from benchmarks import score, signs
 from clips import moving_clip
 from data_sets import signer_root, write_csl
 from helpers import ARCHS, assert_same, begin_loop, run_steps, tiny_options
@@ -131,6 +131,7 @@ def test_every_number_is_defined_and_the_docs_say_the_same(report):
     for key, (unit, what, good) in DEFINITIONS.items():
         assert f"| `{key}` | {unit} | {what} | {good} |" in page
     part = {f"{name}/*": report[name]["face"] for name in ("recon", "smooth")} | {"codes/*": report["codes"]["face"][0]}
+    part["signs/*"] = {key: row for rows in report["signs"].values() for row in rows.values() for key in row}
     for section, row in (part | {name: report[name] for name in ("rate", "efficiency")}).items():
         assert {key for key in DEFINITIONS if key.startswith(f"{section}/")} == {f"{section}/{key}" for key in row}
     assert set(SECTIONS) <= {key.split("/")[0] for key in DEFINITIONS}
@@ -201,7 +202,7 @@ def test_raw_is_what_the_scorer_computes(root, run, report, tmp_path, options):
     names = [cache.clips[clip].name for clip in cache.split("val")]
     for name, clip in zip(names, cache.split("val")):
         np.save(tmp_path / f"{name}.npy", reconstructed(tokenizer, cache, clip).numpy())
-    scored = score(root / "frames_512x512", tmp_path, names)
+    scored = score.score(root / "frames_512x512", tmp_path, names)
     assert scored["clips"] == 10
     for part in ("face", "left_hand", "right_hand", "body"):
         row = report["recon"][part]
@@ -209,6 +210,9 @@ def test_raw_is_what_the_scorer_computes(root, run, report, tmp_path, options):
         assert row["raw_pck_0.1"] == pytest.approx(scored[part]["local_pck@0.1"], abs=6e-5)
         assert row["raw"] == pytest.approx(row["local"], rel=1e-5 if options == AS_FILED else 0.1)
         assert (row["raw"] == pytest.approx(row["local"], rel=1e-5)) == (options == AS_FILED)
+    found = signs.measured(root / "frames_512x512", tmp_path, names)
+    for hand in ("left_hand", "right_hand", "hands"):  # the unit length is the frame's here, the clip's there
+        assert options != AS_FILED or found[hand] == pytest.approx(report["signs"]["full"][hand], rel=0.02)
 
 
 # -- little to measure

@@ -160,6 +160,7 @@ ACTS = """
 const says = (panel) => panel.querySelector(".lead, .missing") || panel.matches("#steadiness *, #training *, #run *");
 out.silent = $$(".panel").filter((panel) => !says(panel)).map((panel) => panel.innerText);
 out.judged = rows("#meaning");
+out.signs = rows("#signs");
 out.start = { card: $(".card h3").textContent, painted: painted(), playing: button("Pause") !== undefined };
 choose(".choose select", 0);
 out.first = frame();
@@ -231,6 +232,15 @@ def test_what_the_judge_read_has_a_table(acted):
         "6 codes a chunk, held below 0.100. By configs/recognition_judge.yaml, 30 epochs, seed 42: 1 seed."
         in (acted["text"])
     )
+
+
+@browser
+def test_what_signs_are_made_of_has_a_row_a_number(acted):
+    hands, face = acted["signs"][:9], acted["signs"][9:]
+    assert hands[0] == ["location", "0.0940", "0.0940", "0.0940", "0.132", "0.376", "shoulder widths"]
+    assert hands[7] == ["movement", "0.800", "0.800", "0.800", "0.720", "–", "correlation"]
+    assert face[0] == ["mouth opening", "0.0600", "0.800", "0.850", "", "0.0840", "0.720", "0.790"]
+    assert [row[0] for row in face] == ["mouth opening", "mouth width", "brows"]
 
 
 @browser
@@ -316,7 +326,7 @@ def test_an_empty_split_still_makes_a_page(tmp_path):
         "The val split is empty: there was nothing to measure." in found["text"]
         and "There are no clips to look at." in found["text"]
     )
-    assert found["text"].count("Not measured.") == 15
+    assert found["text"].count("Not measured.") == 16
 
 
 @browser
@@ -354,7 +364,8 @@ def test_runs_are_compared_side_by_side_and_the_best_of_a_row_is_marked(tmp_path
     runs = [make_report("first", 0), make_report("second <b>", 1, better=0.8), empty_report()]
     runs[1]["config"]["model"]["rvq"]["levels"] = 4
     script = """out.glance = rows("#glance"); out.configs = rows("#configs");
-    out.judge = rows("#judge"); out.lines = $$(".line").length; out.players = $$("canvas").length;"""
+    out.signs = rows("#signs"); out.judge = rows("#judge");
+    out.lines = $$(".line").length; out.players = $$("canvas").length;"""
     found = browse(render_compare(runs), tmp_path, script)
     assert found["problems"] == [] and found["players"] == 0 and found["lines"] == 6
     error = next(row for row in found["glance"] if row[0].startswith("error, shoulder"))
@@ -363,4 +374,5 @@ def test_runs_are_compared_side_by_side_and_the_best_of_a_row_is_marked(tmp_path
         row[0] == "model.arch" for row in found["configs"]
     )
     assert found["judge"][2] == ["tokens, val", "17.4 %", "17.4 %", "–"]
+    assert found["signs"][:2] == [[hand, "0.0940", "★ 0.0752", "–"] for hand in ("left hand", "right hand")]
     assert "B second <b>" in found["text"]

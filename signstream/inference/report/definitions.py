@@ -17,6 +17,7 @@ class Definition(NamedTuple):
 
 
 SHOULDERS, UNITS, SHARE, BITS = "shoulder widths", "unit lengths (an eye's width)", "share", "bits"
+DEGREES, CORRELATION = "degrees", "correlation"
 DEFINITIONS = {
     "recon/*/local": Definition(
         SHOULDERS,
@@ -184,6 +185,64 @@ DEFINITIONS = {
         "the error, weighted over parts, by the codes sent: as the budget spends them, or the first levels of every "
         "part",
         "the budget below the uniform way at the same rate",
+    ),
+    "signs/*/location": Definition(
+        SHOULDERS,
+        "distance of the hand's own wrist from the original's where a picture shows it: each side placed from its nose",
+        "below 0.1, far below the mean pose's",
+    ),
+    "signs/*/location_shoulders": Definition(
+        SHOULDERS, "the same, each side placed from the middle of its shoulders", "near the location from the nose"
+    ),
+    "signs/*/in_place": Definition(
+        SHOULDERS,
+        "mean distance of all joints of the hand where a picture shows them: each side placed from its nose",
+        "little above the wrist's alone",
+    ),
+    "signs/*/handshape": Definition(
+        "palm lengths",
+        "mean distance of the fingers' joints once each side's hand is put on its wrist and turned until its palm "
+        "points up; a palm's length is the median of the clip's originals",
+        "below 0.2, far below the mean pose's",
+    ),
+    "signs/*/palm_along": Definition(
+        DEGREES,
+        "mean angle between both sides' directions from the wrist to the middle finger's root",
+        "below 10, far below the mean pose's",
+    ),
+    "signs/*/palm_across": Definition(
+        DEGREES,
+        "mean angle between both sides' directions from the index finger's root to the little finger's",
+        "below 15, far below the mean pose's",
+    ),
+    "signs/*/palm_side": Definition(
+        SHARE, "frames in which both sides' palms are turned alike: to us, or away", "above 0.95"
+    ),
+    "signs/*/movement": Definition(
+        CORRELATION,
+        "how both sides' wrists move together from frame to frame, each seen from its nose",
+        "above 0.7: 1 is the same movement, and jitter of the original takes some off",
+    ),
+    "signs/*/movement_size": Definition(
+        "times",
+        "root of the mean square of these steps over the original's",
+        "near 1: less is movement that is lost, more is jitter",
+    ),
+    "signs/*/error": Definition(
+        "eye widths",
+        "mean absolute difference of a length in the face: between the inner lips, between the corners of the mouth, "
+        "from the brows to the corners of the eyes",
+        "half of the mean pose's and less",
+    ),
+    "signs/*/correlation": Definition(
+        CORRELATION,
+        "how both sides' lengths change together from frame to frame, each clip about its own mean",
+        "above 0.8; 1 is the same movement",
+    ),
+    "signs/*/size": Definition(
+        "times",
+        "standard deviation of this length over the original's, each clip about its own mean",
+        "near 1: less is a face that is flattened",
     ),
     "efficiency/clips_per_s": Definition(
         "clips a second",

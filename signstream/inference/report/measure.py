@@ -29,9 +29,11 @@ from signstream.data.frontend import prepare
 from signstream.inference.batches import groups
 from signstream.inference.report.as_filed import at_filed_rate, filed_clip
 from signstream.inference.report.items import Item, Items, items_of
+from signstream.inference.report.signs import add_signs, sums_of_signs
 from signstream.inference.tokenizer import Reading, Tokenizer, chosen_prefixes
 from signstream.io.pose_cache import CachedClip, PoseCache
 from signstream.models.metrics.recon import Reconstruction, shoulder_widths
+from signstream.models.metrics.signing import Signs
 from signstream.models.metrics.steadiness import Steadiness, changes, seeded_order
 from signstream.models.metrics.sums import Sums
 from signstream.models.metrics.temporal import Smoothness
@@ -62,6 +64,7 @@ class Measured(NamedTuple):
     errors: dict[str, Reconstruction]
     signers: dict[str, Reconstruction]  # "full", signer by signer
     smooth: Smoothness
+    signs: dict[str, Signs]  # by the names of `errors`, of some
     sent: dict[str, float]  # codes in all, by the names of `errors`
     cost: Counts  # of the tokens as they are written
     codes: Tensor  # [N, P, Q] all levels; -1 where a chunk shows nothing of the part
@@ -115,6 +118,7 @@ class Meter:
         signers = sorted({subject.cache.clips[i].signer for i in clips})
         self.signers = {signer: self._error(self.widths) for signer in signers}
         self.smooth = Smoothness(tokenizer.skeleton, tokenizer.device)
+        self.signs = sums_of_signs(tokenizer.skeleton, tokenizer.device)
         self.sent = dict.fromkeys(subject.ways(), 0.0)
         self.cost = Counts.of([0] * len(Counts._fields))
         codes = torch.zeros(0, len(tokenizer.parts), max(tokenizer.levels), dtype=torch.int64)
@@ -167,13 +171,19 @@ class Meter:
         for name in self.subject.ways():
             sent = self._levels_sent(name, reading, value)
             views = tokenizer.joined(chosen_prefixes(prefixes, sent), sent > 0, reading.batch.clip)
-            originals.compare(self.errors[name], views)
+            self._compare(name, originals, views)
             self.sent[name] += int(sent.sum())
             if name == "full":
                 whole = views
         mean_pose = tokenizer.views.restore(tokenizer.model.mean_views(len(reading.codes)))
-        originals.compare(self.errors["mean pose"], mean_pose)
+        self._compare("mean pose", originals, mean_pose)
         return whole
+
+    def _compare(self, name: str, originals: Originals, views: Mapping[str, Tensor]) -> None:
+        originals.compare(self.errors[name], views)
+        if name in self.signs:
+            space = self.subject.tokenizer.views.space
+            add_signs(self.signs[name], originals.batch, views, space=space, widths=self.widths)
 
     def _levels_sent(self, way: str, reading: Reading, value: Tensor) -> Tensor:
         """[N, P]; value [N, P, Q] is what each code is worth."""
@@ -228,7 +238,7 @@ class Meter:
             self.numbers.append(torch.tensor([number]))
 
     def over_ranks(self, items: Items, steady: dict[str, Tensor], ranks: Ranks) -> Measured:
-        add_up([*self.errors.values(), *self.signers.values(), self.smooth], ranks)
+        add_up([*self.errors.values(), *self.signers.values(), self.smooth, *self.signs.values()], ranks)
         tally = ranks.sum_(torch.tensor([*self.sent.values(), *self.cost], dtype=torch.float64)).tolist()
         codes, positions, latents, numbers = (
             ranks.gather(torch.cat(rows)) for rows in (self.codes, self.positions, self.latents, self.numbers)
@@ -239,6 +249,7 @@ class Meter:
             errors=self.errors,
             signers=self.signers,
             smooth=self.smooth,
+            signs=self.signs,
             sent=dict(zip(self.sent, tally)),
             cost=Counts.of(tally[len(self.sent) :]),
             codes=codes[order],

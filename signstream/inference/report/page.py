@@ -25,7 +25,7 @@ from signstream.io.tables import finite
 
 FOLDER = Path(__file__).with_suffix("")
 COMMON = ("dom.js", "plots.js", "figure.js", "player.js")
-TOKENIZER = (*COMMON, "ribbons.js", "codes.js", "report.js", "chapters.js", "compare.js", "main.js")
+TOKENIZER = (*COMMON, "ribbons.js", "codes.js", "report.js", "signs.js", "chapters.js", "compare.js", "main.js")
 RECOGNITION = (
     *COMMON,
     *("chapters.js", "glosses.js", "recognition.js"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from signstream.inference.report.items import Item
 from signstream.inference.report.measure import Measured, Subject
+from signstream.inference.report.signs import signs_section
 from signstream.inference.tokenizer import Tokenizer
 from signstream.models.metrics.codebook import CodebookUse
 from signstream.models.metrics.dependence import mutual_information, stay
@@ -34,6 +35,7 @@ SECTIONS = (
     "meaning",
     "rate",
     "curve",
+    "signs",
 )
 RECON = ("local", "pixels", "huber", "mse", "mae", "rmse", "pck_0.05", "pck_0.1", "pck_0.2")
 SMOOTH = {
@@ -73,7 +75,10 @@ def sections_of(subject: Subject, measured: Measured, notes: list[str]) -> dict[
         "meaning": _meaning(subject, measured, notes),
         "rate": _rate(tokenizer, measured),
         "curve": _curve(tokenizer, measured),
+        "signs": signs_section(measured.signs),
     }
+    if sections["signs"] is None:
+        notes.append("signs: only COCO-WholeBody's 133 joints say where palms, lips and brows are")
     assert tuple(sections) == SECTIONS
     return sections
 

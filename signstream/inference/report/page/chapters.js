@@ -155,6 +155,12 @@ function chapters(report, figure) {
       ),
       show("smooth/*/jump", "Smoothness", () => smoothness(report)),
     ]),
+    chapter("signs", "What signs are made of", () =>
+      orNot("signs", () => [
+        show("signs/*/location", "Hands", () => [signsOfHands(report), lead(STROKE)]),
+        show("signs/*/error", "Mouth and brows", () => [signsOfFace(report), lead(STROKE)]),
+      ]),
+    ),
     chapter("codes", "Codes", () => [
       pair(
         show("codes/*/used", "Codebook in use", () => [usage(report), lead("In small print the perplexity.")]),

@@ -6,6 +6,10 @@ const KINDS = [
   [/mean_pose$/, null, number],
   [/^recon.*pck/, "high", percent],
   [/^recon/, "low", number],
+  [/^signs.*size$/, null, number],
+  [/^signs.*side$/, "high", percent],
+  [/^signs.*(movement|correlation)$/, "high", number],
+  [/^signs/, "low", number],
   [/^smooth.*share/, "low", percent],
   [/^smooth.*original/, null, number],
   [/^smooth/, "low", number],
@@ -29,6 +33,7 @@ const KINDS = [
 ];
 const GROUPS = {
   recon: "Reconstruction",
+  signs: "What signs are made of",
   smooth: "Smoothness",
   codes: "Codebook in use",
   stay: "Same code as the chunk before",
@@ -42,6 +47,8 @@ const GLANCE = [
   ["error, shoulder widths", "recon/weighted/local"],
   ["error, pixels", "recon/weighted/pixels"],
   ["PCK 0.1", "recon/weighted/pck_0.1"],
+  ["wrists from the nose, shoulder widths", "signs/hands/location"],
+  ["opening of the mouth, correlation", "signs/mouth_opening/correlation"],
   ["glosses read from codes", "meaning/clips/codes"],
   ["bits a second", "rate/bits_per_s"],
   ["clips a second", "efficiency/clips_per_s"],
@@ -54,6 +61,7 @@ const byLevel = (list) => Object.fromEntries(list.map((x, q) => [`level ${q + 1}
 function numbers(report) {
   const kept = {
     ...Object.fromEntries(Object.keys(GROUPS).map((key) => [key, report[key]])),
+    signs: report.signs?.full,
     stay: each(report.stay, byLevel),
     judge: each(report.judge?.rows, ({ wer }) => wer),
     steady: each(report.steady, (values) => each(values, byLevel)),
@@ -78,7 +86,7 @@ function compareTable(runs, rows, title) {
 
 // A small table for each number that parts have, a row a part; one for those that belong to no part.
 function compareGroup(runs, keys) {
-  const parts = new Set([...runs.flatMap(({ report }) => report.parts), "weighted"]);
+  const parts = new Set([...runs.flatMap(({ report }) => [...report.parts, ...Object.keys(report.signs?.full || {})]), "weighted"]);
   const tables = new Map();
   for (const key of keys) {
     const [, ...words] = key.split("/");
