@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 Report = dict[str, Any]
 SEEDS = 3  # of a probe, at least
 SPLIT = "val"
+COST = "Tokens keep"  # how the line of the verdict begins that may warn, since it has a bound of its own below
 
 
 class Bound(NamedTuple):
@@ -48,6 +49,13 @@ def over_chance(report: Report) -> float:
     return probe("segments")(report) / max(result["chance"], shuffled)
 
 
+def kept(report: Report) -> float:
+    """Of what the probe reads beyond chance in keypoints or latents, the share that it reads in the tokens sent."""
+    result = report["meaning"]["segments"]
+    tokens, *sources = (sum(result[name]) / len(result[name]) for name in ("tokens", "keypoints", "latents"))
+    return (tokens - result["chance"]) / (max(sources) - result["chance"])
+
+
 BOUNDS = (
     # 0.0420. Seeds move it by 0.3 %, the number of threads by as much; codebooks that begin badly cost 10 %.
     Bound(
@@ -66,6 +74,8 @@ BOUNDS = (
     Bound("gloss segments told by the codes, share", probe("segments"), 0.45, True),
     # 10 times.
     Bound("the same over chance and shuffled codes, times", over_chance, 6.0, True),
+    # 96 % (73 of 76 %), 92 % on the test split. Two standard errors are 6 points.
+    Bound("what tokens keep of it, share", kept, 0.80, True),
     # 65 %, mean average precision over 80 clips; chance is 12 %.
     Bound("glosses of clips told by the codes, share", probe("clips"), 0.50, True),
 )
@@ -74,7 +84,9 @@ BOUNDS = (
 def faults(report: Report) -> list[str]:
     """What falls short, a line each; none: the report passes. A number that is missing falls short."""
     headline, *rows = report.get("verdict") or [{"grade": "bad", "text": "the report has no verdict"}]
-    lines = [f"not healthy: {headline['text']}"] if headline["grade"] != "good" else []
+    short = [row for row in rows if row["grade"] != "good"]
+    excused = headline["grade"] == "warn" and [row["text"].startswith(COST) for row in short] == [True]
+    lines = [f"not healthy: {headline['text']}"] if headline["grade"] != "good" and not excused else []
     lines += [f"verdict: {row['text']}" for row in rows if row["grade"] == "bad"]
     if (split := (report.get("run") or {}).get("split")) != SPLIT:
         lines.append(

@@ -40,6 +40,12 @@ VERDICT = [
         "advice": "",
     },
     {
+        "grade": "warn",
+        "text": "Tokens keep 91 % of what keypoints tell: a linear probe tells 80 glosses apart with 75 % from tokens, "
+        "82 % from keypoints, 80 % from latents, 1 % by chance.",
+        "advice": "Raise export.codes_per_chunk.",
+    },
+    {
         "grade": "good",
         "text": "Every codebook is alive: the least used level uses 64 % of its codes.",
         "advice": "",
@@ -54,17 +60,14 @@ VERDICT = [
         "text": "Codes are not steady: a shift by one frame changes 61 % of the right hand's first-level codes.",
         "advice": "Train with data.augment.random_phase=true and for longer.",
     },
-    {
-        "grade": "good",
-        "text": "Codes carry meaning: a linear probe reads 71 % of 80 glosses, chance is 1.3 %.",
-        "advice": "",
-    },
 ]
 MEANING = {
     "clips": {
         "classes": 80,
         "chance": 0.0125,
         "codes": [0.70, 0.71, 0.73],
+        "tokens": [0.74, 0.75, 0.76],
+        "keypoints": [0.82, 0.81, 0.83],
         "latents": [0.8, 0.79, 0.81],
         "shuffled": [0.02, 0.01, 0.02],
     },

@@ -170,7 +170,8 @@ def test_the_curve_and_the_rate_are_those_of_the_codes(report):
 
 def test_meaning_is_measured_where_signers_share_glosses(report):
     found = report["meaning"]["segments"]
-    assert found["classes"] >= 2 and len(found["codes"]) == 3 and found["items"] >= 20
+    assert found["classes"] >= 2 and found["items"] >= 20
+    assert [len(found[name]) for name in ("codes", "tokens", "keypoints")] == [3, 3, 3]
     assert report["meaning"]["agreement"]["same gloss, other signer"] is not None
     assert report["meaning"]["clips"] is None and any(
         note.startswith("meaning: 10 clips have a gloss") for note in report["notes"]
@@ -256,16 +257,14 @@ def test_clips_without_hands_and_one_of_a_single_frame(run, tmp_path):
         and found["recon"]["face"]["local"] > 0
         and found["recon"]["weighted"]["local"] > 0
     )
-    assert [level["count"] for level in found["codes"]["left_hand"]] == [0, 0, 0] and found["codes"]["left_hand"][0][
-        "used"
-    ] is None
+    never = found["codes"]["left_hand"]
+    assert [level["count"] for level in never] == [0, 0, 0] and never[0]["used"] is None
     assert (
         found["mutual"]["bits"][1] == found["stay"]["left_hand"] + [None] * 2 == [None] * 5
         and "left_hand" not in found["by_frame"]
     )
-    assert found["meaning"] is None and found["per_signer"] == {
-        "unknown": {"clips": 3, "local": found["recon"]["weighted"]["local"]}
-    }
+    unknown = {"clips": 3, "local": found["recon"]["weighted"]["local"]}
+    assert found["meaning"] is None and found["per_signer"] == {"unknown": unknown}
     assert any(line["grade"] == "warn" and "left hand, right hand" in line["text"] for line in found["verdict"])
 
 
@@ -274,9 +273,10 @@ def test_a_dead_level_is_said_to_be_dead(run):
         tokenizer.model.quantizer.codebook[0, 1] = 0.0  # all codes of the face's second level are the same
 
     found = evaluated(run, change=kill)
-    assert found["codes"]["face"][1]["perplexity"] == 1.0 and found["codes"]["face"][1]["used"] == 1 / 32
-    worst = found["verdict"][1]
-    assert worst["grade"] == "bad" and "face, level 2" in worst["text"] and "model.rvq.revive_below" in worst["advice"]
+    level, (_, cost, worst, *_) = found["codes"]["face"][1], found["verdict"]
+    assert level["perplexity"] == 1.0 and level["used"] == 1 / 32
+    assert "a linear probe" in cost["text"] and worst["grade"] == "bad"
+    assert "face, level 2" in worst["text"] and "model.rvq.revive_below" in worst["advice"]
 
 
 def test_without_a_budget_all_levels_are_sent_and_a_note_says_so(run):

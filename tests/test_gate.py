@@ -17,7 +17,14 @@ GOOD = {
     "rate": {"hold_error": {"with": 0.053}},
     "codes": {"face": [LEVEL, LEVEL], "left_hand": [LEVEL, LEVEL]},
     "meaning": {
-        "segments": {"codes": [0.53, 0.51, 0.53], "chance": 0.05, "shuffled": [0.03, 0.03, 0.04]},
+        "segments": {
+            "codes": [0.53, 0.51, 0.53],
+            "tokens": [0.73, 0.71, 0.72],
+            "latents": [0.76, 0.74, 0.75],
+            "keypoints": [0.72, 0.71, 0.7],
+            "chance": 0.05,
+            "shuffled": [0.03, 0.03, 0.04],
+        },
         "clips": {"codes": [0.66, 0.63, 0.66], "chance": 0.12, "shuffled": [0.08, 0.09, 0.10]},
     },
 }
@@ -34,6 +41,9 @@ SPOILT = {
     "codes used, worst level, share: nan": (("codes",), {}),
     "gloss segments": (("meaning", "segments", "codes"), [0.3, 0.3, 0.3]),
     "over chance and shuffled": (("meaning", "segments", "shuffled"), [0.2, 0.2, 0.2]),
+    "what tokens keep of it, share: 0.7857": (("meaning", "segments", "tokens"), [0.6]),
+    "what tokens keep of it, share: 0.7444": (("meaning", "segments", "keypoints"), [0.9, 1.0]),
+    "what tokens keep of it, share: nan": (("meaning", "segments", "latents"), None),
     "glosses of clips": (("meaning", "clips", "codes"), [0.66]),
     "gloss segments told by the codes, share: nan": (("meaning",), None),
 }
@@ -69,6 +79,24 @@ def test_a_spoilt_report_fails_and_says_why(fault, tmp_path):
     done = gate(tmp_path)
     assert done.returncode == 1
     assert fault in done.stderr, done.stderr
+
+
+WARNED = [("warn", "Usable, but 1 of 8 checks needs a look."), ("warn", "Tokens keep 85% of what latents tell")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "passes"),
+    [
+        (WARNED, True),  # the bound says how much it may be
+        ([*WARNED, ("warn", "Other.")], False),
+        ([("bad", "Not healthy"), ("bad", "Tokens keep 3% of what latents tell")], False),
+        ([WARNED[0], ("warn", "Other.")], False),
+    ],
+)
+def test_of_all_checks_only_what_tokens_cost_may_warn(rows, passes, tmp_path):
+    report = {**GOOD, "verdict": [{"grade": grade, "text": text} for grade, text in rows]}
+    write(tmp_path, "2026-01-02_00-00-00", report)
+    assert (gate(tmp_path).returncode == 0) is passes
 
 
 @pytest.mark.parametrize("report", [None, "{", "3", "{}"], ids=["none", "cut short", "a number", "empty"])

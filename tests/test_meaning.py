@@ -35,7 +35,8 @@ def signed(count=120, classes=6, noise=0.3, seed=0):
 def items(single=True, groups=10, **options):
     bag, latents, gloss = signed(**options)
     words = [[f"G{g}"] if single else [f"G{g}", f"G{(g + i % 2) % 6}"] for i, g in enumerate(gloss.tolist())]
-    return choose(bag, latents, words, groups=[i % groups for i in range(len(bag))], single=single)
+    features = {"codes": bag, "latents": latents}
+    return choose(features, words, groups=[i % groups for i in range(len(bag))], single=single)
 
 
 @pytest.mark.parametrize("single", [True, False])
@@ -50,13 +51,49 @@ def test_codes_that_tell_glosses_apart_pass_the_probe_and_shuffled_codes_fail_it
 def test_the_probe_is_the_same_every_time_and_whatever_the_items_axes():
     one = items(noise=0.7)
     assert probe(one) == probe(one)
-    turned = torch.linalg.qr(
-        torch.randn(one.codes.shape[1], one.codes.shape[1], generator=torch.Generator().manual_seed(0))
-    )[0]
-    scores = meaning.predict(coordinates(one.codes @ turned), one, 0)
+    codes = one.features["codes"]
+    turned = torch.linalg.qr(torch.randn(codes.shape[1], codes.shape[1], generator=torch.Generator().manual_seed(0)))[0]
+    scores = meaning.predict(coordinates(codes @ turned), one, 0)
     torch.testing.assert_close(
-        scores, meaning.predict(coordinates(one.codes[:, (one.codes != 0).any(0)]), one, 0), rtol=0.05, atol=0.05
+        scores, meaning.predict(coordinates(codes[:, (codes != 0).any(0)]), one, 0), rtol=0.05, atol=0.05
     )
+
+
+def test_what_a_code_loses_the_keypoints_still_tell():
+    """Each two of six glosses have one code."""
+    gloss = torch.arange(120) % 6
+    keypoints = torch.eye(6)[gloss] + 0.1 * torch.randn(120, 6, generator=torch.Generator().manual_seed(1))
+    code, words = torch.eye(3)[gloss // 2], [[f"G{g}"] for g in gloss.tolist()]
+    features = {"codes": code, "tokens": code @ torch.arange(24.0).view(3, 8).cos(), "keypoints": keypoints}
+    result = probe(choose(features, words, groups=[i % 10 for i in range(120)], single=True))
+    assert min(result["keypoints"]) > 0.9 and len(result["tokens"]) == len(result["keypoints"]) == 3
+    assert 0.2 < min(result["tokens"]) <= max(result["tokens"]) < 0.7
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_the_gradient_that_is_written_out_is_the_losses(single, monkeypatch):
+    seen = {}
+
+    class Once(torch.optim.LBFGS):
+        def step(self, closure):
+            weight, bias = self.param_groups[0]["params"]
+            with torch.no_grad():
+                weight.normal_(generator=torch.Generator().manual_seed(0)), bias.fill_(0.3)
+            seen.update(value=closure(), weight=weight, bias=bias, gradient=[weight.grad, bias.grad])
+
+    monkeypatch.setattr(torch.optim, "LBFGS", Once)
+    features = torch.randn(12, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.nn.functional.one_hot(torch.arange(12) % 3, 3).bool()
+    meaning.fit(features, labels, single)
+    weight, bias = (seen[name].detach().clone().requires_grad_() for name in ("weight", "bias"))
+    logits = features @ weight + bias
+    if single:
+        told = -logits.log_softmax(1)[labels].mean()
+    else:
+        told = -torch.nn.functional.logsigmoid(torch.where(labels, logits, -logits)).sum() / 12
+    loss = told + meaning.STRENGTH / 2 * weight.square().sum()
+    torch.testing.assert_close(seen["value"], loss.detach())
+    torch.testing.assert_close(seen["gradient"], list(torch.autograd.grad(loss, (weight, bias))))
 
 
 def test_a_probe_of_groups_never_sees_the_group_it_is_asked_about():
@@ -65,8 +102,8 @@ def test_a_probe_of_groups_never_sees_the_group_it_is_asked_about():
     signer = torch.arange(60) % 6
     codes = torch.nn.functional.one_hot(signer, 6).float()
     labels = torch.nn.functional.one_hot(signer % 2, 2).bool()
-    assert probe(Items(codes, codes, labels, torch.arange(60), True))["codes"] == [1.0] * 3
-    assert max(probe(Items(codes, codes, labels, signer, True))["codes"]) < 0.7
+    assert probe(Items({"codes": codes}, labels, torch.arange(60), True))["codes"] == [1.0] * 3
+    assert max(probe(Items({"codes": codes}, labels, signer, True))["codes"]) < 0.7
 
 
 def test_folds_hold_whole_groups_and_about_as_many_items():
@@ -93,27 +130,27 @@ def test_chance_is_the_mean_over_all_orders(positive):
         mean_precision(torch.tensor(order, dtype=torch.float32)[:, None], column[:, None])
         for order in itertools.permutations(range(5))
     ]
-    given = Items(torch.zeros(5, 1), torch.zeros(5, 1), column[:, None], torch.arange(5), False)
+    given = Items({"codes": torch.zeros(5, 1)}, column[:, None], torch.arange(5), False)
     assert chance(given) == pytest.approx(sum(orders) / len(orders))
 
 
 def test_chance_of_one_gloss_is_the_most_frequent_one():
     labels = torch.nn.functional.one_hot(torch.tensor([0, 0, 0, 1, 2]), 3).bool()
-    assert chance(Items(torch.zeros(5, 1), torch.zeros(5, 1), labels, torch.arange(5), True)) == pytest.approx(0.6)
+    assert chance(Items({"codes": torch.zeros(5, 1)}, labels, torch.arange(5), True)) == pytest.approx(0.6)
 
 
 def test_only_glosses_that_two_groups_have_are_asked_about(monkeypatch):
     monkeypatch.setattr(meaning, "FEWEST_ITEMS", 3)
     words, groups = [["A"], ["A", "B"], ["B"], ["C"], ["C"], ["A", "D"]], ["x", "y", "y", "x", "x", "y"]
-    result = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
-    assert choose(torch.eye(6), torch.eye(6), words, groups=["x"] * 6, single=False) is None
+    result = choose({"codes": torch.eye(6)}, words, groups=groups, single=False)
+    assert choose({"codes": torch.eye(6)}, words, groups=["x"] * 6, single=False) is None
     assert result is None  # B and C have one group each, D one item: A alone is nothing to tell apart
     groups[2] = "z"
-    result = choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False)
+    result = choose({"codes": torch.eye(6)}, words, groups=groups, single=False)
     assert result.labels.tolist() == [[True, False], [True, True], [False, True], [True, False]]
-    assert result.codes.argmax(1).tolist() == [0, 1, 2, 5] and result.groups.tolist() == [0, 1, 2, 1]
+    assert result.features["codes"].argmax(1).tolist() == [0, 1, 2, 5] and result.groups.tolist() == [0, 1, 2, 1]
     monkeypatch.setattr(meaning, "FEWEST_ITEMS", 5)
-    assert choose(torch.eye(6), torch.eye(6), words, groups=groups, single=False) is None
+    assert choose({"codes": torch.eye(6)}, words, groups=groups, single=False) is None
 
 
 def test_a_bag_counts_codes_first_levels_first():

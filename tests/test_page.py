@@ -161,6 +161,8 @@ const says = (panel) => panel.querySelector(".lead, .missing") || panel.matches(
 out.silent = $$(".panel").filter((panel) => !says(panel)).map((panel) => panel.innerText);
 out.judged = rows("#meaning");
 out.signs = rows("#signs");
+out.told = $$("#meaning .bars .label").map((label) => label.textContent);
+out.checks = $$(".verdicts li p:first-child").map((text) => text.textContent);
 out.start = { card: $(".card h3").textContent, painted: painted(), playing: button("Pause") !== undefined };
 choose(".choose select", 0);
 out.first = frame();
@@ -241,6 +243,25 @@ def test_what_signs_are_made_of_has_a_row_a_number(acted):
     assert hands[7] == ["movement", "0.800", "0.800", "0.800", "0.720", "–", "correlation"]
     assert face[0] == ["mouth opening", "0.0600", "0.800", "0.850", "", "0.0840", "0.720", "0.790"]
     assert [row[0] for row in face] == ["mouth opening", "mouth width", "brows"]
+
+
+@browser
+def test_what_tokens_cost_comes_first_and_its_numbers_stand_under_meaning(acted):
+    assert acted["checks"][0].startswith("Tokens keep 91 %")
+    assert acted["told"][:6] == ["keypoints", "latents", "tokens", "counts of codes", "shuffled codes", "chance"]
+
+
+@browser
+def test_a_report_from_before_the_probe_read_keypoints_is_shown_and_compared(tmp_path):
+    old = make_report("old")
+    for name in ("tokens", "keypoints"):
+        del old["meaning"]["clips"][name]
+    script = 'out.told = $$("#meaning .bars .label").map((label) => label.textContent).slice(0, 4);'
+    found = browse(render(old, None), tmp_path, script)
+    assert found["problems"] == [] and found["told"] == ["latents", "counts of codes", "shuffled codes", "chance"]
+    found = browse(render_compare([old, make_report("new")]), tmp_path, 'out.meaning = rows("#meaning");')
+    assert found["problems"] == []
+    assert ["clips, tokens", "\u2013", "75.0 %"] in found["meaning"], found["meaning"]
 
 
 @browser

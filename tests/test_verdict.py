@@ -30,6 +30,8 @@ def healthy():
                 "chance": 0.05,
                 "codes": [0.4, 0.6],
                 "shuffled": [0.04, 0.05],
+                "tokens": [0.5, 0.6],
+                "keypoints": [0.4, 0.5],
                 "latents": [0.6, 0.6],
             },
         },
@@ -41,8 +43,11 @@ def healthy():
 @pytest.mark.parametrize(
     ("wrong", "grade", "advice"),
     [
-        ((10.0, 40.0, 90.0), "good", None),
+        ((10.0, 17.9, 90.0), "good", None),
+        ((10.0, 18.1, 90.0), "warn", "export.codes_per_chunk"),
         ((10.0, 60.0, 90.0), "warn", "export.codes_per_chunk"),
+        ((10.0, 80.9, 90.0), "warn", "export.codes_per_chunk"),
+        ((10.0, 81.1, 90.0), "bad", "export.codes_per_chunk"),
         ((85.0, 86.0, 90.0), "warn", "so this says nothing"),  # what reads nothing finds no difference
         ((10.0, None, 90.0), None, None),
     ],
@@ -53,6 +58,8 @@ def test_what_the_judge_read_is_a_check_of_its_own(healthy, wrong, grade, advice
     found = [line for line in verdict(healthy) if "by chance; one seed" in line["text"] and "of val" in line["text"]]
     assert [line["grade"] for line in found] == ([grade] if grade else [])
     assert all(advice in line["advice"] if advice else not line["advice"] for line in found)
+    _, *leading, probe = verdict(healthy)[: 2 + len(found)]
+    assert leading == found and "a linear probe" in probe["text"]
 
 
 def test_a_healthy_report_is_called_healthy(healthy):
@@ -74,8 +81,9 @@ def test_a_healthy_report_is_called_healthy(healthy):
         ("smooth/body/jump", 0.15, "warn", "body jumps 1.5 times", "model.rvq.levels"),
         ("training/val/rec", [0.1, 0.4, 0.3, 0.5], "warn", "1.67 times its own least", "more clips"),
         ("training/val/rec", [0.1, 1.0, 1.2, 1.2], "warn", "1.80 times the training loss", "data.augment.affine"),
-        ("meaning/segments/codes", [0.06], "warn", "30 glosses apart with 6%", "loss.part_weights"),
-        ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 50%", "loss.part_weights"),
+        ("meaning/segments/tokens", [0.06], "bad", "30 glosses apart with 6% from tokens", "loss.part_weights"),
+        ("meaning/segments/shuffled", [0.38], "warn", "30 glosses apart with 55%", "loss.part_weights"),
+        ("meaning/segments/shuffled", [0.5], "warn", "30 glosses apart with 55%", "so this says nothing"),
         ("steady/jitter of 1 px/face", [0.3, 0.1], "warn", "30% of the first-level codes", "data.smooth"),
         ("rate/hold_error/with", 0.06, "warn", "adds 20.0% to the error", "export.rle_threshold"),
     ],
@@ -86,9 +94,45 @@ def test_each_check_can_fail(healthy, path, value, grade, text, advice):
     for key in way:
         place = place[int(key) if isinstance(place, list) else key]
     place[int(last) if isinstance(place, list) else last] = value
-    head, worst, *others = verdict(healthy)
+    head, cost, *rest = verdict(healthy)
+    assert "a linear probe" in cost["text"].lower()  # whatever its grade
+    worst, *others = [cost, *rest] if path.startswith("meaning") else [rest[0], cost, *rest[1:]]
     assert head["grade"] == worst["grade"] == grade and text in worst["text"] and advice in worst["advice"]
     assert all(line["grade"] == "good" for line in others)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chance", "grade", "share"),
+    [
+        (0.546, 0.05, "good", "90%"),  # of 0.55 that latents tell beyond chance
+        (0.544, 0.05, "warn", "90%"),
+        (0.2, 0.05, "warn", "27%"),  # little is kept, and yet more than chance knows
+        (0.076, 0.05, "warn", "5%"),
+        (0.074, 0.05, "bad", "4%"),
+        (0.02, 0.05, "bad", "0%"),
+        (0.62, 0.05, "good", "100%"),
+        (0.47, 0.35, "bad", "48%"),
+        (0.48, 0.35, "warn", "52%"),  # of few glosses chance tells much: half of the rest is something
+        (0.59, 0.395, "warn", "95%"),  # not 1.5 times chance
+        (0.49, 0.395, "bad", "46%"),
+    ],
+)
+def test_what_tokens_cost_is_judged_against_the_better_of_keypoints_and_latents(healthy, tokens, chance, grade, share):
+    segments = healthy["meaning"]["segments"]
+    segments |= {"tokens": [tokens], "chance": chance}
+    told = verdict(healthy)[1]
+    assert told["grade"] == grade and told["text"].startswith(f"Tokens keep {share} of what latents tell: a linear")
+    assert bool(told["advice"]) is (grade != "good")
+    segments["keypoints"], segments["latents"] = segments["latents"], segments["keypoints"]
+    assert verdict(healthy)[1]["text"].startswith(f"Tokens keep {share} of what keypoints tell")
+    healthy["meaning"] = {"clips": segments, "segments": None}
+    assert verdict(healthy)[1]["grade"] == grade
+
+
+def test_a_report_from_before_the_probe_read_keypoints_says_nothing_of_cost(healthy):
+    for name in ("tokens", "keypoints"):
+        del healthy["meaning"]["segments"][name]
+    assert verdict(healthy)[0]["text"] == "Healthy: all 7 checks passed."
 
 
 def test_a_part_is_named_as_people_say_it_and_the_key_as_it_is_written(healthy):

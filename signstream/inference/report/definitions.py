@@ -133,14 +133,15 @@ DEFINITIONS = {
     ),
     "meaning/clips": Definition(
         SHARE,
-        "mean average precision of a linear probe from the counts of a clip's codes to its glosses, on signers that "
-        "it has not seen (on clips, where too few signers share glosses); beside it latents, shuffled codes and chance",
-        "1.5 times chance and shuffled codes, near the latents",
+        "mean average precision of a linear probe from a clip to its glosses, on signers that it has not seen (on "
+        "clips, where too few signers share glosses): from its keypoints, latents and sent tokens (their vectors), "
+        "each as a mean, from the counts of all its codes, from another clip's, and by chance",
+        "tokens 0.9 of the better of keypoints and latents, chance taken off, and 1.5 times chance and shuffled codes",
     ),
     "meaning/segments": Definition(
         SHARE,
         "how often the same probe puts a gloss segment's own gloss first",
-        "1.5 times chance and shuffled codes, near the latents",
+        "tokens 0.9 of the better of keypoints and latents, chance taken off, and 1.5 times chance and shuffled codes",
     ),
     "meaning/agreement": Definition(
         SHARE,

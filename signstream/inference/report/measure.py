@@ -71,7 +71,7 @@ class Measured(NamedTuple):
     clip: Tensor  # [N] rising
     t: Tensor  # [N]
     items: Items
-    latents: Tensor  # [n, P * Z] mean over the chunks of each item, clips first
+    described: dict[str, Tensor]  # {what the probe may read: [n, F]}, mean over each item's chunks, clips first
     steady: dict[str, Tensor]  # Steadiness.result()
     seconds: float  # that the slowest rank took to make the tokens
 
@@ -124,8 +124,10 @@ class Meter:
         codes = torch.zeros(0, len(tokenizer.parts), max(tokenizer.levels), dtype=torch.int64)
         self.codes = [codes]
         self.positions = [codes.new_zeros(0, 2)]  # clip and t
-        self.latents = [torch.zeros(0, len(tokenizer.parts) * subject.config.model.latent_dim)]
-        self.numbers = [codes.new_zeros(0)]  # of the items that the latents are of
+        width, joints = len(tokenizer.parts) * subject.config.model.latent_dim, sum(map(len, tokenizer.skeleton.parts))
+        widths = {"tokens": width, "latents": width, "keypoints": 2 * subject.config.data.chunk_len * joints}
+        self.described = {name: [torch.zeros(0, width)] for name, width in widths.items()}
+        self.numbers = [codes.new_zeros(0)]  # of the items that are described
         self.seconds = 0.0
 
     def _error(self, widths: dict[int, float]) -> Reconstruction:
@@ -157,7 +159,7 @@ class Meter:
         self._add_whole(originals, whole)
         for clip, tokens in zip(clips, sequences):
             self._add_cost(tokens)
-            self._add_latents(clip, reading)
+            self._describe(clip, reading, tokens)
         inside = reading.batch.frames > 0
         self.codes.append(reading.codes[inside].cpu())
         self.positions.append(torch.stack((reading.batch.clip, reading.batch.t), 1)[inside].cpu())
@@ -230,18 +232,21 @@ class Meter:
         counts = tokens.counts(self.subject.config.export.enable_rle)
         self.cost = Counts.of(total + count for total, count in zip(self.cost, counts))
 
-    def _add_latents(self, clip: int, reading: Reading) -> None:
-        visible = reading.codes[..., :1] >= 0
-        rows = torch.where(visible, reading.latents, 0.0)[reading.batch.clip == clip].flatten(1).cpu()
-        for number, item in self.items_in.get(clip, []):
-            self.latents.append(rows[item.first : item.last].mean(0, keepdim=True))
-            self.numbers.append(torch.tensor([number]))
+    def _describe(self, clip: int, reading: Reading, tokens: TokenSequence) -> None:
+        """The clip's items."""
+        items = self.items_in.get(clip, [])
+        if not items:
+            return
+        mine = (reading.batch.clip == clip) & (reading.batch.frames > 0)
+        for name, rows in described(self.subject.tokenizer, reading, mine, codes=tokens.codes).items():
+            self.described[name] += [rows[item.first : item.last].mean(0, keepdim=True).cpu() for _, item in items]
+        self.numbers.append(torch.tensor([number for number, _ in items]))
 
     def over_ranks(self, items: Items, steady: dict[str, Tensor], ranks: Ranks) -> Measured:
         add_up([*self.errors.values(), *self.signers.values(), self.smooth, *self.signs.values()], ranks)
         tally = ranks.sum_(torch.tensor([*self.sent.values(), *self.cost], dtype=torch.float64)).tolist()
-        codes, positions, latents, numbers = (
-            ranks.gather(torch.cat(rows)) for rows in (self.codes, self.positions, self.latents, self.numbers)
+        codes, positions, numbers = (
+            ranks.gather(torch.cat(rows)) for rows in (self.codes, self.positions, self.numbers)
         )
         order = (positions[:, 0] * (1 << 32) + positions[:, 1]).argsort()
         clip, t = positions[order].T.contiguous()
@@ -256,10 +261,24 @@ class Meter:
             clip=clip,
             t=t,
             items=items,
-            latents=latents[numbers.argsort()],
+            described={name: ranks.gather(torch.cat(rows))[numbers.argsort()] for name, rows in self.described.items()},
             steady=steady,
             seconds=max(ranks.collect(self.seconds)),
         )
+
+
+def described(tokenizer: Tokenizer, reading: Reading, rows: Tensor, *, codes: Tensor) -> dict[str, Tensor]:
+    """What the probe may read of the chunks `rows` [N] (bool), sent as codes [M, P, Q]: {name: [M, F]}. `tokens`: the
+    vectors that the codes stand for; `keypoints`: x and y that the encoder sees, scaled so that parts count alike, as
+    in latents. 0 for what is missing."""
+    visible = reading.codes[rows][..., :1] >= 0
+    vectors = tokenizer.model.quantizer.decode_codes(codes.to(tokenizer.device))  # [P, M, Z]
+    views = [target.xy[rows].flatten(1) / target.xy.shape[2] ** 0.5 for target in reading.targets]  # P x [M, L * J * 2]
+    return {
+        "tokens": vectors.transpose(0, 1).flatten(1),
+        "latents": torch.where(visible, reading.latents[rows], 0.0).flatten(1),
+        "keypoints": torch.cat(views, 1),
+    }
 
 
 class OneClip(NamedTuple):

@@ -176,13 +176,13 @@ def _curve(tokenizer: Tokenizer, measured: Measured) -> list[dict[str, float | N
 
 def _meaning(subject: Subject, measured: Measured, notes: list[str]) -> dict[str, Any] | None:
     whole, segments = measured.items
-    of_whole, of_segments = measured.latents.split([len(whole), len(segments)])
     size = subject.tokenizer.config.model.rvq.codebook_size
     out: dict[str, Any] = {}
-    for name, items, latents in (("clips", whole, of_whole), ("segments", segments, of_segments)):
+    for name, items, rows in (("clips", whole, slice(len(whole))), ("segments", segments, slice(len(whole), None))):
         bag = bag_of_codes(measured.codes, _spans(items, measured.clip), size)
         signers = [subject.cache.clips[item.clip].signer for item in items]
-        out[name] = _probed(bag, latents, items, signers=signers, single=name == "segments")
+        features = {"codes": bag, **{kind: values[rows] for kind, values in measured.described.items()}}
+        out[name] = _probed(features, items, signers=signers, single=name == "segments")
         if out[name] is None:
             notes.append(f"meaning: {len(items)} {name} have a gloss, too few of them one that another has too")
         if name == "segments" and items:
@@ -199,7 +199,7 @@ def _spans(items: Sequence[Item], clip: Tensor) -> list[tuple[int, int]]:
 
 
 def _probed(
-    bag: Tensor, latents: Tensor, items: Sequence[Item], *, signers: Sequence[str], single: bool
+    features: Mapping[str, Tensor], items: Sequence[Item], *, signers: Sequence[str], single: bool
 ) -> dict[str, Any] | None:
     """The probe's scores on signers that it has not seen; on clips, where too few signers share glosses."""
     glosses = [item.glosses for item in items]
@@ -207,7 +207,7 @@ def _probed(
     if len(set(signers)) >= 3:
         unseen.insert(0, ("signers", signers))
     for kind, kept_together in unseen:
-        chosen = choose(bag, latents, glosses, groups=kept_together, single=single)
+        chosen = choose(features, glosses, groups=kept_together, single=single)
         if chosen is not None:
             return probe(chosen) | {"unseen": kind}
     return None

@@ -1,6 +1,7 @@
 """What a report's numbers say together: healthy, or what is wrong and what to try.
 
-    verdict(report, rules)   -> [{"grade": "good" | "warn" | "bad", "text": ..., "advice": ...}], the headline first
+    verdict(report, rules)  -> [{"grade": "good" | "warn" | "bad", "text": ..., "advice": ...}], the headline first,
+                               then what tokens cost, then the rest, the worst first
 
 A rule is a function of the report that gives a grade, a sentence, and advice that names the config's key; None where it
 cannot judge. Its limits stand in LIMITS and FLOORS and nowhere else.
@@ -29,7 +30,9 @@ FLOORS = {
     "perplexity": 0.1,  # likewise
     "probe": 1.5,  # over chance and over shuffled codes
     "steady": 0.5,  # of first-level codes under a jitter of 1 px
-    "kept": 0.5,  # of the words that the judge reads in keypoints, beyond chance, those that it reads in tokens
+    # of what is read beyond chance in keypoints or latents, what is read in tokens
+    "kept": 0.9,  # a tenth is two standard errors of the quickstart's 375 segments
+    "half": 0.5,  # below it most is lost: bad, unless tokens beat chance as "probe" says
 }
 GRADES = ("good", "warn", "bad")
 
@@ -176,25 +179,12 @@ def rec_since_codes(curve: dict[str, list[float | None]]) -> list[float]:
     return [rec for rec, commit in zip(curve.get("rec", []), curve.get("commit", [])) if rec and commit]
 
 
-def meaning(report: Report) -> Judgement | None:
-    results = report["meaning"] or {}
-    name = next((name for name in ("segments", "clips") if results.get(name)), None)
-    if name is None:
-        return None
-    result = results[name]
-    codes, shuffled, latents = (sum(result[key]) / len(result[key]) for key in ("codes", "shuffled", "latents"))
-    good = codes > FLOORS["probe"] * max(result["chance"], shuffled)
-    tells = f"a linear probe tells {result['classes']} glosses apart with {codes:.0%}"
-    return Judgement(
-        "good" if good else "warn",
-        f"From the codes of {name} {tells}; from latents {latents:.0%}, by chance {result['chance']:.0%}.",
-        "The codes say little of what is signed: raise model.rvq.levels or loss.part_weights of the hands, or measure "
-        "on more clips.",
-    )
+LESS_LOSS = "Raise export.codes_per_chunk, model.rvq.levels or loss.part_weights of the hands, or train longer."
+UNREAD = "It hardly reads the keypoints, so this says nothing of the tokens: measure on more clips."
 
 
 def words(report: Report) -> Judgement | None:
-    """By the first split that was judged: val, where there is one."""
+    """What tokens cost, by the judge: by the first split that was judged, val where there is one."""
     rows = (report.get("judge") or {}).get("rows", {})
     first: dict[str, float | None] = {name: next(iter(row["wer"].values()), None) for name, row in rows.items()}
     keypoints, tokens, chance = (first.get(name) for name in ("keypoints", "tokens", "tokens of other clips"))
@@ -202,15 +192,43 @@ def words(report: Report) -> Judgement | None:
         return None
     split = next(iter(rows["tokens"]["wer"]))
     told = f"from the tokens, {keypoints:.1f} % from the keypoints, {chance:.0f} % by chance"
-    text = f"A small recogniser gets {tokens:.1f} % of the words of {split} wrong {told}; one seed."
+    text = f"a small recogniser gets {tokens:.1f} % of the words of {split} wrong {told}; one seed."
     if grade(keypoints / chance, "unread") != "good":
-        return Judgement("warn", text, "It hardly reads the keypoints, so this says nothing: judge on more clips.")
-    good = chance - tokens >= FLOORS["kept"] * (chance - keypoints)
+        return Judgement("warn", text[0].upper() + text[1:], UNREAD)
+    kept = (chance - tokens) / (chance - keypoints)
+    unread = grade(tokens / chance, "unread") != "good"
     return Judgement(
-        "good" if good else "warn",
-        text,
-        "Raise export.codes_per_chunk, model.rvq.levels or loss.part_weights of the hands, or train longer.",
+        "bad" if unread else "good" if kept >= FLOORS["kept"] else "warn",
+        f"Tokens keep {share_of(kept)} of the words that keypoints tell: {text}",
+        LESS_LOSS,
     )
+
+
+def cost(report: Report) -> Judgement | None:
+    """What tokens cost, by the probe; a report from before it read keypoints has no answer."""
+    results = report["meaning"] or {}
+    result: Report = next((results[name] for name in ("segments", "clips") if results.get(name)), {})
+    if not result.get("tokens") or not result.get("keypoints"):
+        return None
+    read = {name: sum(result[name]) / len(result[name]) for name in ("tokens", "keypoints", "latents", "shuffled")}
+    source = max(("keypoints", "latents"), key=lambda name: read[name])
+    chance, needed = result["chance"], FLOORS["probe"] * max(result["chance"], read["shuffled"])
+    told = ", ".join(f"{read[name]:.0%} from {name}" for name in ("tokens", "keypoints", "latents"))
+    text = f"a linear probe tells {result['classes']} glosses apart with {told}, {chance:.0%} by chance."
+    if read[source] <= needed:
+        return Judgement("warn", text[0].upper() + text[1:], UNREAD)
+    kept, beats = (read["tokens"] - chance) / (read[source] - chance), read["tokens"] > needed
+    failed = "warn" if kept >= FLOORS["half"] or beats else "bad"
+    return Judgement(
+        "good" if kept >= FLOORS["kept"] and beats else failed,
+        f"Tokens keep {share_of(kept)} of what {source} tell: {text}",
+        LESS_LOSS,
+    )
+
+
+def share_of(kept: float) -> str:
+    """Chance may put it beyond either end."""
+    return f"{min(max(kept, 0.0), 1.0):.0%}"
 
 
 def steadiness(report: Report) -> Judgement | None:
@@ -238,27 +256,30 @@ def holding(report: Report) -> Judgement | None:
 
 
 RULES: tuple[Rule, ...] = (
+    words,
+    cost,
     alive,
     visible,
     error,
     worst_part,
     jumps,
     overfitting,
-    meaning,
-    words,
     steadiness,
     holding,
 )
+LEADING: tuple[Rule, ...] = (words, cost)  # whatever their grade
 
 
 def verdict(report: Report, rules: Sequence[Rule] = RULES) -> list[dict[str, str]]:
     if not report["run"]["clips"]:
         nothing = f"Nothing was measured: the split {report['run']['split']!r} has no clip."
         return [Judgement("bad", nothing, "Name another one: --split.")._asdict()]
-    judgements = [judgement for rule in rules if (judgement := rule(report))]
-    ordered = sorted(judgements, key=lambda judgement: -GRADES.index(judgement.grade))
+    found = {rule: judgement for rule in rules if (judgement := rule(report))}
+    first = [found[rule] for rule in LEADING if rule in found]
+    others = [judgement for rule, judgement in found.items() if rule not in LEADING]
+    ordered = [*first, *sorted(others, key=lambda judgement: -GRADES.index(judgement.grade))]
     shown = [judgement._replace(advice="") if judgement.grade == "good" else judgement for judgement in ordered]
-    return [judgement._asdict() for judgement in (headline(judgements), *shown)]
+    return [judgement._asdict() for judgement in (headline(ordered), *shown)]
 
 
 def headline(judgements: Sequence[Judgement]) -> Judgement:

@@ -175,8 +175,8 @@ function chapters(report, figure) {
     chapter("meaning", "Meaning", () => [
       orNot("meaning", () =>
         h("div.many.wide", [
-          show("meaning/clips", "Glosses from a clip's codes", probe),
-          show("meaning/segments", "Glosses from a segment's codes", probe),
+          show("meaning/clips", "Glosses of clips", probe),
+          show("meaning/segments", "Glosses of segments", probe),
           show("meaning/agreement", "Agreement of codes", agreement),
         ]),
       ),

@@ -17,7 +17,7 @@ const KINDS = [
   [/^codes/, "high", number],
   [/^steady/, "high", percent],
   [/^stay/, null, percent],
-  [/^meaning.*(codes|same gloss)/, "high", percent],
+  [/^meaning.*(tokens|codes|same gloss)/, "high", percent],
   [/^meaning/, null, percent],
   [/^judge/, null, per100], // one seed: a lower one need not be better
   [/^errors.whole/, "high", percent],
@@ -49,7 +49,8 @@ const GLANCE = [
   ["PCK 0.1", "recon/weighted/pck_0.1"],
   ["wrists from the nose, shoulder widths", "signs/hands/location"],
   ["opening of the mouth, correlation", "signs/mouth_opening/correlation"],
-  ["glosses read from codes", "meaning/clips/codes"],
+  ["segments' glosses, from tokens", "meaning/segments/tokens"],
+  ["clips' glosses, from counts of codes", "meaning/clips/codes"],
   ["bits a second", "rate/bits_per_s"],
   ["clips a second", "efficiency/clips_per_s"],
 ];

@@ -149,7 +149,7 @@ function mutual(report) {
   );
 }
 
-// Bars of the seeds' mean with a dot a seed.
+// Bars of the seeds' mean with a dot a seed; a report of an older version has no tokens and no keypoints.
 function probe(result) {
   const row = (label, values, colour) => {
     const seeds = [values].flat().filter(isNumber);
@@ -163,12 +163,16 @@ function probe(result) {
     };
   };
   return [
-    bars([
-      row("codes", result.codes, "var(--accent)"),
-      row("latents", result.latents, "var(--face)"),
-      row("shuffled", result.shuffled, "var(--quiet)"),
-      row("chance", result.chance, "var(--quiet)"),
-    ]),
+    bars(
+      [
+        row("keypoints", result.keypoints, "var(--face)"),
+        row("latents", result.latents, "var(--face)"),
+        row("tokens", result.tokens, "var(--accent)"),
+        row("counts of codes", result.codes, "var(--accent)"),
+        row("shuffled codes", result.shuffled, "var(--quiet)"),
+        row("chance", result.chance, "var(--quiet)"),
+      ].filter(({ value }) => value !== null),
+    ),
     lead(`Over ${number(result.classes)} glosses; a dot is a seed.`),
   ];
 }
