@@ -109,6 +109,7 @@ CASES = {
     "stgcn": Case((*TINY_RUN, *ARCHS["stgcn"], "data.max_frames=32"), (*PLAIN, "data.max_frames=64")),
     # Its first axes are an SVD's, whose last digits a latent's last digits move more than they do a mean.
     "fsq": Case((*TINY_RUN, *ARCHS["mlp"], "model.rvq.kind=fsq"), (*PLAIN_DATA, *PLAIN_CODES), rounding=1e-4),
+    "taught": Case((*TINY_RUN, *ARCHS["mlp"], "model.rvq.semantic=gloss"), PLAIN),
     "gloss": Case((*TINY_TRAINING, "imports=[gloss_task]", "task=gloss", "train.lr=1e-3"), PLAIN_DATA),
     "recognition": Case((*TINY_TRAINING, *TINY_RECOGNITION), PLAIN_RECOGNITION),
     "contrast": Case((*TINY_TRAINING, *TINY_CONTRAST), PLAIN_SENTENCES),

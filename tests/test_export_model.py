@@ -44,6 +44,7 @@ MODELS = {
     "windows": ("model.arch=transformer", "model.pool=attention", "data.window=2"),
     "fsq": ("model.arch=mlp", "model.rvq.kind=fsq", "model.rvq.codebook_size=64", LEVELS),
     "stgcn": ("model.arch=stgcn", "data.chunk_len=8", "data.window=2", "model.encoder_latent_dim=16"),
+    "taught": ("model.arch=mlp", "model.rvq.semantic=next"),
     "from the nose": (
         "model.arch=mlp",
         "data.normalize.center_parts=false",
@@ -129,12 +130,14 @@ def test_a_file_does_what_the_tokenizer_does_for_any_number_of_chunks(tokenizer,
 def test_fed_the_chunks_of_a_stream_it_gives_the_streams_tokens(tokenizer):
     data, encoder = tokenizer.config.data, read(export(tokenizer, "encoder", "onnx")).run
     size = data.chunk_len * data.window
+    past = 0 if tokenizer.model.look_back is None else tokenizer.model.look_back.past * data.chunk_len
     tokenizer.codes_per_chunk, tokenizer.hold = "full", 0.0
     for seed, fps in ((1, data.fps), (2, 25.0)):
         clip = torch.from_numpy(moving_clip(87, seed))
         clip[20:45, 95:133, 2] = 0
         stream, front = tokenizer.stream(fps), FrontEnd(tokenizer.skeleton, data, fps)
         chunks, rows, encoded = [], torch.zeros(0, 133, 3), []
+        seen = rows  # the frames before, as far as codes look back
         for frames in [*clip.split(7), None]:
             chunks += stream.push(frames) if frames is not None else stream.finish()
             rows = torch.cat((rows, (front.push(frames) if frames is not None else front.finish()).frames))
@@ -142,8 +145,9 @@ def test_fed_the_chunks_of_a_stream_it_gives_the_streams_tokens(tokenizer):
                 # past the clip's end every joint is missing
                 rows = torch.cat((rows, torch.zeros(-len(rows) % size, 133, 3)))
             while len(rows) >= size:
-                encoded.append(encoder(rows[:size].unflatten(0, (-1, data.chunk_len))))
-                rows = rows[size:]
+                seen, rows = torch.cat((seen, rows[:size])), rows[size:]
+                encoded.append(encoder(seen.unflatten(0, (-1, data.chunk_len)))[-data.window :])
+                seen = seen[max(len(seen) - past, 0) :]
         codes, given = torch.stack([chunk.codes for chunk in chunks]), torch.cat(encoded)
         assert torch.equal(given[: len(codes)], codes) and (given[len(codes) :] == -1).all()
         assert (codes[..., 0] >= 0).any() and (len(codes) - 1) * data.chunk_len < 110

@@ -14,6 +14,7 @@ HEAD_WIDTH = 32  # the transformer has a head for every so many of its width
 
 # Nothing of a codebook is left to keep alive: the grid of fsq is fixed.
 NO_CODEBOOK = {"kind": ("fsq",)}
+UNTAUGHT = {"semantic": ("off",)}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Rvq:
     temporal_loss_alpha: float = option(0.05, low=0)
     level_dropout: float = option(0.1, low=0, high=1, idle={"levels": (1,)})
     revive_below: float = option(0.1, low=0, high=1, idle=NO_CODEBOOK)
+    semantic: Literal["off", "gloss", "text", "next"] = "off"
+    look_back: int = option(6, low=0, idle=UNTAUGHT)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Loss:
     )
     joint_weights: dict[str, float] = option({})
     perceptual_weight: float = option(0.0, low=0)
+    semantic_weight: float = option(1.0, low=0)
     terms: dict[str, float] = option({}, names="loss")
 
     def check(self) -> None:

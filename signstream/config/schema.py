@@ -193,6 +193,7 @@ def _cast(kind: Any, value: Any) -> Any:
     if _is_union(origin):
         return _first_that_fits(inner, value)
     if origin is Literal:
+        value = "off" if value is False else value  # as YAML reads a bare off
         return _demand(value in inner, value)
     if origin is dict:
         return {_cast(inner[0], key): _cast(inner[1], each) for key, each in dict(value).items()}

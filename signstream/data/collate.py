@@ -40,6 +40,7 @@ class ChunkBatch(Movable):
     t: Tensor  # [N] the chunk's number in its clip
     skeleton: Skeleton
     centred: bool = True
+    of_clips: tuple[int, ...] = ()  # B chunks of each clip of the batch, on the host
 
     def __len__(self) -> int:
         return len(self.clip)
@@ -81,4 +82,5 @@ def make_chunks(batch: ClipBatch, skeleton: Skeleton, data: Data, *, train: bool
         t=torch.from_numpy(plan.t).to(joints.device),
         skeleton=skeleton,
         centred=data.normalize.center_parts,
+        of_clips=tuple(np.bincount(plan.clip, minlength=len(batch.lengths)).tolist()),
     )

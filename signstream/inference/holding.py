@@ -43,6 +43,7 @@ class Choice(NamedTuple):
     views: list[Tensor]  # P x [N, L, J, 2]
     targets: list[Target]  # P x [N, L, J, ..]
     latents: Tensor  # [N, P, Z] what the codes stand for; 0 where a chunk shows nothing of the part
+    alone: Tensor | None = None  # [P, N, Z] the latents without a look back, which later chunks look back on
 
     def offers(self, look_back: bool = False) -> list[Offer]:
         """One a chunk; `look_back` works out all held errors at once, each with the row before, whatever clip that is
@@ -68,11 +69,12 @@ def _at(target: Target, n: int) -> Target:
     return Target(target.xy[n], target.weight[n])
 
 
-def hold(last: Sent | None, offer: Offer, limit: float) -> Sent:
-    """What the chunk sends: a part holds while its old codes are off by less than `limit` more than its new ones."""
+def hold(last: Sent | None, offer: Offer, limit: float, *, told: int | None = None) -> Sent:
+    """What the chunk sends: a part holds while its old codes are off by less than `limit` more than its new ones. The
+    part that is `told`, not drawn, says what it says."""
     if last is None or limit <= 0:
         return Sent(offer.codes, offer.views, (False,) * len(offer.codes))
-    held = tuple(_holds(last, offer, p, limit=limit) for p in range(len(offer.codes)))
+    held = tuple(p != told and _holds(last, offer, p, limit=limit) for p in range(len(offer.codes)))
     codes = [old if keep else new for keep, old, new in zip(held, last.codes, offer.codes)]
     views = [old if keep else new for keep, old, new in zip(held, last.views, offer.views)]
     return Sent(codes, views, held)

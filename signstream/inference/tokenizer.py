@@ -32,9 +32,10 @@ from signstream.inference.holding import Choice, Sent, hold
 from signstream.inference.inputs import checked_place, checked_poses
 from signstream.io.batch import pack
 from signstream.models.rvq.budget import levels_sent, worth
+from signstream.models.rvq.rvq_model import Earlier
 from signstream.models.rvq.same_bits import one_thread
 from signstream.space import assemble, follows_on, in_pixels, join_chunks, scores
-from signstream.tasks.rvq.losses import Losses, valid_chunks
+from signstream.tasks.rvq.losses import Losses, chunks_before, valid_chunks
 from signstream.tasks.rvq.restore import restore
 from signstream.tasks.rvq.views import Target, Views
 from signstream.tokens.codes import first_levels, held_chunks, where_visible
@@ -96,7 +97,7 @@ class Tokenizer:
         self.parts = tuple(part.tag for part in self.skeleton.parts)
         self.levels = tuple(self.model.quantizer.levels.tolist())
         constants = {"space.shift": space.shift, "space.scale": space.scale, "space.attach": space.attach}
-        self.digest = checkpoint.digest({**state["model"], **constants})
+        self.digest = checkpoint.digest({**self.model.state_dict(), **constants})
 
     def _set_export(self, export: Export) -> None:
         self.codes_per_chunk: float | str = export.codes_per_chunk
@@ -151,7 +152,7 @@ class Tokenizer:
             last: Sent | None = None
             codes = []
             for offer in (offer for offer, owner in zip(offers, owners) if owner == i):
-                last = hold(last, offer, self.hold_limit)
+                last = hold(last, offer, self.hold_limit, told=self.model.told)
                 codes.append(last.codes)
             table = torch.tensor(codes, dtype=torch.int64).reshape(-1, *choice.codes.shape[1:])
             encoded.append(Encoded(self.sequence(table, len(clip), name), choice.latents[clip_of == i].cpu()))
@@ -188,17 +189,19 @@ class Tokenizer:
         """Clips [T', 1 + J, 3] and their numbers, as the model sees them."""
         batch = self.chunks_of(clips, index)
         inputs, targets = self.views.of(batch)
-        latents, codes = self.model.read(inputs)
+        latents, codes = self.model.read(inputs, Earlier(chunks_before(batch)))
         return Reading(batch, targets, latents.transpose(0, 1), where_visible(codes, valid_chunks(targets).T))
 
     @torch.no_grad()
-    def choose(self, batch: ChunkBatch) -> Choice:
+    def choose(self, batch: ChunkBatch, earlier: Earlier | None = None) -> Choice:
         """What the budget sends of each chunk, and what that decodes to (as it is, where nothing will be asked of
-        it)."""
+        it). `earlier`: what lies before the batch; the batch itself says it of whole clips."""
         with one_thread():
             inputs, targets = self.views.of(batch)
             visible = valid_chunks(targets).T
-            latents, codes = self.model.read(inputs)
+            alone = self.model.encode_alone(inputs)
+            latents = self.model.in_their_light(alone, earlier or Earlier(chunks_before(batch)))
+            codes = self.model.nearest(latents)
             latents = torch.where(visible[..., None], latents.transpose(0, 1), 0.0)
             codes = where_visible(codes, visible)
             budgeted = self.codes_per_chunk != "full"
@@ -206,12 +209,12 @@ class Tokenizer:
                 missing = "the checkpoint has no budget, since its run had no validation split"
                 raise UserError(f"{missing}: set export.codes_per_chunk=full")
             if not len(batch) or (not budgeted and self.hold <= 0):
-                return Choice(codes, [target.xy for target in targets], targets, latents)
+                return Choice(codes, [target.xy for target in targets], targets, latents, alone)
             if not budgeted:
-                return Choice(codes, self.model.detokenise(codes), targets, latents)
+                return Choice(codes, self.model.detokenise(codes), targets, latents, alone)
             prefixes = self.model.decode_prefixes(codes)
             sent = self.levels_for(self.worth_of(prefixes, targets), visible, self.codes_per_chunk)
-            return Choice(first_levels(codes, sent), chosen_prefixes(prefixes, sent), targets, latents)
+            return Choice(first_levels(codes, sent), chosen_prefixes(prefixes, sent), targets, latents, alone)
 
     def worth_of(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
         """[N, P, Q]: what each code takes off the loss; prefixes P x [Q, N, L, J, 2], decoded from the first 1 .. Q."""
@@ -235,13 +238,23 @@ class Tokenizer:
             other = f"{tokens.name}: its tokens are of the tokenizer {tokens.tokenizer}, this one is {self.digest}"
             raise UserError(f"{other}: load the checkpoint that made them")
         codes = self.of_all_parts(tokens)
-        sent = (codes[..., 0] >= 0).repeat_interleave(self.config.data.chunk_len, 0).unbind(1)  # P x [N * L]
-        could = {part.name: sent[p] for p, part in enumerate(self.skeleton.parts) if part.tag in tokens.parts}
-        known = scores(could, self.skeleton, self.views.space)
+        known = self._known(codes, tokens.parts)
         poses = torch.cat((self.decode_codes(codes)[..., :2], known[..., None]), -1)[: tokens.num_frames]
         if place is None:
             return poses
         return in_pixels(poses, checked_place(place, len(poses)))
+
+    def _known(self, codes: Tensor, tags: Sequence[str]) -> Tensor:
+        """codes [N, P, Q], of the parts that the tokens are of -> [N * L, J]: 1 where one of them draws it."""
+        sent = (codes[..., 0] >= 0).repeat_interleave(self.config.data.chunk_len, 0)  # [N * L, P]
+        could = {
+            part.name: sent[:, p]
+            for p, part in enumerate(self.skeleton.parts)
+            if part.tag in tags and p != self.model.told
+        }
+        if not could:
+            return torch.zeros(len(sent), self.skeleton.num_joints)
+        return scores(could, self.skeleton, self.views.space)
 
     def of_all_parts(self, tokens: TokenSequence) -> Tensor:
         """Codes [N, P, Q] of all of the tokenizer's parts and levels; -1 for those that the tokens leave out."""
@@ -266,7 +279,8 @@ class Tokenizer:
         """Decoded chunks, P x [N, L, J, 2] in signing space, drawn together: {part: [N, L, J, 2]} in unit lengths. sent
         [N, P] says which parts tell anything, clip [N] whose chunks they are."""
         restored, follows = self.views.restore(views), follows_on(sent, clip)
-        return {name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(restored.items())}
+        joined = {name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(restored.items())}
+        return self.views.put_together(joined, self.model.told, sent=sent)
 
 
 def chosen_prefixes(prefixes: Sequence[Tensor], sent: Tensor) -> list[Tensor]:
@@ -285,6 +299,7 @@ class Stream:
         self.frames = 0  # prepared, so far
         self.t = 0  # chunks so far
         self.last: Sent | None = None
+        self.alone: Tensor | None = None  # [P, n, Z] of the chunks that the next ones look back on
 
     def push(self, frames: np.ndarray | Tensor) -> list[Chunk]:
         """[n, J, 3], or one frame [J, 3]."""
@@ -309,12 +324,19 @@ class Stream:
         self.rows = rows[full:]
         return [chunk for window in rows[:full].split(size) for chunk in self._window(window)] if full else []
 
+    def _earlier(self, batch: ChunkBatch) -> Earlier:
+        kept = 0 if self.alone is None else self.alone.shape[1]
+        return Earlier(chunks_before(batch) + kept, self.alone)
+
     def _window(self, rows: Tensor) -> list[Chunk]:
-        batch = self.tokenizer.chunks_of([rows.numpy()], [0])
+        tokenizer = self.tokenizer
+        batch = tokenizer.chunks_of([rows.numpy()], [0])
+        choice = tokenizer.choose(batch, self._earlier(batch))
+        self.alone = tokenizer.model.looked_back_on(self.alone, choice.alone)
         chunks = []
-        for offer in self.tokenizer.choose(batch).offers()[: int((batch.frames > 0).sum())]:
+        for offer in choice.offers()[: int((batch.frames > 0).sum())]:
             before = self.last
-            self.last = hold(before, offer, self.tokenizer.hold_limit)
+            self.last = hold(before, offer, tokenizer.hold_limit, told=tokenizer.model.told)
             codes = torch.tensor(self.last.codes)
             held = torch.zeros(len(codes), dtype=torch.bool)
             if before is not None:

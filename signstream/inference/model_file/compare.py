@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from signstream.inference.model_file.file import Exported
-from signstream.inference.model_file.network import as_chunks
+from signstream.inference.model_file.network import as_chunks, one_clip
 from signstream.inference.model_file.samples import random_codes, random_poses
 from signstream.inference.tokenizer import Tokenizer
 from signstream.models.rvq.fsq import SPREAD, FiniteScalarQuantizer
@@ -68,7 +68,7 @@ class Code(NamedTuple):
 def encode(tokenizer: Tokenizer, poses: Tensor) -> Reading:
     """What PyTorch makes of prepared frames [N, L, J, 3]: latents [P, N, Z], and every code [N, P, Q]."""
     inputs, targets = tokenizer.views.of(as_chunks(tokenizer, poses))
-    latents, codes = tokenizer.model.read(inputs)
+    latents, codes = tokenizer.model.read(inputs, one_clip(poses))
     return Reading(latents, torch.where(valid_chunks(targets).T[..., None], codes, -1))
 
 

@@ -19,7 +19,7 @@ from signstream.data.collate import ChunkBatch
 from signstream.inference.tokenizer import Tokenizer
 from signstream.models.rvq.codebook import descend
 from signstream.models.rvq.quantizer import ResidualQuantizer
-from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.rvq.rvq_model import Earlier, RVQModel
 from signstream.space import assemble
 from signstream.tasks.rvq.losses import valid_chunks
 
@@ -40,7 +40,7 @@ class EncoderNetwork(nn.Module):
     def forward(self, poses: Tensor) -> Tensor:
         """[N, L, J, 3] -> [N, P, Q]"""
         inputs, targets = self.tokenizer.views.of(as_chunks(self.tokenizer, poses))
-        codes = self.quantizer.encode(self.model.encode(inputs))
+        codes = self.quantizer.encode(self.model.encode(inputs, one_clip(poses)))
         return torch.where(valid_chunks(targets).T[..., None], codes, -1)
 
 
@@ -103,6 +103,11 @@ def only(model: RVQModel, half: str) -> RVQModel:
     for name in {"encoder", "decoder", "quantizer"} - {half}:
         delattr(model, name)
     return model
+
+
+def one_clip(poses: Tensor) -> Earlier:
+    """Chunks [N, L, J, 3] are of one clip, in order: where codes look back, they look back on these."""
+    return Earlier(torch.arange(poses.shape[0], device=poses.device))
 
 
 def as_chunks(tokenizer: Tokenizer, poses: Tensor) -> ChunkBatch:

@@ -7,6 +7,10 @@
 N chunks are whole windows of W, which encoder and decoder see together. `fit` comes before training: the mean pose of
 each projection, and a PCA as the linear way past the trunk, so that the untrained network already is as good as that
 PCA. All weights are initialised in `init_weights`.
+
+With `model.rvq.semantic` the carrier, which is the part that holds all others, is told and not drawn: its latent is
+what a chunk means in the light of those before it (look_back.py), from the latents of all parts, which learn nothing of
+it.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signstream import registry
 from signstream.config import Model
 from signstream.models.rvq.archs import Halves, Request
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
+from signstream.models.rvq.look_back import LookBack
 from signstream.models.rvq.quantizer import Quantized, ResidualQuantizer
 from signstream.models.rvq.same_bits import at_least_rows, blocks, whole_windows
 from signstream.models.rvq.sizes import PartShape, joints_of
@@ -35,6 +41,7 @@ class Output:
     views: list[Tensor]  # P x [N, L, J, 2] signing space
     latents: Tensor  # [P, N, Z] before quantisation
     quantised: Quantized | None  # None where the model ran without its quantiser
+    alone: Tensor | None = None  # [P, N, Z] the latents without a look back
 
 
 class Reading(NamedTuple):
@@ -42,6 +49,13 @@ class Reading(NamedTuple):
 
     latents: Tensor  # [P, N, Z]
     codes: Tensor  # [N, P, Q]
+
+
+class Earlier(NamedTuple):
+    """What lies before chunks."""
+
+    chunks: Tensor  # [N] of the same clip directly before each one
+    alone: Tensor | None = None  # [P, n, Z] of the n chunks before the first one, which are among these
 
 
 def build_halves(
@@ -80,6 +94,12 @@ class RVQModel(nn.Module):
         self.encoder, self.decoder = build_halves(shapes, graphs, config, frames=frames, window=window)
         self.tokens = getattr(self.encoder, "tokens", 1)  # rows at least that a chunk gives each product in there
         self.quantizer = build_quantizer(levels, config, seed)
+        self.carrier = carrier_of(shapes)
+        self.latent = config.latent_dim
+        self.look_back: LookBack | None = None
+        if config.rvq.semantic != "off":
+            width = config.encoder_latent_dim
+            self.look_back = LookBack(len(self.shapes), config.latent_dim, past=config.rvq.look_back, width=width)
         for projection, joints in enumerate(joints_of(shapes)):
             self.register_buffer(f"mean_{projection}", torch.zeros(joints, 2))
         self.init_weights(seed)
@@ -90,7 +110,7 @@ class RVQModel(nn.Module):
         that are vectors to add, `small` layers that lead back onto a residual stream, or past it, and begin at a
         tenth."""
         generator = torch.Generator().manual_seed(seed)
-        for half in (self.encoder, self.decoder):
+        for half in (self.encoder, self.decoder, *([self.look_back] if self.look_back is not None else ())):
             small = {id(weight) for layer in _named(half, "small") for weight in layer.parameters()}
             embeddings = {id(weight) for weight in _named(half, "embeddings")}
             for name, weight in half.named_parameters():
@@ -108,22 +128,68 @@ class RVQModel(nn.Module):
         valid: Tensor | None = None,
         sent: Tensor | None = None,
         *,
+        earlier: Earlier | None = None,
         watched: Tensor | None = None,
         draw: int | None = None,
         quantise: bool = True,
     ) -> Output:
         """valid [P, N], sent [N, P], watched [n] and draw as the quantiser takes them; `quantise` False: the network
         alone."""
-        latents = self.encode(views)  # [P, N, Z]
+        alone = self.encode_alone(views)  # [P, N, Z]
+        latents = self.in_their_light(alone, earlier)
         quantised = self.quantizer(latents, valid, sent, watched=watched, draw=draw) if quantise else None
         decoder_input = latents if quantised is None else quantised.quantized
         if self.window > 1 and valid is not None:
             # of a part that is not visible nothing is sent, so its neighbours in the window must do without
             decoder_input = decoder_input * valid[..., None]
-        return Output(self.decode(decoder_input), latents, quantised)
+        if self.look_back is not None:  # what is meant is decoded as well as it can be, and learns nothing of it
+            decoder_input = self._told(decoder_input, decoder_input[self.carrier].detach())
+        return Output(self.decode(decoder_input), latents, quantised, alone)
 
-    def encode(self, views: Sequence[Tensor]) -> Tensor:
-        """P x [N, L, J, 3] -> [P, N, Z]; in evaluation bit for bit the same in any company."""
+    def first_vectors(self, output: Output) -> Tensor:
+        """[N, Z]: what the carrier's first code stands for, with a gradient that reaches its latent unchanged; before
+        there are codes, the latent."""
+        latents = output.latents[self.carrier].float()
+        if output.quantised is None:
+            return latents
+        codes = torch.full_like(output.quantised.codes, -1)
+        codes[:, self.carrier, 0] = output.quantised.codes[:, self.carrier, 0]
+        vectors = self.quantizer.decode_codes(codes)[self.carrier]
+        return latents + (vectors - latents).detach()
+
+    def encode(self, views: Sequence[Tensor], earlier: Earlier | None = None) -> Tensor:
+        """P x [N, L, J, 3] -> [P, N, Z]; in evaluation bit for bit the same in any company. Without `earlier` each
+        chunk stands alone."""
+        return self.in_their_light(self.encode_alone(views), earlier)
+
+    def in_their_light(self, alone: Tensor, earlier: Earlier | None) -> Tensor:
+        """Latents [P, N, Z], that of the carrier by what lies before a chunk."""
+        if self.look_back is None:
+            return alone
+        seen, before = alone.detach(), alone.new_zeros(alone.shape[1], dtype=torch.int64)
+        if earlier is not None:
+            seen = seen if earlier.alone is None else torch.cat((earlier.alone, seen), 1)
+            before = F.pad(earlier.chunks, (seen.shape[1] - alone.shape[1], 0))
+        meant = self.look_back(seen, before)[seen.shape[1] - alone.shape[1] :]
+        return self._told(alone, meant)
+
+    @property
+    def told(self) -> int | None:
+        """The part whose codes tell what is meant, and draw nothing."""
+        return None if self.look_back is None else self.carrier
+
+    def looked_back_on(self, kept: Tensor | None, alone: Tensor | None) -> Tensor | None:
+        """[P, n, Z] of what was kept and of the newest latents: as many as later chunks look back on."""
+        if self.look_back is None or alone is None or not self.look_back.past:
+            return None
+        both = alone if kept is None else torch.cat((kept, alone), 1)
+        return both[:, -self.look_back.past :]
+
+    def _told(self, latents: Tensor, meant: Tensor) -> Tensor:
+        """latents [P, N, Z], with [N, Z] in the carrier's place."""
+        return torch.cat((latents[: self.carrier], meant[None], latents[self.carrier + 1 :]))
+
+    def encode_alone(self, views: Sequence[Tensor]) -> Tensor:
         if not (self.training or recorded()):
             padded = [whole_windows(view, self.window, self.tokens) for view in views]
             return self._encoded(padded)[:, : len(views[0])]
@@ -149,13 +215,16 @@ class RVQModel(nn.Module):
         return [self._flipped(view + self._mean(shape), shape) for view, shape in zip(views, self.shapes)]
 
     @torch.no_grad()
-    def read(self, views: Sequence[Tensor]) -> Reading:
+    def read(self, views: Sequence[Tensor], earlier: Earlier | None = None) -> Reading:
         """P x [N, L, J, 3] -> latents [P, N, Z] and codes [N, P, Q], of a model in evaluation bit for bit the same in
         any company."""
-        count = len(views[0])
-        latents = self.encode(views)
-        codes = self.quantizer.encode(at_least_rows(latents, 1))
-        return Reading(latents, codes[:count])
+        latents = self.encode(views, earlier)
+        return Reading(latents, self.nearest(latents))
+
+    @torch.no_grad()
+    def nearest(self, latents: Tensor) -> Tensor:
+        """[P, N, Z] -> codes [N, P, Q], likewise."""
+        return self.quantizer.encode(at_least_rows(latents, 1))[: latents.shape[1]]
 
     def tokenise(self, views: Sequence[Tensor]) -> Tensor:
         return self.read(views).codes
@@ -221,6 +290,11 @@ class RVQModel(nn.Module):
         size = scale / latent**0.5  # latents of about one, their proportions kept
         into.weight[:count] = axes.T / size
         back.weight[:, :count] = axes * size
+
+
+def carrier_of(shapes: Sequence[PartShape]) -> int:
+    """The part that holds all others: the one of the most joints."""
+    return max(range(len(shapes)), key=lambda part: shapes[part].joints)
 
 
 def _past(half: nn.Module, projection: int) -> nn.Linear:

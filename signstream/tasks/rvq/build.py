@@ -6,7 +6,7 @@ from torch import Tensor
 
 from signstream.config import Config
 from signstream.errors import UserError
-from signstream.models.rvq.rvq_model import RVQModel
+from signstream.models.rvq.rvq_model import RVQModel, carrier_of
 from signstream.models.rvq.sizes import PartShape
 from signstream.models.stgcn import graph_of
 from signstream.skeleton import Part, Skeleton
@@ -44,12 +44,30 @@ def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
     return [levels[part.name] for part in skeleton.parts]
 
 
+def check_carrier(skeleton: Skeleton, carrier: int) -> None:
+    """That nothing is lost with the part that is told, not drawn: others draw it."""
+    told = skeleton.parts[carrier]
+    others = [part for part in skeleton.parts if part is not told]
+    if not others or any(part.start < told.start or part.stop > told.stop for part in others):
+        raise UserError(
+            f"model.rvq.semantic: {told.name}, the largest of data.body_parts, is to tell what is meant, and others to "
+            "draw it, so it must hold them all; set off, or add a part of the whole body"
+        )
+
+
 def build_model(config: Config, skeleton: Skeleton) -> RVQModel:
     shapes = part_shapes(skeleton, config.model.share_hands)
+    rvq = config.model.rvq
+    levels = levels_of(skeleton, rvq.levels)
+    if rvq.semantic != "off":
+        carrier = carrier_of(shapes)
+        check_carrier(skeleton, carrier)
+        if isinstance(rvq.levels, int):
+            levels[carrier] = 1  # what is meant is not refined
     graphs = [part_graph(part) for part in skeleton.parts]
     return RVQModel(
         shapes,
-        levels_of(skeleton, config.model.rvq.levels),
+        levels,
         config.model,
         frames=config.data.chunk_len,
         window=config.data.window,

@@ -45,7 +45,7 @@ def initialise_codebooks(setup: Setup, data: Data, *, micro: int, clips_a_step: 
     for start in range(0, max(len(share), 1), micro):
         clips = setup.clips(share[start : start + micro], step_seed(seed, 1 + rank + world * start))
         batch = setup.chunked(clips, data, train=True)
-        latents.append(setup.model.encode(batch.inputs))
+        latents.append(setup.model.encode(batch.inputs, batch.earlier))
         valid.append(batch.valid)
     all_latents = setup.ranks.gather(torch.cat(latents, 1), 1)  # [P, N, Z]
     all_valid = setup.ranks.gather(torch.cat(valid, 1).to(torch.uint8), 1).bool()  # [P, N]

@@ -30,6 +30,7 @@ from signstream.tasks.rvq.views import Target
 from signstream.training.task import Terms
 
 TERMS = ("rec", "commit", "temporal", "usage")
+TAUGHT = ("reading", "telling")  # where codes are taught what they mean: the last rows, of the carrier's column
 
 
 class Term(Protocol):
@@ -75,6 +76,7 @@ class Losses:
         parts: Sequence[str],
         extra: Mapping[str, Weighted] | None = None,
         *,
+        taught: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.delta = config.loss.huber_delta
@@ -84,8 +86,14 @@ class Losses:
         rvq = config.model.rvq
         of_codes = torch.tensor([rvq.commitment_beta, rvq.temporal_loss_alpha, rvq.usage_reg])[:, None]
         of_poses = torch.tensor([1.0, *(weight for _, weight in self.extra.values())])[:, None] * share
-        rows = (of_poses[:1], of_codes.expand(3, len(parts)) / len(parts), of_poses[1:])
-        self.terms = Terms((*TERMS, *self.extra), parts, torch.cat(rows).to(device))
+        rows = [of_poses[:1], of_codes.expand(3, len(parts)) / len(parts), of_poses[1:]]
+        names = [*TERMS, *self.extra]
+        if taught is not None:
+            of_drawn = (taught.sum(0) == 0).float()  # [P] 0 for the carrier, which may change from chunk to chunk
+            rows[1] = rows[1] * torch.stack((torch.ones_like(of_drawn), of_drawn, torch.ones_like(of_drawn)))
+            rows.append(taught)
+            names += TAUGHT
+        self.terms = Terms(names, parts, torch.cat(rows).to(device))
 
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:
         """What each term is divided by, once summed over the step: [R, P]."""
@@ -192,6 +200,13 @@ def watched(batch: ChunkBatch) -> Tensor:
     """[N] the chunks that the usage loss is worked out on: one in eight, the same ones however clips fall into
     batches."""
     return (batch.t + 5 * batch.clip) % 8 == 0
+
+
+def chunks_before(batch: ChunkBatch) -> Tensor:
+    """[N] how many chunks of the same clip lie directly before each one."""
+    place = torch.arange(len(batch), device=batch.clip.device)
+    first = torch.cat((place[:1] == 0, ~follows(batch)))  # [N]
+    return place - torch.where(first, place, 0).cummax(0).values if len(place) else place
 
 
 def follows(batch: ChunkBatch) -> Tensor:

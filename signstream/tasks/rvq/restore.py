@@ -24,6 +24,8 @@ from signstream.space import SigningSpace
 from signstream.tasks.rvq.build import build_model
 from signstream.training.bounds import bounded, take_weights, weights_of
 
+LESSON = "lesson."  # what of a checkpoint's weights is for training alone
+
 
 class Restored(NamedTuple):
     skeleton: Skeleton
@@ -33,7 +35,7 @@ class Restored(NamedTuple):
 
 
 def restore(config: Config, state: Mapping[str, Any]) -> Restored:
-    weights = weights_of(state)
+    weights = {name: value for name, value in weights_of(state).items() if not name.startswith(LESSON)}
     with bounded(weights, config.data.num_joints):
         skeleton = skeleton_of(config.data)
         model = build_model(config, skeleton)

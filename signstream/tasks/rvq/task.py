@@ -29,6 +29,8 @@ from signstream.training.distributed import Ranks
 from signstream.training.optim import groups_of
 from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
 
+QUICK = 3.0  # share of the learning rate
+
 
 class RvqTask(Task[ClipBatch, RvqBatch]):
     config = Config
@@ -53,7 +55,12 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
     def describe(self) -> list[str]:
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         arch = self.setup.config.model.arch
-        return [f"data: {self.setup.cache.summary()}", f"model: {arch}, {millions:.1f} M parameters"]
+        taught = self.setup.taught
+        return [
+            f"data: {self.setup.cache.summary()}",
+            *([] if taught is None else [taught.describe()]),
+            f"model: {arch}, {millions:.1f} M parameters",
+        ]
 
     def skipped(self) -> list[Mapping[str, Any]]:
         return [asdict(line) for line in self.setup.cache.skipped]
@@ -75,7 +82,16 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         )
 
     def groups(self) -> list[Group]:
-        return groups_of(self.model)
+        """What is taught of meaning has little time for it, and learns faster."""
+        taught = self.setup.taught
+        parts = [] if taught is None else [taught.lesson, taught.look_back]
+        quick = {id(weight) for part in parts for weight in part.parameters()}
+        groups = []
+        for group in groups_of(self.model):
+            for rate, hurries in ((group.rate, False), (QUICK, True)):
+                mine = [weight for weight in group.parameters if (id(weight) in quick) is hurries]
+                groups += [Group(mine, rate, group.decay)] if mine or not hurries else []
+        return groups
 
     def begin(self) -> None:
         fit_constants(self.setup)
@@ -110,18 +126,19 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         return self.quantise and not begun
 
     def counts(self, batch: RvqBatch) -> Tensor:
-        return self.setup.losses.counts(batch.chunks, batch.targets)
+        return self.setup.counts(batch)
 
     def loss(self, batch: RvqBatch, progress: Progress) -> Loss:
         output = self.model(
             batch.inputs,
             batch.valid,
             sent=batch.sent if self.quantise else None,
+            earlier=batch.earlier,
             watched=batch.watched,
             draw=self.draw,
             quantise=self.quantise,
         )
-        totals = self.setup.losses.totals(output, batch.chunks, batch.targets)
+        totals = self.setup.totals(output, batch, self.draw)
         return Loss(totals, output.quantised.statistics if output.quantised is not None else None)
 
     def after_step(self, after: Statistics | None, progress: Progress) -> dict[str, float]:
@@ -140,8 +157,11 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
 
     def state_dict(self) -> dict[str, Any]:
         budget = self.budget.state_dict() if self.budget else None
-        return {"space": self.setup.views.space.state_dict(), "budget": budget}
+        taught = {} if self.setup.taught is None else {"taught": self.setup.taught.state()}
+        return {"space": self.setup.views.space.state_dict(), "budget": budget, **taught}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         space, self.budget = constants_of(state, self.setup.skeleton)
+        if self.setup.taught is not None:
+            self.setup.taught.check(state.get("taught"))
         self.setup.use_space(space)

@@ -91,10 +91,11 @@ class Sums:
 
     def add(self, batch: RvqBatch) -> None:
         setup, chunks = self.setup, batch.chunks
-        output = setup.model(batch.inputs, batch.valid, quantise=setup.quantising)
-        self.totals += setup.losses.totals(output, chunks, batch.targets).double()
-        self.counts += setup.losses.counts(chunks, batch.targets)
+        output = setup.model(batch.inputs, batch.valid, earlier=batch.earlier, quantise=setup.quantising)
+        self.totals += setup.totals(output, batch).double()
+        self.counts += setup.counts(batch)
         restored = setup.views.restore(output.views)
+        restored = setup.views.put_together(restored, setup.model.told, sent=batch.valid.T)
         views = {part.name: chunks.local(part) for part in setup.skeleton.parts}
         xy = {name: view.xy for name, view in views.items()}
         weight = {name: view.weight for name, view in views.items()}

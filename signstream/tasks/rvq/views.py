@@ -5,6 +5,7 @@ views = Views(skeleton, space)
 inputs, targets = views.of(batch)   P tensors [N, L, J, 3]: x, y in signing space, the score that the encoder may see;
                                     P Targets: what the decoder is asked for
 views.restore(recon)                {part: [N, L, J, 2]} in unit lengths from the part's centre
+views.put_together(restored, p)     the same, part p drawn from all others
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from signstream.data.collate import ChunkBatch
 from signstream.skeleton import Skeleton
-from signstream.space import SigningSpace
+from signstream.space import SigningSpace, assemble
 
 
 class Target(NamedTuple):
@@ -44,3 +45,14 @@ class Views:
         return {
             part.name: self.space.restore(view, i) for i, (part, view) in enumerate(zip(self.skeleton.parts, recon))
         }
+
+    def put_together(self, views: dict[str, Tensor], told: int | None, *, sent: Tensor) -> dict[str, Tensor]:
+        """The views, and that of the part which is told, not drawn, as the others draw it. sent [N, P]: which parts
+        draw anything."""
+        if told is None:
+            return views
+        part = self.skeleton.parts[told]
+        frames = views[part.name].shape[:2]
+        in_frames = {each.name: sent[:, p, None].expand(frames) for p, each in enumerate(self.skeleton.parts)}
+        whole = assemble(views, self.skeleton, self.space, sent=in_frames)  # [N, L, J, 3]
+        return {**views, part.name: whole[..., part.joints, :2]}
