@@ -60,6 +60,7 @@ def compare(root: Path, keep: Path, *options: str) -> None:
     reconstruction.main(["--data", str(root), "--epochs", "3", "--keep", str(keep), *options, *TINY])
 
 
+@pytest.mark.slow
 def test_reconstruction_goes_on_from_what_it_kept(root, tmp_path, monkeypatch, capsys):
     """Interrupted after its first epoch, it ends with the weights of a straight run; tokens and poses lie beside it."""
     straight, broken = tmp_path / "straight.pt", tmp_path / "broken.pt"
@@ -89,6 +90,7 @@ def test_reconstruction_goes_on_from_what_it_kept(root, tmp_path, monkeypatch, c
         assert Tokenizer.load(straight, "cpu").decode(tokens).shape == (tokens.num_frames, 133, 3)
 
 
+@pytest.mark.slow
 def test_reconstruction_compares_what_it_kept_with_its_options(root, tmp_path, capsys):
     keep = tmp_path / "real.pt"
     compare(root, keep)
@@ -107,6 +109,7 @@ def test_reconstruction_compares_what_it_kept_with_its_options(root, tmp_path, c
     assert report["clips"] == 8 and f"{report['mean_local']:.4f}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_error_against_rate_has_a_row_for_each(root, tmp_path, monkeypatch, capsys):
     keep = tmp_path / "real.pt"
     compare(root, keep)
