@@ -134,6 +134,9 @@ def test_what_only_the_carrier_could_draw_is_not_known(loop, tokenizer):
     tokens = tokenizer.encode(clip.poses, clip.fps)
     known = tokenizer.decode(tokens)[..., 2]
     assert known[:, :5].any() and not known[:, 17:23].any()  # feet are of no other part
+    moved = tokens.codes.clone()
+    moved[:, CARRIER, 0] = (moved[:, CARRIER, 0] + 1) % 32
+    assert torch.equal(tokenizer.decode(replace(tokens, codes=moved)), tokenizer.decode(tokens))
     alone = replace(tokens, codes=tokens.codes[:, [CARRIER], :1], parts=("FB",), levels=(1,))
     assert not tokenizer.decode(alone)[..., 2].any()
 
@@ -186,10 +189,21 @@ def test_a_run_with_other_words_does_not_go_on(loop):
         loop.task.load_state_dict(state)
 
 
-def test_a_body_that_no_part_holds_is_refused(root):
-    parts = "data.body_parts={left_hand: [92, 112], right_hand: [113, 133]}"
-    with pytest.raises(UserError, match="so it must hold them all; set off"):
-        begin_loop(tiny_options(root, *MLP, "model.rvq.semantic=next", parts))
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("data.body_parts={left_hand: [92, 112], right_hand: [113, 133]}", "they are not what it is made of; set off"),
+        ("data.body_parts={right_hand: [113, 133], full_body: [1, 133]}", "they are not what it is made of; set off"),
+        (
+            "model.rvq.levels={face: 1, left_hand: 2, right_hand: 2, body: 2, full_body: 2}",
+            "2 for full_body, whose code tells what is meant .* give it 1",
+        ),
+        ("data.chunk_stride=5", "data.chunk_stride is 5, and model.rvq.semantic next"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused(root, option, says):
+    with pytest.raises(UserError, match=says):
+        begin_loop(tiny_options(root, *MLP, "model.rvq.semantic=next", "data.augment.mirror=false", option))
 
 
 # -- the lessons
@@ -210,8 +224,8 @@ def test_rows_are_packed_and_padded_again():
 
 def lessons():
     torch.manual_seed(0)
-    sentences = torch.tensor([[0, 0.5, 0.5, 0], [0, 0, 0.5, 0.5], [0, 1.0, 0, 0]])
-    return {"gloss": Gloss(2, 4, 4), "text": Text(2, 4, sentences, known=3), "next": Next(2, 4)}
+    sentences = [[1, 2], [2, 3], [1]]
+    return {"gloss": Gloss(2, 4, 4), "text": Text(2, 4, sentences, known=3, words=4), "next": Next(2, 4)}
 
 
 @pytest.mark.parametrize("kind", ["gloss", "text", "next"])
@@ -240,5 +254,5 @@ def test_the_right_sentence_is_found_among_others():
         found = float(lesson.reading(notes, Asked((4,), [[1]], torch.zeros(2, 4, 4), draw=0)))
         words = torch.nn.functional.normalize(lesson.words.weight, dim=-1)
         best = (torch.nn.functional.normalize(lesson.near(notes), dim=-1) @ words.T).amax(0) * lesson.sharpness.exp()
-        scores = lesson.sentences @ best
+        scores = torch.tensor([[0, 0.5, 0.5, 0], [0, 0, 0.5, 0.5], [0, 1.0, 0, 0]]) @ best
     assert found == pytest.approx(float(scores.logsumexp(0) - scores[1]), rel=1e-5)

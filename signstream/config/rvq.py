@@ -69,7 +69,7 @@ class Loss:
     )
     joint_weights: dict[str, float] = option({})
     perceptual_weight: float = option(0.0, low=0)
-    semantic_weight: float = option(1.0, low=0)
+    semantic_weight: float = option(1.0, low=1e-6)
     terms: dict[str, float] = option({}, names="loss")
 
     def check(self) -> None:
@@ -98,6 +98,11 @@ class Config(Base):
 
     def check(self) -> None:
         super().check()
+        if self.model.rvq.semantic != "off" and self.data.chunk_stride is not None:
+            raise UserError(
+                f"data.chunk_stride is {self.data.chunk_stride}, and model.rvq.semantic {self.model.rvq.semantic}: "
+                "codes that look back are to see chunks that do not overlap, as they will later; leave one out"
+            )
         if self.loss.joint_weights and self.data.num_joints != NUM_JOINTS:
             raise UserError(
                 f"loss.joint_weights names groups of COCO-WholeBody's {NUM_JOINTS} joints, and data.num_joints is "

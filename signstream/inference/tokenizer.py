@@ -269,7 +269,7 @@ class Tokenizer:
         views = self.joined(self.model.detokenise(codes.to(self.device)), sent)
         sent_frames = sent.T.repeat_interleave(self.config.data.chunk_len, 1).cpu()  # [P, N * L]
         return assemble(
-            {name: view.flatten(0, 1).cpu() for name, view in views.items()},
+            {name: view.flatten(0, 1).cpu() for name, view in self.views.drawn(views, self.model.told).items()},
             self.skeleton,
             self.views.space,
             sent=dict(zip(views, sent_frames)),

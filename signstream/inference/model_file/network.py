@@ -56,7 +56,8 @@ class DecoderNetwork(nn.Module):
         sent = codes[..., 0] >= 0  # [N, P]
         views = self.tokenizer.joined(self.model.decode(self.quantizer.decode_codes(codes)), sent)
         sent_frames = {name: part[:, None] for name, part in zip(views, sent.unbind(1))}  # [N, 1], alike in all frames
-        return assemble(views, self.tokenizer.skeleton, self.tokenizer.views.space, sent=sent_frames)
+        drawn = self.tokenizer.views.drawn(views, self.tokenizer.model.told)
+        return assemble(drawn, self.tokenizer.skeleton, self.tokenizer.views.space, sent=sent_frames)
 
 
 class PartBook(NamedTuple):

@@ -107,33 +107,39 @@ class Gloss(Lesson):
 
 
 class Text(Lesson):
-    """`sentences` [M, V]: what share of each sentence each word is; the first `known` of them are training's."""
+    """`sentences`: the words of each one that there is, as ids; the first `known` of them are training's."""
 
-    sentences: Tensor
-
-    def __init__(self, parts: int, latent: int, sentences: Tensor, *, known: int, width: int = 64) -> None:
+    def __init__(self, parts: int, latent: int, sentences: Sequence[Sequence[int]], *, known: int, words: int) -> None:
         super().__init__(parts, latent)
-        self.known = known
-        self.words = nn.Embedding(sentences.shape[1], width)
-        self.near = nn.Linear(self.width, width)
+        self.sentences, self.known = sentences, known
+        self.words = nn.Embedding(words, PART_WIDTH)
+        self.near = nn.Linear(self.width, PART_WIDTH)
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
-        self.register_buffer("sentences", sentences, persistent=False)
 
     def reading(self, notes: Tensor, asked: Asked) -> Tensor:
-        """Of a step's clips the same sentences are the others, drawn from all; the clip's own is among them once."""
+        """All clips of a step have the same others, drawn from training's; the clip's own is not among them."""
         rows = [row for row, line in enumerate(asked.units) if line]
         if not rows:
             return notes.sum() * 0
-        device = notes.device
-        own = torch.tensor([asked.units[row][0] for row in rows]).to(device, non_blocking=True)  # [B]
         generator = torch.Generator().manual_seed(asked.draw)
-        others = torch.randperm(self.known, generator=generator)[:OTHERS].to(device, non_blocking=True)  # [D]
+        drawn = torch.randperm(self.known, generator=generator)[:OTHERS].tolist()  # D
+        mine = [asked.units[row][0] for row in rows]  # B
+        own, others = (self._shares(numbers).to(notes.device, non_blocking=True) for numbers in (mine, drawn))
+        same = torch.tensor(drawn) == torch.tensor(mine)[:, None]  # [B, D]
         near = F.normalize(self.near(notes), dim=-1) @ F.normalize(self.words.weight, dim=-1).T  # [N, V]
         clips = near.split(list(asked.lengths))
         best = torch.stack([clips[row].amax(0) for row in rows]) * self.sharpness.exp()  # [B, V]
-        right = (best * self.sentences[own]).sum(-1, keepdim=True)
-        wrong = (best @ self.sentences[others].T).masked_fill(others == own[:, None], float("-inf"))  # [B, D]
+        right = (best * own).sum(-1, keepdim=True)
+        wrong = (best @ others.T).masked_fill(same.to(notes.device, non_blocking=True), float("-inf"))  # [B, D]
         return (torch.cat((right, wrong), 1).logsumexp(1) - right[:, 0]).sum()
+
+    def _shares(self, numbers: Sequence[int]) -> Tensor:
+        """[n, V]: of each of these sentences, what share of it each word is; on the host."""
+        shares = torch.zeros(len(numbers), self.words.num_embeddings)
+        for row, number in zip(shares, numbers):
+            words = torch.tensor(self.sentences[number])
+            row.index_add_(0, words, torch.full(words.shape, 1 / len(words)))
+        return shares
 
     def counts(self, asked: Asked) -> int:
         return sum(bool(line) for line in asked.units)

@@ -9,7 +9,7 @@ from signstream.errors import UserError
 from signstream.models.rvq.rvq_model import RVQModel, carrier_of
 from signstream.models.rvq.sizes import PartShape
 from signstream.models.stgcn import graph_of
-from signstream.skeleton import Part, Skeleton
+from signstream.skeleton import JOINT_GROUPS, NUM_JOINTS, Part, Skeleton
 
 
 def part_shapes(skeleton: Skeleton, share_hands: bool) -> list[PartShape]:
@@ -44,14 +44,14 @@ def levels_of(skeleton: Skeleton, levels: int | dict[str, int]) -> list[int]:
     return [levels[part.name] for part in skeleton.parts]
 
 
-def check_carrier(skeleton: Skeleton, carrier: int) -> None:
-    """That nothing is lost with the part that is told, not drawn: others draw it."""
-    told = skeleton.parts[carrier]
-    others = [part for part in skeleton.parts if part is not told]
-    if not others or any(part.start < told.start or part.stop > told.stop for part in others):
+def check_carrier(skeleton: Skeleton, told: Part) -> None:
+    """That nothing is lost with the part that is told, not drawn: others draw all of it but feet."""
+    others = {joint for part in skeleton.parts if part is not told for joint in range(part.start, part.stop)}
+    feet = JOINT_GROUPS["feet"] if skeleton.num_joints == NUM_JOINTS else ()
+    if not others or set(range(told.start, told.stop)) - set(feet) - others or min(others) < told.start:
         raise UserError(
-            f"model.rvq.semantic: {told.name}, the largest of data.body_parts, is to tell what is meant, and others to "
-            "draw it, so it must hold them all; set off, or add a part of the whole body"
+            f"model.rvq.semantic: {told.name}, the largest of data.body_parts, is to tell what is meant, and the other "
+            "parts are to draw it, but they are not what it is made of; set off, or take the parts of default.yaml"
         )
 
 
@@ -60,10 +60,14 @@ def build_model(config: Config, skeleton: Skeleton) -> RVQModel:
     rvq = config.model.rvq
     levels = levels_of(skeleton, rvq.levels)
     if rvq.semantic != "off":
-        carrier = carrier_of(shapes)
-        check_carrier(skeleton, carrier)
-        if isinstance(rvq.levels, int):
-            levels[carrier] = 1  # what is meant is not refined
+        told = skeleton.parts[carrier_of(shapes)]
+        check_carrier(skeleton, told)
+        if isinstance(rvq.levels, dict) and rvq.levels[told.name] > 1:
+            raise UserError(
+                f"model.rvq.levels has {rvq.levels[told.name]} for {told.name}, whose code tells what is meant "
+                "(model.rvq.semantic) and is not refined: give it 1"
+            )
+        levels[carrier_of(shapes)] = 1
     graphs = [part_graph(part) for part in skeleton.parts]
     return RVQModel(
         shapes,

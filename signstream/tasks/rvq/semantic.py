@@ -57,16 +57,12 @@ class Taught:
         if self.kind == "gloss":
             return Gloss(parts, latent, len(self.words))
         if self.kind == "text":
-            return Text(parts, latent, self._shares(), known=known)
+            return Text(parts, latent, self._sentences(), known=known, words=len(self.words))
         return Next(parts, latent)
 
-    def _shares(self) -> Tensor:
-        """[M, V] what share of each sentence's known words each word is."""
-        shares = torch.zeros(len(self.numbers), len(self.words))
-        for line, number in self.numbers.items():
-            ids = [word for word in self.words.ids(line) if word != UNKNOWN]
-            shares[number].index_add_(0, torch.tensor(ids), torch.full((len(ids),), 1 / len(ids)))
-        return shares
+    def _sentences(self) -> list[list[int]]:
+        """The known words of each."""
+        return [[word for word in self.words.ids(line) if word != UNKNOWN] for line in self.numbers]
 
     def describe(self) -> str:
         if self.kind == "next":

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from signstream.config import Config, Data
 from signstream.io.batch import ClipBatch
-from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clips
+from signstream.io.dataloader_utils import ClipLoader, longest_clips, split_clips, step_seed
 from signstream.models.rvq.budget import Budget
 from signstream.models.rvq.quantizer import Statistics
 from signstream.models.rvq.rvq_model import RVQModel
@@ -82,7 +82,7 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         )
 
     def groups(self) -> list[Group]:
-        """What is taught of meaning has little time for it, and learns faster."""
+        """What is taught of meaning learns faster: it begins from nothing, and drawing from a PCA."""
         taught = self.setup.taught
         parts = [] if taught is None else [taught.lesson, taught.look_back]
         quick = {id(weight) for part in parts for weight in part.parameters()}
@@ -138,7 +138,7 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
             draw=self.draw,
             quantise=self.quantise,
         )
-        totals = self.setup.totals(output, batch, self.draw)
+        totals = self.setup.totals(output, batch, step_seed(self.setup.config.train.seed, progress.step))
         return Loss(totals, output.quantised.statistics if output.quantised is not None else None)
 
     def after_step(self, after: Statistics | None, progress: Progress) -> dict[str, float]:

@@ -46,13 +46,17 @@ class Views:
             part.name: self.space.restore(view, i) for i, (part, view) in enumerate(zip(self.skeleton.parts, recon))
         }
 
+    def drawn(self, views: dict[str, Tensor], told: int | None) -> dict[str, Tensor]:
+        """The views of the parts that draw, without the one that is told."""
+        return {part.name: views[part.name] for p, part in enumerate(self.skeleton.parts) if p != told}
+
     def put_together(self, views: dict[str, Tensor], told: int | None, *, sent: Tensor) -> dict[str, Tensor]:
-        """The views, and that of the part which is told, not drawn, as the others draw it. sent [N, P]: which parts
-        draw anything."""
+        """The views, and that of the part which is told as the others draw it. sent [N, P]: which parts draw anything;
+        a joint that none of them draws lies at the origin."""
         if told is None:
             return views
-        part = self.skeleton.parts[told]
+        part, others = self.skeleton.parts[told], self.drawn(views, told)
         frames = views[part.name].shape[:2]
         in_frames = {each.name: sent[:, p, None].expand(frames) for p, each in enumerate(self.skeleton.parts)}
-        whole = assemble(views, self.skeleton, self.space, sent=in_frames)  # [N, L, J, 3]
+        whole = assemble(others, self.skeleton, self.space, sent=in_frames)  # [N, L, J, 3]
         return {**views, part.name: whole[..., part.joints, :2]}
