@@ -86,6 +86,21 @@ def test_the_loss_is_cross_entropy_both_ways_against_even_shares(sentence):
         assert float(shares[i]) == pytest.approx(float(wanted))
 
 
+def test_while_a_sentence_has_one_embedding_it_does_not_matter_how_many_clips_it_is_right_for():
+    """The sum over a step differs by a constant, so its gradient does not."""
+    sentence, generator = torch.tensor([0, 1, 0, 2, 0, 1]), torch.Generator().manual_seed(0)
+    texts = torch.randn(3, 8, generator=generator)[sentence]
+    grads = []
+    for meaning in (sentence, torch.arange(6)):
+        signing = torch.randn(6, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        words = texts.clone().requires_grad_()
+        contrast(signing @ words.T, torch.tensor(2.0), meaning[:, None] == meaning).sum().backward()
+        of_texts = torch.zeros(3, 8).index_add_(0, sentence, words.grad)  # one embedding a sentence
+        grads.append(torch.cat((signing.grad, of_texts)))
+    torch.testing.assert_close(grads[0], grads[1])
+    assert grads[0].abs().max() > 0.1
+
+
 def test_the_best_is_nothing_to_pay_however_often_a_sentence_comes():
     number = torch.tensor([0, 1, 0])
     same = number[:, None] == number
