@@ -14,7 +14,6 @@ from signstream.data.cache import open_cache
 from signstream.errors import UserError
 from signstream.inference.tokenizer import Tokenizer
 from signstream.models.rvq.lesson import Asked, Gloss, Next, Text, packed, padded, rows_backwards, rows_with_a_later_one
-from signstream.models.rvq.rvq_model import Earlier
 from signstream.tasks.rvq.losses import chunks_before
 from test_losses import chunks_at
 from test_tokenizer import clips, streamed, with_options
@@ -212,7 +211,6 @@ def test_what_does_not_go_with_it_is_refused(root, option, says):
 def test_how_many_chunks_lie_before_each():
     assert chunks_before(chunks_at([5, 5, 5, 7, 7, 7, 9], [0, 1, 2, 0, 1, 3, 0])).tolist() == [0, 1, 2, 0, 1, 0, 0]
     assert chunks_before(chunks_at([], [])).tolist() == []
-    assert Earlier(torch.zeros(1)).alone is None
 
 
 def test_rows_are_packed_and_padded_again():

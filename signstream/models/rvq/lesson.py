@@ -14,6 +14,7 @@ to it; a Next lesson needs no words: it reads forward and foresees the latents o
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -42,7 +43,7 @@ class Asked(NamedTuple):
     draw: int = 0  # the same for all of a step
 
 
-class Lesson(nn.Module):
+class Lesson(nn.Module, ABC):
     """The reader: an LSTM over each clip, both ways or forward alone."""
 
     both_ways = True
@@ -78,13 +79,13 @@ class Lesson(nn.Module):
         note = F.layer_norm(notes.detach(), notes.shape[-1:])
         return (self.tell(vectors.float()) - note).square().mean(-1)
 
+    @abstractmethod
     def reading(self, notes: Tensor, asked: Asked) -> Tensor:
         """The sum over the batch of what the reader is off by."""
-        raise NotImplementedError
 
+    @abstractmethod
     def counts(self, asked: Asked) -> int:
         """How many things that is a sum over, from the data alone."""
-        raise NotImplementedError
 
 
 class Gloss(Lesson):

@@ -152,9 +152,7 @@ class RVQModel(nn.Module):
         latents = output.latents[self.carrier].float()
         if output.quantised is None:
             return latents
-        codes = torch.full_like(output.quantised.codes, -1)
-        codes[:, self.carrier, 0] = output.quantised.codes[:, self.carrier, 0]
-        vectors = self.quantizer.decode_codes(codes)[self.carrier]
+        vectors = self.quantizer.decode_codes(output.quantised.codes[..., :1])[self.carrier]
         return latents + (vectors - latents).detach()
 
     def encode(self, views: Sequence[Tensor], earlier: Earlier | None = None) -> Tensor:
