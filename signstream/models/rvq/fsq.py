@@ -141,11 +141,13 @@ class FiniteScalarQuantizer(nn.Module):
         return 0
 
     @torch.no_grad()
-    def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, *, iterations: int = 0) -> None:
+    def initialise(
+        self, latents: Tensor, valid: Tensor, batches: float = 1, *, iterations: int = 0, only: int | None = None
+    ) -> None:
         """As ResidualQuantizer's; there are no means, so batches and iterations are of no account."""
         residual = latents.float()
         for level in range(self.depth):
-            for part in range(len(residual)):
+            for part in range(len(residual)) if only is None else (only,):
                 rows = residual[part][valid[part]]
                 if len(rows) > 1:
                     self._fit(rows, part, level)

@@ -243,15 +243,21 @@ class ResidualQuantizer(nn.Module):
         return len(part)
 
     @torch.no_grad()
-    def initialise(self, latents: Tensor, valid: Tensor, batches: float = 1, *, iterations: int = 15) -> None:
+    def initialise(
+        self, latents: Tensor, valid: Tensor, batches: float = 1, *, iterations: int = 15, only: int | None = None
+    ) -> None:
         """k-means, level by level, on latents [P, N, Z] that every rank has gathered, so all ranks get the same
-        codebooks; `batches`: how many steps' worth they are, which is what the average starts from."""
+        codebooks; `batches`: how many steps' worth they are, which is what the average starts from; `only`: one part,
+        whose codes are made anew."""
+        part = slice(None) if only is None else slice(only, only + 1)
+        latents, valid = latents[part], valid[part]
         residual = latents.float()
         generator, size = torch.Generator().manual_seed(self.next_draw()), self.codebook.shape[2]
-        for level, book in enumerate(self.books):
+        for level in range(self.depth):
             clusters = kmeans(residual, valid, size, iterations=iterations, generator=generator)
-            self.codebook[:, level] = clusters.centres
-            self.ema_count[:, level] = clusters.counts / batches
+            self.codebook[part, level] = clusters.centres
+            self.ema_count[part, level] = clusters.counts / batches
+            book = LevelBook(self.codebook[part], level)
             residual = residual - book.look_up(book.nearest(residual))
         self.initialised.fill_(True)
 

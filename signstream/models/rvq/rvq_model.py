@@ -56,6 +56,7 @@ class Earlier(NamedTuple):
 
     chunks: Tensor  # [N] of the same clip directly before each one
     alone: Tensor | None = None  # [P, n, Z] of the n chunks before the first one, which are among these
+    draw: int | None = None  # in training: the seed of what a look back does not see
 
 
 def build_halves(
@@ -98,8 +99,7 @@ class RVQModel(nn.Module):
         self.latent = config.latent_dim
         self.look_back: LookBack | None = None
         if config.rvq.semantic != "off":
-            width = config.encoder_latent_dim
-            self.look_back = LookBack(len(self.shapes), config.latent_dim, past=config.rvq.look_back, width=width)
+            self.look_back = LookBack(len(self.shapes), config.latent_dim, past=config.rvq.look_back)
         for projection, joints in enumerate(joints_of(shapes)):
             self.register_buffer(f"mean_{projection}", torch.zeros(joints, 2))
         self.init_weights(seed)
@@ -146,15 +146,6 @@ class RVQModel(nn.Module):
             decoder_input = self._told(decoder_input, decoder_input[self.carrier].detach())
         return Output(self.decode(decoder_input), latents, quantised, alone)
 
-    def first_vectors(self, output: Output) -> Tensor:
-        """[N, Z]: what the carrier's first code stands for, with a gradient that reaches its latent unchanged; before
-        there are codes, the latent."""
-        latents = output.latents[self.carrier].float()
-        if output.quantised is None:
-            return latents
-        vectors = self.quantizer.decode_codes(output.quantised.codes[..., :1])[self.carrier]
-        return latents + (vectors - latents).detach()
-
     def encode(self, views: Sequence[Tensor], earlier: Earlier | None = None) -> Tensor:
         """P x [N, L, J, 3] -> [P, N, Z]; in evaluation bit for bit the same in any company. Without `earlier` each
         chunk stands alone."""
@@ -165,10 +156,11 @@ class RVQModel(nn.Module):
         if self.look_back is None:
             return alone
         seen, before = alone.detach(), alone.new_zeros(alone.shape[1], dtype=torch.int64)
+        draw = None if earlier is None or not self.training else earlier.draw
         if earlier is not None:
             seen = seen if earlier.alone is None else torch.cat((earlier.alone, seen), 1)
             before = F.pad(earlier.chunks, (seen.shape[1] - alone.shape[1], 0))
-        meant = self.look_back(seen, before)[seen.shape[1] - alone.shape[1] :]
+        meant = self.look_back(seen, before, draw=draw)[seen.shape[1] - alone.shape[1] :]
         return self._told(alone, meant)
 
     @property

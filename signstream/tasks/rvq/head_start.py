@@ -2,7 +2,7 @@
 training split.
 
 fit_constants(setup)                 the signing space, the mean poses, the linear path past the trunk
-initialise_codebooks(setup, ...)     k-means on the network's latents
+initialise_codebooks(setup, ...)     k-means on the network's latents; again, late, for a part whose codes are taught
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def fit_constants(setup: Setup) -> None:
 
 
 @torch.no_grad()
-def initialise_codebooks(setup: Setup, data: Data, *, micro: int, clips_a_step: int) -> None:
+def initialise_codebooks(setup: Setup, data: Data, *, micro: int, clips_a_step: int, only: int | None = None) -> None:
     """The sample as training sees it, time and again where clips are few; each rank encodes its share, `micro` clips
-    at a time."""
+    at a time. `only`: the codes of one part."""
     setup.model.eval()
     latents, valid = [], []
     rank, world, seed = setup.ranks.rank, setup.ranks.world, setup.config.train.seed
@@ -52,7 +52,7 @@ def initialise_codebooks(setup: Setup, data: Data, *, micro: int, clips_a_step: 
     chunks_a_step = clips_a_step * _mean_frames(setup) / setup.config.data.chunk_len
     steps = max(1.0, all_latents.shape[1] / max(chunks_a_step, 1))
     iterations = setup.config.model.rvq.kmeans
-    setup.model.quantizer.initialise(all_latents, all_valid, batches=steps, iterations=iterations)
+    setup.model.quantizer.initialise(all_latents, all_valid, batches=steps, iterations=iterations, only=only)
     setup.model.train()
 
 

@@ -30,7 +30,7 @@ from signstream.tasks.rvq.views import Target
 from signstream.training.task import Terms
 
 TERMS = ("rec", "commit", "temporal", "usage")
-TAUGHT = ("reading", "telling")  # where codes are taught what they mean: the last rows, of the carrier's column
+TAUGHT = "reading"  # where codes are taught what they mean: the last row, in the carrier's column
 
 
 class Term(Protocol):
@@ -92,7 +92,7 @@ class Losses:
             of_drawn = (taught.sum(0) == 0).float()  # [P] 0 for the carrier, which may change from chunk to chunk
             rows[1] = rows[1] * torch.stack((torch.ones_like(of_drawn), of_drawn, torch.ones_like(of_drawn)))
             rows.append(taught)
-            names += TAUGHT
+            names.append(TAUGHT)
         self.terms = Terms(names, parts, torch.cat(rows).to(device))
 
     def counts(self, batch: ChunkBatch, targets: Sequence[Target]) -> Tensor:

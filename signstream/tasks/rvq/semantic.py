@@ -2,7 +2,7 @@
 training is over: tokens are of poses alone.
 
     taught = Taught.of(config, cache, model)                None where model.rvq.semantic is off
-    taught.counts(layout), taught.totals(output, layout)    [2, P]: `reading` and `telling`, in the carrier's column
+    taught.counts(layout), taught.totals(output, layout)    [1, P]: `reading`, in the carrier's column
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from signstream.config import Config
@@ -27,7 +28,7 @@ class Layout(NamedTuple):
 
     clips: tuple[int, ...]  # B, of the cache
     lengths: tuple[int, ...]  # B chunks of each
-    draw: int | None = None  # the seed of what the reader does not look at; None: it sees all
+    draw: int | None = None  # the seed of what is not looked at; None: all is
 
 
 class Taught:
@@ -55,9 +56,9 @@ class Taught:
     def _lesson(self, known: int) -> Lesson:
         parts, latent = len(self.model.shapes), self.model.latent
         if self.kind == "gloss":
-            return Gloss(parts, latent, len(self.words))
+            return Gloss(latent, len(self.words))
         if self.kind == "text":
-            return Text(parts, latent, self._sentences(), known=known, words=len(self.words))
+            return Text(latent, self._sentences(), known=known, words=len(self.words))
         return Next(parts, latent)
 
     def _sentences(self) -> list[list[int]]:
@@ -74,22 +75,20 @@ class Taught:
     # -- a step
 
     def counts(self, layout: Layout, device: torch.device) -> Tensor:
-        """[2, P]"""
-        asked = self._asked(layout, torch.zeros(0))
-        column = torch.tensor([self.lesson.counts(asked), sum(layout.lengths)], dtype=torch.float64)
-        return self._in_its_place(column.to(device, non_blocking=True))
+        """[1, P]"""
+        count = torch.tensor([self.lesson.counts(self._asked(layout, torch.zeros(0)))], dtype=torch.float64)
+        return self._in_its_place(count.to(device, non_blocking=True))
 
     def totals(self, output: Output, layout: Layout, *, draw: int) -> Tensor:
-        """[2, P]"""
+        """[1, P]"""
         assert output.alone is not None
-        notes = self.lesson.read(output.alone, layout.lengths, draw=layout.draw)
-        reading = self.lesson.reading(notes, self._asked(layout, output.alone, draw))
-        telling = self.lesson.telling(self.model.first_vectors(output), notes).sum()
-        return self._in_its_place(torch.stack((reading, telling)))
+        meant = output.latents[self.model.carrier].float()
+        with torch.autocast(meant.device.type, enabled=False):
+            return self._in_its_place(self.lesson.reading(meant, self._asked(layout, output.alone, draw))[None])
 
     def weights(self, weight: float) -> Tensor:
-        """[2, P]"""
-        return self._in_its_place(torch.full((2,), weight))
+        """[1, P]"""
+        return self._in_its_place(torch.full((1,), weight))
 
     def _asked(self, layout: Layout, latents: Tensor, draw: int = 0) -> Asked:
         return Asked(layout.lengths, [self._units(*clip) for clip in zip(layout.clips, layout.lengths)], latents, draw)
@@ -103,9 +102,9 @@ class Taught:
         ids = self.words.ids(line)
         return ids if UNKNOWN not in ids and steps_needed(ids) <= STEPS * length else ()
 
-    def _in_its_place(self, column: Tensor) -> Tensor:
-        zeros = column.new_zeros(2, len(self.model.shapes))
-        return torch.cat((zeros[:, : self.model.carrier], column[:, None], zeros[:, self.model.carrier + 1 :]), 1)
+    def _in_its_place(self, number: Tensor) -> Tensor:
+        """[1] -> [1, P], 0 for all parts but the carrier"""
+        return F.pad(number, (self.model.carrier, len(self.model.shapes) - 1 - self.model.carrier))[None]
 
     # -- all that lasts
 

@@ -45,7 +45,7 @@ class RvqBatch:
 
     @property
     def earlier(self) -> Earlier:
-        return Earlier(chunks_before(self.chunks))
+        return Earlier(chunks_before(self.chunks), draw=None if self.layout is None else self.layout.draw)
 
 
 class Setup:

@@ -29,7 +29,8 @@ from signstream.training.distributed import Ranks
 from signstream.training.optim import groups_of
 from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
 
-QUICK = 3.0  # share of the learning rate
+QUICK = 2.0  # share of the learning rate
+SETTLED = 0.8  # of the steps, after which latents that are taught no longer leave the codes that they began with
 
 
 class RvqTask(Task[ClipBatch, RvqBatch]):
@@ -115,15 +116,21 @@ class RvqTask(Task[ClipBatch, RvqBatch]):
         return replace(data, augment=replace(data.augment, mirror=False, affine=0.0))
 
     def before_step(self, batches: Sequence[RvqBatch], progress: Progress) -> bool:
-        """Codebooks begin in the step after the warm-up, which takes half of a run that is shorter than twice that."""
+        """Codebooks begin in the step after the warm-up, which takes half of a run that is shorter than twice that.
+        Those of latents that are taught begin anew once these have settled: codes that followed them lie worse."""
         warmup = min(self.setup.config.train.warmup_steps, progress.total_steps // 2)
         begun = self.setup.quantising
         self.quantise = begun or progress.step >= warmup
         if self.quantise and not begun:
-            clips = self.micro * self.accumulate * self.setup.ranks.world
-            initialise_codebooks(self.setup, self.data(progress), micro=self.micro, clips_a_step=clips)
+            self._initialise(progress)
+        elif self.setup.taught is not None and progress.step == int(SETTLED * progress.total_steps):
+            self._initialise(progress, only=self.model.carrier)
         self.draw = self.model.quantizer.next_draw()
         return self.quantise and not begun
+
+    def _initialise(self, progress: Progress, only: int | None = None) -> None:
+        clips = self.micro * self.accumulate * self.setup.ranks.world
+        initialise_codebooks(self.setup, self.data(progress), micro=self.micro, clips_a_step=clips, only=only)
 
     def counts(self, batch: RvqBatch) -> Tensor:
         return self.setup.counts(batch)
