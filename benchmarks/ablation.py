@@ -100,7 +100,9 @@ def first_code(loop: Loop) -> float:
     model = setup.model.eval()
     for clips in loop.val_loader:
         batch = setup.chunked(clips, train=False)
-        restored = setup.views.restore(model.detokenise(model.tokenise(batch.inputs)[..., :1]))
+        codes = model.read(batch.inputs, batch.earlier).codes
+        restored = setup.views.restore(model.detokenise(codes[..., :1]))
+        restored = setup.views.put_together(restored, model.told, sent=batch.valid.T)
         views = {part.name: batch.chunks.local(part) for part in setup.skeleton.parts}
         xy = {name: view.xy for name, view in views.items()}
         weight = {name: view.weight for name, view in views.items()}

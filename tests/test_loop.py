@@ -220,6 +220,7 @@ def test_the_means_that_are_logged_are_those_of_the_steps(signer):
     [
         ("model.encoder_layer=2", "model.encoder_layer is 2 and the checkpoint's is 1"),
         ("model.rvq.codebook_size=64", "model.rvq.codebook_size is 64 and the checkpoint's is 32"),
+        ("model.rvq.semantic=gloss", "model.rvq.semantic is gloss and the checkpoint's is off"),
         ("data.chunk_len=8", "data.chunk_len is 8 and the checkpoint's is 10"),
     ],
 )

@@ -185,3 +185,21 @@ def test_advice_names_keys_that_there_are():
             place = getattr(place, name)
     for limit in (*LIMITS, *FLOORS):
         assert f'"{limit}"' in Path(module.__file__).read_text(encoding="utf-8").split("GRADES =")[1], limit
+
+
+def test_a_part_that_tells_is_not_judged_as_one_that_is_drawn(healthy):
+    healthy["recon"]["body"]["local"], healthy["smooth"]["body"]["jump"] = 0.09, 0.4
+    assert [line["grade"] for line in verdict(healthy)].count("good") < len(verdict(healthy))
+    healthy["tells"] = "body"
+    lines = verdict(healthy)
+    assert all(line["grade"] == "good" for line in lines) and len(lines) == 9
+    assert not any("body" in line["text"] for line in lines if "mean pose" in line["text"] or "jumps" in line["text"])
+
+
+def test_a_dead_code_that_tells_is_not_to_get_other_levels(healthy):
+    healthy["tells"], healthy["codes"]["body"] = "body", [{"used": 0.002, "perplexity": 1.0, "count": 1000}]
+    worst = verdict(healthy)[2]
+    assert "dead: body, level 1" in worst["text"] and "train.epochs" in worst["advice"]
+    assert "model.rvq.levels" not in worst["advice"]
+    healthy["codes"]["face"][0]["perplexity"] = 1.0
+    assert "model.rvq.levels" in verdict(healthy)[2]["advice"]

@@ -79,7 +79,7 @@ def _affordable(subject: Subject, notes: list[str]) -> Subject:
 def _header(subject: Subject, split: str, measured: Measured, *, ranks: Ranks) -> dict[str, Any]:
     """What the report says before any measurement."""
     tokenizer, config, cache = subject
-    parts = tokenizer.skeleton.parts
+    parts, told = tokenizer.skeleton.parts, tokenizer.model.told
     frames = sum(cache.clips[i].length for i in cache.splits[split])
     run = {
         "name": config.experiment_name,
@@ -103,6 +103,7 @@ def _header(subject: Subject, split: str, measured: Measured, *, ranks: Ranks) -
         "config": to_dict(config),
         "parts": [part.name for part in parts],
         "tags": {part.name: part.tag for part in parts},
+        "tells": None if told is None else parts[told].name,  # what is signed: it is drawn by the other parts
         "levels": {part.name: levels for part, levels in zip(parts, tokenizer.levels)},
         "codebook_size": config.model.rvq.codebook_size,
         "chunk_len": config.data.chunk_len,

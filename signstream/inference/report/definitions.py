@@ -148,6 +148,12 @@ DEFINITIONS = {
         "overlap (Jaccard) of the first-level codes of two gloss segments of different clips, mean over all pairs",
         "the same gloss by other signers above other glosses by the same signer",
     ),
+    "meaning/told": Definition(
+        "chunks",
+        "where a part's codes tell what is signed: for each code the glosses of most of its chunks in gloss segments, "
+        "at most three",
+        "few glosses a code, and one far ahead",
+    ),
     "judge": Definition(
         "% of the references' words",
         "word error rate of one small recogniser, trained anew by one recipe on what is named: the clips' keypoints, "

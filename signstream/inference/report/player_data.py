@@ -1,5 +1,5 @@
 """What the page's player shows: clips and their reconstructions as positions in a box, their codes, and what
-first-level codes say alone.
+first-level codes of the parts that are drawn say alone.
 
     player = make_player(tokenizer, cache, clips, count=10)     # {"clips": [...], "dictionary": {...}, ...}, for JSON
 
@@ -70,6 +70,7 @@ def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *,
         "dictionary": {
             tag: {str(code): view for code, view in zip(codes, _alone(tokenizer, p, codes))}
             for p, (tag, codes) in enumerate(first.items())
+            if p != tokenizer.model.told
         },
     }
 

@@ -1,6 +1,7 @@
 """What one pass measured, as the report's sections: plain values, null where nothing could be measured.
 
-sections_of(subject, measured, notes)    # {"recon": {...}, "per_joint": [...], ...}; notes gets why something is null
+sections_of(subject, measured, notes)    # {"recon": {...}, "per_joint": [...], ...}; notes gets why something is null,
+                                         # and which part is not drawn
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ SMOOTH = {
     "jerk_original": "jerk/original",
 }
 USE = ("used", "dead", "perplexity", "entropy")
+MOST_GLOSSES = 3  # of a code that tells
 # What the first word of a way to send codes is, in the curve of rate against error.
 SERIES = {"full": ("uniform", "budget"), "first": ("uniform",), "budget": ("budget",), "sent": ()}
 
@@ -79,6 +81,9 @@ def sections_of(subject: Subject, measured: Measured, notes: list[str]) -> dict[
     }
     if sections["signs"] is None:
         notes.append("signs: only COCO-WholeBody's 133 joints say where palms, lips and brows are")
+    if tokenizer.model.told is not None:
+        told = parts[tokenizer.model.told]
+        notes.append(f"tells: the codes of {told} tell what is signed and draw nothing; the other parts draw it")
     assert tuple(sections) == SECTIONS
     return sections
 
@@ -189,7 +194,19 @@ def _meaning(subject: Subject, measured: Measured, notes: list[str]) -> dict[str
             first_level = bag[:, : len(subject.tokenizer.parts) * size]
             glosses = [item.glosses[0] for item in items]
             out["agreement"] = agreement(first_level, glosses, signers, clip=[item.clip for item in items])
+            if (told := subject.tokenizer.model.told) is not None:
+                out["told"] = glosses_told(measured.codes[:, told, 0], items, measured.clip)
     return out if any(out.values()) else None
+
+
+def glosses_told(codes: Tensor, items: Sequence[Item], clip: Tensor) -> dict[str, list[list[Any]]]:
+    """codes [N] of the part that tells -> {code: its most frequent glosses, each with its chunks}."""
+    counts: dict[int, Counter[str]] = {}
+    for item, (first, last) in zip(items, _spans(items, clip)):
+        for code in codes[first:last].tolist():
+            counts.setdefault(code, Counter())[item.glosses[0]] += 1
+    counts.pop(-1, None)
+    return {str(code): [list(pair) for pair in counts[code].most_common(MOST_GLOSSES)] for code in sorted(counts)}
 
 
 def _spans(items: Sequence[Item], clip: Tensor) -> list[tuple[int, int]]:

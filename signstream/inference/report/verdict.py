@@ -70,10 +70,12 @@ def alive(report: Report) -> Judgement | None:
     if not levels:
         return None
     if dead := [name for name, level in levels.items() if level["perplexity"] < 1.5]:
+        told = report.get("tells") is not None and dead == [f"{called(report['tells'])}, level 1"]
         return Judgement(
             "bad",
             f"One code says everything, so the level is dead: {'; '.join(dead)}.",
-            "Raise model.rvq.revive_below or model.rvq.usage_reg, or lower model.rvq.levels.",
+            "Raise model.rvq.revive_below or model.rvq.usage_reg, or "
+            f"{'train longer (train.epochs)' if told else 'lower model.rvq.levels'}.",
         )
     size = report["codebook_size"]
 
@@ -93,6 +95,11 @@ def alive(report: Report) -> Judgement | None:
         "Raise model.rvq.usage_reg or model.rvq.revive_below, lower train.lr, or take a smaller "
         "model.rvq.codebook_size.",
     )
+
+
+def drawn(report: Report) -> list[str]:
+    """The parts that are drawn from codes of their own; one that tells is as the others draw it."""
+    return [part for part in report["parts"] if part != report.get("tells")]
 
 
 def visible(report: Report) -> Judgement | None:
@@ -119,7 +126,7 @@ def error(report: Report) -> Judgement | None:
 
 
 def worst_part(report: Report) -> Judgement | None:
-    worst = largest_quotient(report["recon"], report["parts"], over=("local", "mean_pose"))
+    worst = largest_quotient(report["recon"], drawn(report), over=("local", "mean_pose"))
     if worst is None:
         return None
     return Judgement(
@@ -130,7 +137,7 @@ def worst_part(report: Report) -> Judgement | None:
 
 
 def jumps(report: Report) -> Judgement | None:
-    worst = largest_quotient(report["smooth"], report["parts"], over=("jump", "jump_original"))
+    worst = largest_quotient(report["smooth"], drawn(report), over=("jump", "jump_original"))
     if worst is None:
         return None
     return Judgement(

@@ -28,7 +28,7 @@ def findings_of(setup: Setup, measured: Measured, health: bool) -> Findings:
     picture = measured.picture if health else None
     return Findings(
         numbers,
-        numbers["rec"] if setup.quantising else None,
+        numbers.get("rec") if setup.quantising else None,
         lines,
         status=status(setup, numbers) if health else [],
         texts=texts,
@@ -39,7 +39,7 @@ def findings_of(setup: Setup, measured: Measured, health: bool) -> Findings:
 
 
 def headline(setup: Setup, numbers: dict[str, float]) -> str:
-    terms = ", ".join(f"{name} {numbers[name]:.4g}" for name in setup.losses.terms.names)
+    terms = ", ".join(f"{name} {numbers[name]:.4g}" for name in setup.losses.terms.names if name in numbers)
     line = f"validation loss {numbers['loss']:.4g}, {terms}"
     if "recon/weighted/local" in numbers:
         line += f"; {numbers['recon/weighted/local']:.4f} shoulder widths"
@@ -70,10 +70,12 @@ def code_lines(numbers: dict[str, float]) -> list[str]:
 
 def error_lines(setup: Setup, numbers: dict[str, float]) -> list[str]:
     lines = []
+    told = None if setup.model.told is None else setup.parts[setup.model.told]
     for part in ("weighted", *setup.parts):
         error, mean_pose = numbers.get(f"recon/{part}/local"), numbers.get(f"mean_pose/{part}/local")
         if error is not None and mean_pose:
-            lines.append(f"{part}: error {error:.4f} shoulder widths, {error / mean_pose:.1%} of the mean pose's")
+            called = part if part != told else f"{part}, put together from the others"
+            lines.append(f"{called}: error {error:.4f} shoulder widths, {error / mean_pose:.1%} of the mean pose's")
     return lines
 
 

@@ -139,11 +139,14 @@ class Sums:
         for metric, state in zip(metrics, states):
             metric.load_state(state)
         totals, counts = totals.view_as(self.totals), counts.view_as(self.counts)
+        usage = TERMS.index("usage")
+        counts[usage] = counts[TERMS.index("commit")]  # every chunk, not only the watched ones
         if setup.quantising:
-            usage = TERMS.index("usage")
-            counts[usage] = counts[TERMS.index("commit")]  # every chunk, not only the watched ones
             totals[usage] = unevenness(self.use) * counts[usage]
         numbers = terms.named(totals, counts)
+        for name, counted in zip(terms.names, counts.any(1).tolist()):
+            if not counted:  # a 0 would say that nothing is off
+                del numbers[name]
         mean_pose = self.mean_pose.result()
         numbers |= {f"recon/{name}": value for name, value in self.recon.result().items()}
         numbers |= {f"mean_pose/{name}": value for name, value in mean_pose.items() if name.endswith("/local")}

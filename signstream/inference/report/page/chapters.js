@@ -145,6 +145,7 @@ function chapters(report, figure) {
   const orNot = (key, build) => (has(report[key]) ? build() : notMeasured(report, key));
   return [
     chapter("reconstruction", "Reconstruction", () => [
+      togetherLine(report),
       show("recon/*/local", "By part", () => [
         reconstruction(report),
         lead("The upright stroke in a bar is the error of the mean pose, which needs no code."),
@@ -162,6 +163,7 @@ function chapters(report, figure) {
       ]),
     ),
     chapter("codes", "Codes", () => [
+      toldLine(report),
       pair(
         show("codes/*/used", "Codebook in use", () => [usage(report), lead("In small print the perplexity.")]),
         show("codes/*/counts", "Uses of each code", () => [histograms(report), lead("The most used first, on a logarithmic scale.")]),

@@ -18,6 +18,9 @@ function decoded(player, tag, code) {
   const part = player.part(tag);
   return text ? reader(unpack(text), part.stop - part.start, part.start) : null;
 }
+// Of the part whose codes tell what is signed and are not drawn.
+const tells = (player, part) => player.report.tells === part.name;
+const glossesOf = (player, code) => player.report.meaning?.told?.[code] || [];
 const groupsOf = (player, part) => layers(player.parts.filter((p) => p.start >= part.start && p.stop <= part.stop));
 
 function codeCard(player) {
@@ -64,6 +67,7 @@ function codeCard(player) {
     player.chosen = { clip: player.clip, ...run, tag };
     player.tell("code");
     const [part, code] = [player.part(tag), run.codes[0]];
+    const [told, glosses] = [tells(player, part), glossesOf(player, code)];
     const all = places(player, tag, code);
     const shown = sum(all.map((at) => at.length));
     const chunks = sum(player.clips.map((clip) => (clip.codes[tag] || []).length));
@@ -82,14 +86,17 @@ function codeCard(player) {
         ? h("p.missing", "No code was sent for this chunk.")
         : [
             h(
-              "div.top",
-              h("figure", moving(part, code), h("figcaption", "decoded alone")),
+              told ? "div" : "div.top",
+              told
+                ? h("p.missing", "It tells what is signed; nothing is drawn from it.")
+                : h("figure", moving(part, code), h("figcaption", "decoded alone")),
               h(
                 "dl",
                 fact("In these clips", `${shown} of ${plural(chunks, "chunk")}`),
                 counts && fact("In the split", `${number(counts[code])} of ${number(sum(counts))}`, h("br"), `rank ${rank}`),
                 fact(run.codes.length > 1 ? `Sent of ${run.codes.length} levels` : "Sent", run.codes.filter((c) => c >= 0).join(" · ")),
                 run.length > 1 && fact("Held", plural(run.length, "chunk")),
+                told && fact("In segments of", glosses.map(([gloss, n]) => `${gloss} ${n}×`).join(" · ") || NONE),
               ),
             ),
             h(
@@ -127,7 +134,9 @@ function dictionary(player) {
     for (const run of player.clips.flatMap((clip) => runsOf(clip, part.tag))) {
       if (run.codes[0] >= 0) counts.set(run.codes[0], (counts.get(run.codes[0]) || 0) + run.length);
     }
-    title.textContent = `Dictionary: ${plural(counts.size, "code")} of the ${partName(part.name)} in these clips, most used first`;
+    const told = tells(player, part);
+    const draws = told ? "; they tell what is signed and draw nothing" : "";
+    title.textContent = `Dictionary: ${plural(counts.size, "code")} of the ${partName(part.name)} in these clips, most used first${draws}`;
     if (!box.open || drawn === part.tag) return;
     drawn = part.tag;
     const groups = groupsOf(player, part);
@@ -140,11 +149,13 @@ function dictionary(player) {
           const read = decoded(player, part.tag, code);
           const all = range(0, player.chunk_len);
           if (read) drawSmall(canvas, 64, groups, read, all, all.length >> 1, [0, all.length - 1], player.colour);
+          const glosses = glossesOf(player, code).map(([gloss]) => gloss);
+          const said = told ? glosses.join(", ") || "not drawn" : "not kept";
           const open = () => player.open(part.tag, places(player, part.tag, code)[0]);
           return h(
             "button.place",
             { "aria-label": `code ${code}`, onclick: open },
-            read ? canvas : h("span.empty", "not kept"),
+            read ? canvas : h(told ? "span.empty.glosses" : "span.empty", said),
             `${code}`,
             h("small", ` ${count}×`),
           );

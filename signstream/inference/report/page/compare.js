@@ -140,7 +140,8 @@ function configs(runs) {
 function comparison(reports) {
   const runs = reports.map((report, i) => ({ report, title: `${letter(i)} ${report.run.name}`, numbers: numbers(report) }));
   const keys = [...new Set(runs.flatMap((run) => Object.keys(run.numbers)))];
-  const card = ({ report: { run, verdict }, title }) => h("li", h("h2", title), h("p.run", runLine(run)), verdict?.[0] && judgement(verdict[0]));
+  const card = ({ report, title }) =>
+    h("li", h("h2", title), h("p.run", runLine(report.run)), togetherLine(report), report.verdict?.[0] && judgement(report.verdict[0]));
   const group = (name) => {
     const found = keys.filter((key) => key.startsWith(`${name}/`));
     return found.length ? compareGroup(runs, found) : h("p.missing", "Not measured.");

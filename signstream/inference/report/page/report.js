@@ -63,6 +63,10 @@ function reconstruction(report) {
   );
 }
 
+// Where a part's codes draw nothing: what is measured of it then.
+const toldLine = ({ tells }, more = "") => lead(tells && `The codes of the ${partName(tells)} tell what is signed and draw nothing${more}.`);
+const togetherLine = (report) => toldLine(report, ": what is shown and measured of it is put together from the other parts");
+
 const smoothness = (report) =>
   partTable(report, "smooth", [
     ["jump", "jump"],

@@ -31,7 +31,7 @@ function ribbons(player, scrub) {
       cells: h("div.cells"),
       label: h(
         "label.toggle",
-        { "data-tip": `Show the ${partName(part.name)}` },
+        { "data-tip": `Show the ${partName(part.name)}${tells(player, part) ? "; its codes tell what is signed and draw nothing" : ""}` },
         box,
         h("span.swatch", { style: { background: partColour(part.name) } }),
         twoNames(part.name, part.tag),
