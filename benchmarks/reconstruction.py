@@ -129,9 +129,10 @@ def trained(config: Config, kind: type[RvqTask] = RvqTask, keep: Path | None = N
     return loop
 
 
-def trained_on(cache: PoseCache) -> str:
-    """A name for the clips that are trained on."""
+def trained_on(cache: PoseCache, prefix: str = "") -> str:
+    """A name for the clips that are trained on, less those that begin with `prefix`, if one is given."""
     names = [cache.clips[i].name for i in cache.split("train")]
+    names = [name for name in names if not (prefix and name.startswith(prefix))]
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
 
 
