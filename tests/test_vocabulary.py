@@ -4,7 +4,8 @@ import re
 import pytest
 import torch
 
-from signstream.tokens.vocabulary import LONGEST_RUN, SPECIALS, Vocabulary, to_llm
+from signstream.tokens.llm import to_llm
+from signstream.tokens.vocabulary import LONGEST_RUN, SPECIALS, Vocabulary
 from test_rle import cases
 
 WORDS = Vocabulary(("F", "LH"), (2, 1), 64, offset=1000)

@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,23 +32,25 @@ from signstream.errors import UserError
 from signstream.inference.batches import groups
 from signstream.inference.export_beside import (
     latents_text,
+    live_beside,
     llm_beside,
     paths_beside,
     write_latents_beside,
     write_vectors_beside,
 )
-from signstream.inference.part_files import COUNTS, LATENTS, LINE, LLM, PartFiles, RowPlace
+from signstream.inference.export_live import Targets, TextIds
+from signstream.inference.part_files import COUNTS, LATENTS, LINE, LIVE, LLM, PartFiles, RowPlace
 from signstream.inference.session import Session, open_session
 from signstream.inference.tokenizer import Encoded, Tokenizer
+from signstream.io.cache_index import CachedClip
 from signstream.io.pose_cache import PoseCache
 from signstream.io.whole import write_whole
 from signstream.text_files import open_regular
 from signstream.tokens.format import FORMAT, Counts, TokenSequence, write_line, write_list
-from signstream.tokens.vocabulary import Vocabulary, to_llm
+from signstream.tokens.llm import to_llm
+from signstream.tokens.vocabulary import Vocabulary
 
 FIRST_BYTES = 1 << 20  # of a file of tokens: enough to see what made it
-
-TextIds = Callable[[str], list[int]]
 
 
 class Form(NamedTuple):
@@ -59,16 +62,18 @@ class Form(NamedTuple):
     latents: bool = False
     vocabulary: Vocabulary | None = None
     text_ids: TextIds | None = None
+    targets: Targets | None = None
 
-    def row(self, index: int, clip: Encoded, text: str) -> bytes:
-        """One row of a part file: the clip's index in the cache, its counts, its line, its line for a language model,
-        and its latents."""
+    def row(self, index: int, clip: Encoded, known: CachedClip) -> bytes:
+        """One row of a part file: the clip's index in the cache, its counts, its line, its lines for a language model,
+        whole and live, and its latents."""
         tokens = clip.tokens.only(self.parts)
         counts = json.dumps(tokens.counts(self.rle))
         line = write_line(tokens, self.layout, self.rle).rstrip("\n")
         keep = [p for p, tag in enumerate(clip.tokens.parts) if tag in self.parts]
         latents = "" if clip.latents is None else latents_text(clip.latents[:, keep])
-        row = "\t".join((str(index), counts, line, self.llm(tokens, text), latents)) + "\n"
+        lines = (line, self.llm(tokens, known.text), self.live(tokens, known))
+        row = "\t".join((str(index), counts, *lines, latents)) + "\n"
         # JSON holds no tab; half a character becomes \ud800, as JSON writes it
         return row.encode("utf-8", "backslashreplace")
 
@@ -81,6 +86,12 @@ class Form(NamedTuple):
             line["text"] = text
         return json.dumps(line, ensure_ascii=False)
 
+    def live(self, tokens: TokenSequence, known: CachedClip) -> str:
+        if self.vocabulary is None or self.targets is None:
+            return ""
+        line = self.targets.line(tokens, known, self.vocabulary, rle=self.rle, text_ids=self.text_ids)
+        return json.dumps(line, ensure_ascii=False)
+
 
 def export_tokens(args: Namespace) -> int:
     """What the door was asked for: the options of inference/export_tokens.py."""
@@ -88,6 +99,7 @@ def export_tokens(args: Namespace) -> int:
         raise UserError(f"--num-samples is {args.num_samples}: at least 1 is expected")
     if args.augment is not None and args.augment < 0:
         raise UserError(f"--augment is {args.augment}: a seed of 0 or more is expected")
+    check_live(args)
     if args.out.exists() and not args.out.is_file():
         raise UserError(f"--out {args.out} is {'a folder: name a file in it' if args.out.is_dir() else 'no file'}")
     rle = [] if args.rle is None else [f"export.enable_rle={str(args.rle).lower()}"]
@@ -100,6 +112,15 @@ def export_tokens(args: Namespace) -> int:
         return export(args, session)
 
 
+def check_live(args: Namespace) -> None:
+    if args.signs is not None and not args.live:
+        raise UserError("--signs says when words may be said, which --live writes")
+    if args.live and args.augment is not None:
+        raise UserError("--live needs to know where signs are, which --augment moves: leave one out")
+    if args.live and not (args.to_llm or args.tokenizer or args.text_vocab_size):
+        raise UserError("--live is what --to-llm writes besides: add --to-llm")
+
+
 def export(args: Namespace, session: Session) -> int:
     """Every rank makes the same calls; the exit status."""
     config, ranks = session.config, session.ranks
@@ -108,16 +129,15 @@ def export(args: Namespace, session: Session) -> int:
     session.tokenizer.encode(np.zeros((1, session.tokenizer.skeleton.num_joints, 3), np.float32))
     cache = open_cache(config.data, quiet=not ranks.is_main)
     clips = cache.split(args.split)[: args.num_samples]
+    if args.live:
+        form = form._replace(targets=Targets.of(cache, config.data, args.signs))
     made_by = header(args, form, session, data=ranks.broadcast(cache.path.name))
     parts = PartFiles(args.out, made_by, paths_beside(args.out))
     done = ranks.from_main(lambda: set(parts.finished()))
     began, todo = time.perf_counter(), [i for i in clips if i not in done]
     if ranks.is_main:
-        print(f"data: {cache.summary()}")
         about = f"{len(clips)} clips of {args.split}, {len(clips) - len(todo)} of them done before"
-        print(f"tokenizer {session.tokenizer.digest}: {about}", flush=True)
-        if args.out.exists():
-            print(f"{args.out} {there(args.out)}, which this one replaces when it is whole", flush=True)
+        announce(args.out, f"data: {cache.summary()}", f"tokenizer {session.tokenizer.digest}: {about}")
     failed = left_out(cache, args.split, clips) if args.num_samples is None else {}
     with parts.append(ranks.rank) as write:
         failed |= encode_share(session, cache, todo, write=write, form=form, augment=args.augment)
@@ -140,6 +160,12 @@ def export(args: Namespace, session: Session) -> int:
 
     ranks.from_main(finish)
     return 1 if failed else 0
+
+
+def announce(out: Path, *lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
+    if out.exists():
+        print(f"{out} {there(out)}, which this one replaces when it is whole", flush=True)
 
 
 def left_out(cache: PoseCache, split: str, clips: Sequence[int]) -> dict[str, str]:
@@ -169,7 +195,7 @@ def encode_share(
             if augment is not None:
                 clips = {i: changed(frames, session, (augment, i)) for i, frames in clips.items()}
             for i, clip in encode(session.tokenizer, cache, clips, latents=form.latents, failed=failed):
-                write(form.row(i, clip, cache.clips[i].text))
+                write(form.row(i, clip, cache.clips[i]))
             bar.update(len(group))
     return failed
 
@@ -251,6 +277,7 @@ def header(args: Namespace, form: Form, session: Session, *, data: str) -> dict[
         "layout": form.layout,
         "rle": form.rle,
         "llm": [args.tokenizer, form.vocabulary.offset] if form.vocabulary else None,
+        "live": form.targets.check if form.targets else None,
         "latents": form.latents,
         "augment": args.augment,
         "device": session.ranks.device.type,
@@ -269,6 +296,8 @@ def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: dict[str, RowP
     write_vectors_beside(out, vectors, form.vocabulary)
     if form.vocabulary is not None:
         write_whole(llm_beside(out), lambda file: file.writelines(parts.read(places, LLM)))
+    if form.targets is not None:
+        write_whole(live_beside(out), lambda file: file.writelines(parts.read(places, LIVE)))
     if form.latents:
         chunks = {name: count.chunks for name, count in zip(rows, counts)}
         write_latents_beside(out, parts.read(places, LATENTS), vectors, chunks=chunks)
@@ -278,8 +307,10 @@ def merge(args: Namespace, form: Form, parts: PartFiles, *, rows: dict[str, RowP
     else:
         write_whole(out, lambda file: file.writelines(parts.read(places, LINE)))
     total = Counts.of(map(sum, zip(*counts)))
+    by = Counter(json.loads(line)["by"] for line in parts.read(places, LIVE)) if form.targets else {}
+    known = "; live by " + ", ".join(f"{name} {count}" for name, count in by.items()) if by else ""
     parts.remove()
     rate = f"{total.codes / total.chunks:.2f} codes and {total.symbols / total.chunks:.2f} symbols a chunk"
     held = f"{total.held / total.part_chunks:.1%} of the part-chunks held, " if form.rle else ""
     bits = total.symbols * math.log2(vectors.codebook_size + 1) / total.seconds
-    return f"{out}: {len(rows)} clips, {total.chunks} chunks, {rate}, {held}{bits:.0f} bits/s"
+    return f"{out}: {len(rows)} clips, {total.chunks} chunks, {rate}, {held}{bits:.0f} bits/s{known}"

@@ -26,6 +26,10 @@ def llm_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.llm.jsonl")
 
 
+def live_beside(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.live.jsonl")
+
+
 def added_tokens_beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.added_tokens.json")
 
@@ -35,7 +39,7 @@ def added_vectors_beside(out: Path) -> Path:
 
 
 def paths_beside(out: Path) -> list[Path]:
-    places = (vectors_beside, latents_beside, llm_beside, added_tokens_beside, added_vectors_beside)
+    places = (vectors_beside, latents_beside, llm_beside, live_beside, added_tokens_beside, added_vectors_beside)
     return [place(out) for place in places]
 
 

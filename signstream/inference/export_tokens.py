@@ -3,14 +3,15 @@
     python -m signstream.inference.export_tokens --checkpoint checkpoints/quickstart --out exports/val.jsonl
     python -m signstream.inference.export_tokens --checkpoint PATH --num-samples 10 --layout part --out part.jsonl
     python -m signstream.inference.export_tokens --checkpoint PATH --out exports/tokens.jsonl --to-llm --tokenizer DIR
+    python -m signstream.inference.export_tokens --checkpoint PATH --out tokens.jsonl --tokenizer DIR --live
     torchrun --nproc_per_node=4 -m signstream.inference.export_tokens --checkpoint PATH --split train --out train.jsonl
 
 Without --checkpoint: best.pt of the config's newest run. Without --config: the checkpoint's own, with key.path=value
 on top. Finished clips wait in .<out>.rank<r>.part beside the output; the same command goes on with them, whatever the
 number of ranks. Beside the output, under its name without the ending: .vectors.npz, what each code stands for; with
 --latents .latents.npy; with --to-llm .llm.jsonl, what a language model is trained on, .added_tokens.json and the
-vectors of these, .added_vectors.npz. A clip that fails is named with its reason, the rest is written, and the exit
-status is 1.
+vectors of these, .added_vectors.npz; with --live also .live.jsonl, what one that speaks while signing goes on is
+trained on. A clip that fails is named with its reason, the rest is written, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -67,6 +68,14 @@ def add_form(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tokenizer", metavar="PATH", help="the text's tokenizer, as transformers' AutoTokenizer takes it"
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="with --to-llm: also what can be said behind each chunk, live",
+    )
+    parser.add_argument(
+        "--signs", type=Path, metavar="FILE", help="where glosses are if no annotation says: recognize's --out"
     )
 
 

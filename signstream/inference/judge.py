@@ -97,7 +97,7 @@ def export_splits(session: Session, folder: Path, *, latents: bool = False) -> l
     be otherwise, VERSIONS times; options that say where they are. Those that are there are left. What an export says
     goes to standard error."""
     form = {"format": "jsonl", "layout": "chunk", "rle": None, "latents": latents, "num_samples": None}
-    others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer")
+    others = ("body_parts", "to_llm", "text_vocab_size", "tokenizer", "live", "signs")
     splits = [split for split, clips in open_cache(session.config.data, quiet=True).splits.items() if clips]
     for split, version in token_files(splits):
         out = folder / tokens_name(split, version)

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from signstream.errors import UserError, refusal
 
-ROW = re.compile(rb"(\d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t([^\t]*)\n")
-CLIP, COUNTS, LINE, LLM, LATENTS = range(1, 6)  # the fields of a row
+ROW = re.compile(rb"(\d+)" + rb"\t([^\t]*)" * 5 + rb"\n")
+CLIP, COUNTS, LINE, LLM, LIVE, LATENTS = range(1, 7)  # the fields of a row
 
 
 class RowPlace(NamedTuple):

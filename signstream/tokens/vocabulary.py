@@ -3,11 +3,11 @@
     vocabulary = Vocabulary(("F", "LH"), levels=(2, 1), codebook_size=1024, offset=len(text_tokenizer))
     vocabulary.encode(codes)              ids of <SIGN> <F0:c12> <F1:c7> <LH0:a37> <F0:c7> <NC:2> ... </SIGN>
     vocabulary.decode(ids)                codes [N, P, Q]
-    to_llm(codes, vocabulary, text_ids)   {"input_ids": those, <SEP>, text_ids; "labels": -100 up to <SEP>, text_ids}
+    vocabulary.chunks(codes)              [N] the ids of each chunk
 
 A clip is <SIGN>, then chunk by chunk, part by part: its codes, or <NONE> (nothing was sent), or <NC:k> (the codes of
-the chunk before hold for k chunks, in which nothing more is written for the part), then </SIGN>. <COMMIT> is reserved
-for streaming translation.
+the chunk before hold for k chunks, in which nothing more is written for the part), then </SIGN>. What stands around it
+for a language model, <SEP> and <COMMIT> among it, is in llm.py.
 """
 
 from __future__ import annotations
@@ -67,13 +67,15 @@ class Vocabulary:
 
     def encode(self, codes: Tensor, rle: bool = True, longest: int = LONGEST_RUN) -> list[int]:
         """codes [N, P, Q] -> ids. With longest=1 a chunk's ids depend on no later chunk."""
+        inside = [i for ids in self.chunks(codes, rle, longest) for i in ids]
+        return [self.special("<SIGN>"), *inside, self.special("</SIGN>")]
+
+    def chunks(self, codes: Tensor, rle: bool = True, longest: int = LONGEST_RUN) -> list[list[int]]:
+        """codes [N, P, Q] -> the ids of each chunk; none of one that every part holds. With longest=1 there are some in
+        each."""
         check_codes(codes, self.parts, levels=self.levels, codebook_size=self.codebook_size)
-        ids = [self.special("<SIGN>")]
-        for row in compress(codes, self.parts, rle, longest=min(longest, LONGEST_RUN)):
-            for p, tag in enumerate(self.parts):
-                if tag in row:
-                    ids += self._ids(p, row[tag])
-        return [*ids, self.special("</SIGN>")]
+        rows = compress(codes, self.parts, rle, longest=min(longest, LONGEST_RUN))
+        return [[i for p, tag in enumerate(self.parts) if tag in row for i in self._ids(p, row[tag])] for row in rows]
 
     def _ids(self, p: int, entry: list[Any]) -> list[int]:
         if not entry:
@@ -132,12 +134,3 @@ class Vocabulary:
             stands = special or shown(ids[at])
             raise UserError(f"position {at}: {stands} stands where chunk {t} of {self.parts[p]} is expected")
         return entry
-
-
-def to_llm(codes: Tensor, vocabulary: Vocabulary, text_ids: Sequence[int], *, rle: bool = True) -> dict[str, list[int]]:
-    """What a language model is trained on: signs as a prefix, then the text, which alone counts in the loss."""
-    if any(0 <= i - vocabulary.offset < len(vocabulary) for i in text_ids):
-        why = "offset should be the size of the text's vocabulary"
-        raise UserError(f"text_ids holds ids of sign tokens, which begin at {vocabulary.offset}: {why}")
-    prefix = [*vocabulary.encode(codes, rle), vocabulary.special("<SEP>")]
-    return {"input_ids": [*prefix, *text_ids], "labels": [-100] * len(prefix) + list(text_ids)}
