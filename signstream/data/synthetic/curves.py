@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+WHOLE = 1 << 21  # frames times movements that are summed at once; the longest clip of one sentence has a fifth
+PIECE = 512  # frames of a longer curve that are
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -26,11 +29,26 @@ class Keys:
         self.length.append(max(length, 1e-3))
         self.value.append(value)
 
+    def cut(self, share: float) -> None:
+        """The last movement goes but a share of its way, in that share of its time."""
+        self.length[-1] *= share
+        self.value[-1] = self.value[-2] + share * (self.value[-1] - self.value[-2])
+
     def curve(self, seconds: np.ndarray) -> np.ndarray:
         """[T] -> [T, D]: the sum of all movements' minimum-jerk courses, so that overlapping ones blend."""
+        if len(seconds) * len(self.start) > WHOLE:
+            return np.concatenate([self._piece(part) for part in np.split(seconds, range(PIECE, len(seconds), PIECE))])
         value = np.asarray(self.value)
         done = (seconds[:, None] - np.asarray(self.start[1:])) / np.asarray(self.length[1:])
         return value[0] + minimum_jerk(done) @ np.diff(value, axis=0)
+
+    def _piece(self, seconds: np.ndarray) -> np.ndarray:
+        """A piece of a long curve, from the movements that it sees and the sum of those before it."""
+        start, length, steps = np.asarray(self.start[1:]), np.asarray(self.length[1:]), np.diff(self.value, axis=0)
+        over = start + length <= seconds[0]
+        seen = ~over & (start < seconds[-1])
+        done = (seconds[:, None] - start[seen]) / length[seen]
+        return self.value[0] + steps[over].sum(0) + minimum_jerk(done) @ steps[seen]
 
 
 def minimum_jerk(share: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
 """A small grammar over the synthetic signer's signs.
 
-    Grammar(signs).sentence(rng) -> Sentence, English text and glosses
+    Grammar(signs).sentence(rng) -> Sentence, English text and glosses        Grammar(signs, near=True): the near text
 
-The glosses' order (time, place, object, subject, verb, negation or question word) is not the order of the text.
+The glosses' order (time, place, object, subject, verb, negation or question word) is not the order of the text. It is
+that of the near text, in which a word depends on no sign after its own, so that it can be said as soon as that is seen.
+Either grammar draws the same glosses.
 """
 
 from __future__ import annotations
@@ -61,6 +63,14 @@ def _noun_text(noun: str, adjective: str, number: str) -> str:
     return " ".join(w for w in ([] if number else ["the"]) + words if w)
 
 
+def _time_text(time: str) -> str:
+    return TIME_TEXT.get(time, time.replace("-", " "))
+
+
+def _place_text(place: str) -> str:
+    return "at home" if place == "home" else f"at the {place}" if place else ""
+
+
 def _subject_text(subject: str) -> str:
     return subject if subject in PLURAL_SUBJECTS else f"the {subject}"
 
@@ -81,9 +91,11 @@ class Clause(NamedTuple):
 
 
 class Grammar:
-    """Sentences over some signs: `sentence(rng)` draws one of 1 to about 16 glosses."""
+    """Sentences over some signs: `sentence(rng)` draws one of 1 to about 16 glosses; `near`: its words in their
+    order."""
 
-    def __init__(self, signs: dict[str, Sign]) -> None:
+    def __init__(self, signs: dict[str, Sign], *, near: bool = False) -> None:
+        self.near = near
         self.kinds = {kind: [s.word for s in signs.values() if s.kind == kind] for kind in WORDS}
 
     def _maybe(self, rng: np.random.Generator, kind: str, chance: float) -> str:
@@ -109,9 +121,12 @@ class Grammar:
                 place = ""
         else:
             text = f"{_subject_text(subject)} {_verb_text(verb, subject, tense, negation=negation)} {thing}"
-        text += f" at {'home' if place == 'home' else 'the ' + place}" if place else ""
-        text += f" {TIME_TEXT.get(time, time.replace('-', ' '))}" if time else ""
+        text = " ".join(part for part in (text, _place_text(place), _time_text(time)) if part)
         order = [time, place, noun, adjective, number, subject, verb.split(":")[0], negation, question]
+        if self.near:
+            said = [_time_text(time), _place_text(place), f"the {noun}" if noun else "", adjective, number]
+            said += [_subject_text(subject) if subject else "", _verb_text(verb, subject, tense, negation="")]
+            text = " ".join(part for part in (*said, negation, question) if part)
         mood = "wonders" if question else "denies" if negation else "statement"
         return Clause(text, [word.upper() for word in order if word], mood)
 
@@ -131,5 +146,5 @@ class Grammar:
             glosses = [phrase.upper(), *glosses]
         if mood == "statement" and rng.random() < 0.1:
             mood = "asks"
-            text = f"is it true that {text}"
+            text = f"{text} is it true" if self.near else f"is it true that {text}"
         return Sentence(text, tuple(glosses), mood)

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from signstream.data.synthetic.signer import Signer, draw_signer
 from signstream.errors import UserError
 
 HELD_OUT = 0.08  # share of the clips in each split but train
+Wanted = TypeVar("Wanted")
 Written = TypeVar("Written")
 
 
@@ -102,7 +103,7 @@ def _start_worker() -> None:
 
 
 def write_all(
-    write: Callable[[Order], Written], orders: list[Order], *, workers: int, quiet: bool, together: int = 8
+    write: Callable[[Wanted], Written], orders: Sequence[Wanted], *, workers: int, quiet: bool, together: int = 8
 ) -> list[Written]:
     """What `write` gives for each clip, in order; a process takes `together` clips at a time."""
     shown = partial(tqdm, total=len(orders), unit="clip", disable=quiet or None, mininterval=0.5)

@@ -81,76 +81,113 @@ def _free_hand(last: np.ndarray, rest: np.ndarray, rng: np.random.Generator) -> 
 
 
 @dataclass(frozen=True)
+class Utterance:
+    """What is signed without a break: each sign's (start, end) in seconds, and what face and head say of all."""
+
+    signs: list[Sign]
+    times: list[Span]
+    mood: str  # a sentence's
+    over: float = math.inf  # when face and head have let go of the mood, in seconds
+    share: float = 1.0  # of the last sign's stroke that is made
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The hands' movements, each sign's (start, end) and the clip's end, in seconds."""
+    """The hands' movements, what is said with them, and the clip's end in seconds."""
 
     hands: tuple[Keys, Keys]
-    times: list[Span]
+    said: list[Utterance]
     end: float
 
 
-def plan_hands(signs: list[Sign], signer: Signer, rng: np.random.Generator) -> Plan:
-    """When each hand goes where: rest, then approach, stroke and hold of every sign, then rest."""
+@dataclass(frozen=True)
+class Manner:
+    """A person, where the hands rest [23], and how far they miss what they aim at [23]."""
+
+    signer: Signer
+    rest: np.ndarray
+    scale: np.ndarray
+
+
+def manner_of(signer: Signer, rng: np.random.Generator) -> Manner:
     rest = _rest_key(signer, rng)
-    hands = (Keys.at(rest), Keys.at(rest))
-    scale = np.concatenate([np.full(3, 0.03), [0.05, 0.08], np.full(3, 0.11), np.full(15, 0.10)]) * signer.slop
-    now = float(rng.uniform(0.0, 0.4) if len(signs) > 1 else rng.uniform(-0.25, 0.1))
-    tempo = signer.tempo * float(np.exp(rng.normal(0, 0.08)))
-    times: list[Span] = []
-    for sign in signs:
-        targets = _drawn_targets(sign, signer, hands, rest=rest, scale=scale, rng=rng)
-        far = float(np.linalg.norm(targets[0, 0, WHERE] - hands[0].value[-1][WHERE]))
-        approach = max((0.13 + 0.18 * far) / tempo, -now)
-        stroke = sign.seconds / tempo * float(np.exp(rng.normal(0, 0.15)))
-        for hand in range(2):
-            early = signer.lag * approach * rng.uniform(0.3, 1.0) + hand * rng.uniform(-0.02, 0.04)
-            hands[hand].add(now - early, approach + early, targets[0, hand])
-            hands[hand].add(now + approach, 0.55 * stroke, targets[1, hand])
-        times.append((now + approach, now + approach + stroke))
-        now = times[-1][1] + float(rng.exponential(0.075)) + (rng.random() < 0.06) * float(rng.uniform(0.1, 0.4))
+    scale = np.concatenate([np.full(3, 0.03), [0.05, 0.08], np.full(3, 0.11), np.full(15, 0.10)])
+    return Manner(signer, rest, scale * signer.slop)
+
+
+def drawn_tempo(signer: Signer, rng: np.random.Generator) -> float:
+    """How fast this person signs this time."""
+    return signer.tempo * float(np.exp(rng.normal(0, 0.08)))
+
+
+def add_sign(
+    hands: tuple[Keys, Keys], sign: Sign, now: float, *, manner: Manner, tempo: float, rng: np.random.Generator
+) -> Span:
+    """Approach, stroke and hold of a sign, the approach from `now`; when stroke and hold are."""
+    targets = _drawn_targets(sign, hands, manner=manner, rng=rng)
+    far = float(np.linalg.norm(targets[0, 0, WHERE] - hands[0].value[-1][WHERE]))
+    approach = max((0.13 + 0.18 * far) / tempo, -now)
+    stroke = sign.seconds / tempo * float(np.exp(rng.normal(0, 0.15)))
+    for hand in range(2):
+        early = manner.signer.lag * approach * rng.uniform(0.3, 1.0) + hand * rng.uniform(-0.02, 0.04)
+        hands[hand].add(now - early, approach + early, targets[0, hand])
+        hands[hand].add(now + approach, 0.55 * stroke, targets[1, hand])
+    return now + approach, now + approach + stroke
+
+
+def drawn_gap(rng: np.random.Generator) -> float:
+    """Seconds from a sign to the way to the next."""
+    return float(rng.exponential(0.075)) + (rng.random() < 0.06) * float(rng.uniform(0.1, 0.4))
+
+
+def add_rest(hands: tuple[Keys, Keys], now: float, *, manner: Manner, rng: np.random.Generator) -> float:
+    """The hands go down; how long that takes."""
     down = float(rng.uniform(0.35, 0.6))
     for keys in hands:
-        keys.add(now + rng.uniform(0, 0.08), down, rest + rng.normal(0, 1, 23) * scale)
+        keys.add(now + rng.uniform(0, 0.08), down, manner.rest + rng.normal(0, 1, 23) * manner.scale)
+    return down
+
+
+def plan_sentence(signs: list[Sign], mood: str, signer: Signer, *, rng: np.random.Generator) -> Plan:
+    """When each hand goes where: rest, then approach, stroke and hold of every sign, then rest."""
+    manner = manner_of(signer, rng)
+    hands = (Keys.at(manner.rest), Keys.at(manner.rest))
+    now = float(rng.uniform(0.0, 0.4) if len(signs) > 1 else rng.uniform(-0.25, 0.1))
+    tempo = drawn_tempo(signer, rng)
+    times: list[Span] = []
+    for sign in signs:
+        times.append(add_sign(hands, sign, now, manner=manner, tempo=tempo, rng=rng))
+        now = times[-1][1] + drawn_gap(rng)
+    down = add_rest(hands, now, manner=manner, rng=rng)
     cut = len(signs) == 1 or rng.random() < 0.25
-    return Plan(hands, times, now + (0.04 if cut else down + float(rng.uniform(0, 0.45))))
+    end = now + (0.04 if cut else down + float(rng.uniform(0, 0.45)))
+    return Plan(hands, [Utterance(signs, times, mood)], end)
 
 
-def _drawn_targets(
-    sign: Sign,
-    signer: Signer,
-    hands: tuple[Keys, Keys],
-    *,
-    rest: np.ndarray,
-    scale: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def _drawn_targets(sign: Sign, hands: tuple[Keys, Keys], *, manner: Manner, rng: np.random.Generator) -> np.ndarray:
     """[2 ends, 2 hands, 23] a sign as this person makes it this time, after what the hands did before."""
+    signer, scale = manner.signer, manner.scale
     habit = np.concatenate([np.zeros(5), signer.turn, signer.bend])
     targets = sign_targets(sign, signer) + habit
     for hand in range(2):
         if np.isnan(targets[0, hand, 0]):
-            targets[:, hand] = _free_hand(hands[hand].value[-1], rest, rng)
+            targets[:, hand] = _free_hand(hands[hand].value[-1], manner.rest, rng)
         targets[:, hand] += rng.normal(0, 1, 23) * scale
         targets[1, hand] += rng.normal(0, 0.4, 23) * scale
     return targets
 
 
 def add_strokes(
-    hands: np.ndarray,
-    signs: list[Sign],
-    times: list[Span],
-    *,
-    seconds: np.ndarray,
-    signer: Signer,
-    rng: np.random.Generator,
+    hands: np.ndarray, said: Utterance, seconds: np.ndarray, *, signer: Signer, rng: np.random.Generator
 ) -> None:
     """Adds each sign's loops, twists and wiggles to hands [T, 2, 23], in place."""
-    for sign, (start, end) in zip(signs, times):
+    for number, (sign, (start, end)) in enumerate(zip(said.signs, said.times), 1):
         motion = MOTIONS[sign.motion]
+        whole = said.share if number == len(said.signs) else 1.0
         a, b = np.searchsorted(seconds, (start, end))
         since = seconds[a:b, None] - start
-        share = since / (end - start)
-        swell = minimum_jerk(share / 0.15) * minimum_jerk((1 - share) / 0.15)
+        share = since / (end - start) * whole
+        swell = minimum_jerk(share / 0.15) * minimum_jerk((whole - share) / 0.15)
         for hand in range(1 + (sign.hands in ("both", "alternating"))):
             side = -1 if hand and sign.hands == "alternating" else 1
             turns = 2 * np.pi * motion.turns * share
@@ -163,32 +200,47 @@ def add_strokes(
                 hands[a:b, hand, FINGERS] += bends * np.sin(2 * np.pi * 4.5 * since + WIGGLE_PHASE)
 
 
-def face_curve(
-    sentence: Sentence, times: list[Span], seconds: np.ndarray, *, signer: Signer, rng: np.random.Generator
-) -> np.ndarray:
-    """[T, 7] the face's channels: mouthing from the gloss's letters, brows from the sentence's mood, blinks."""
-    mouth = Keys.at(np.zeros(4))
-    for gloss, (start, end) in zip(sentence.glosses, times):
-        visemes = mouthing(gloss)
+def add_mouthing(mouth: Keys, said: Utterance, *, signer: Signer, rng: np.random.Generator) -> None:
+    """The glosses' letters, as many of the last one as are signed."""
+    for number, (sign, (start, end)) in enumerate(zip(said.signs, said.times), 1):
+        visemes = mouthing(sign.gloss)
+        if number == len(said.signs):
+            visemes = visemes[: math.ceil(said.share * len(visemes))]
         step = (end - start + 0.1) / len(visemes)
         for i, viseme in enumerate(visemes):
             mouth.add(start - 0.07 + i * step, max(1.2 * step, 0.09), viseme * signer.mouthing * rng.uniform(0.75, 1.2))
         mouth.add(end + 0.02, 0.14, np.zeros(4))
+
+
+def _let_go(said: Utterance, seconds: np.ndarray) -> np.ndarray:
+    """[T] how much of a mood is left: 1, and 0 from when it is over."""
+    return minimum_jerk((said.over - seconds) / 0.3)
+
+
+def face_curve(
+    utterances: list[Utterance], seconds: np.ndarray, *, signer: Signer, rng: np.random.Generator
+) -> np.ndarray:
+    """[T, 7] the face's channels: mouthing from the gloss's letters, brows from the sentence's mood, blinks."""
+    mouth = Keys.at(np.zeros(4))
+    for said in utterances:
+        add_mouthing(mouth, said, signer=signer, rng=rng)
     face = np.concatenate([mouth.curve(seconds), np.zeros((len(seconds), 3))], 1)
     face[:, BROW_UP] = 0.22 * wander(rng, seconds, 1, hertz=0.8)[:, 0]
-    halfway = times[len(times) // 2][0]
-    if sentence.mood in ("asks", "wonders"):
-        asking = minimum_jerk((seconds - halfway) / 0.3) * minimum_jerk((times[-1][1] + 0.3 - seconds) / 0.3)
-        face[:, BROW_UP if sentence.mood == "asks" else FURROW] += asking
-    if sentence.mood == "denies":
-        face[:, FURROW] += 0.6 * minimum_jerk((seconds - times[-1][0]) / 0.2)
+    for said in utterances:
+        times = said.times
+        halfway = times[len(times) // 2][0]
+        if said.mood in ("asks", "wonders"):
+            asking = minimum_jerk((seconds - halfway) / 0.3) * minimum_jerk((times[-1][1] + 0.3 - seconds) / 0.3)
+            face[:, BROW_UP if said.mood == "asks" else FURROW] += asking
+        if said.mood == "denies":
+            face[:, FURROW] += 0.6 * minimum_jerk((seconds - times[-1][0]) / 0.2) * _let_go(said, seconds)
     for at in rng.uniform(0, seconds[-1] + 0.1, rng.poisson(0.5 * seconds[-1] + 0.3)):
         face[:, LIDS] = np.maximum(face[:, LIDS], np.exp(-(((seconds - at) / 0.06) ** 2)))
     return face + 0.05 * wander(rng, seconds, 7, hertz=2.0)
 
 
 def posture_curves(
-    sentence: Sentence, times: list[Span], seconds: np.ndarray, *, signer: Signer, rng: np.random.Generator
+    utterances: list[Utterance], seconds: np.ndarray, *, signer: Signer, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Head [T, 3] and torso [T, 3]: yaw, pitch, roll in radians; head-shake where the sentence denies, a nod with most
     signs."""
@@ -197,13 +249,16 @@ def posture_curves(
         4.5 * wander(rng, seconds, 3, hertz=0.7) * (1.2, 0.8, 0.7) + 1.0 * wander(rng, seconds, 3, hertz=2.5)
     )
     torso = np.radians(1.4) * wander(rng, seconds, 3, hertz=0.5) * (1.6, 0.6, 0.7)
-    for start, end in times:
-        head[:, 1] += size * rng.normal(0, 4) * np.exp(-(((seconds - (start + end) / 2) / (end - start)) ** 2))
-    if sentence.mood == "denies":
-        ramp = minimum_jerk((seconds - times[-1][0] + 0.1) / 0.15)
-        head[:, 0] += np.radians(11) * ramp * np.sin(2 * np.pi * 2.2 * (seconds - times[-1][0]))
-    if sentence.mood == "asks":
-        head[:, 1] += np.radians(9) * minimum_jerk((seconds - times[len(times) // 2][0]) / 0.4)
+    for said in utterances:
+        times = said.times
+        for start, end in times:
+            head[:, 1] += size * rng.normal(0, 4) * np.exp(-(((seconds - (start + end) / 2) / (end - start)) ** 2))
+        if said.mood == "denies":
+            ramp = minimum_jerk((seconds - times[-1][0] + 0.1) / 0.15) * _let_go(said, seconds)
+            head[:, 0] += np.radians(11) * ramp * np.sin(2 * np.pi * 2.2 * (seconds - times[-1][0]))
+        if said.mood == "asks":
+            asking = minimum_jerk((seconds - times[len(times) // 2][0]) / 0.4) * _let_go(said, seconds)
+            head[:, 1] += np.radians(9) * asking
     return head, torso
 
 
@@ -218,21 +273,26 @@ def frame_segments(glosses: tuple[str, ...], times: list[Span], fps: float) -> t
     return tuple(segments)
 
 
-def perform(
-    sentence: Sentence, signs: dict[str, Sign], signer: Signer, *, rng: np.random.Generator, fps: float
-) -> Performance:
-    """The sentence as this person signs it, in 3D and without a detector's faults."""
-    order = [signs[gloss] for gloss in sentence.glosses]
-    plan = plan_hands(order, signer, rng)
-    times = plan.times
-    seconds = np.arange(max(math.ceil(plan.end * fps), len(order) + 1)) / fps
+def move(plan: Plan, signer: Signer, *, rng: np.random.Generator, fps: float) -> np.ndarray:
+    """joints [T, 133, 3] of the person who does what is planned."""
+    signed = sum(len(said.signs) for said in plan.said)
+    seconds = np.arange(max(math.ceil(plan.end * fps), signed + 1)) / fps
     hands = np.stack([keys.curve(seconds) for keys in plan.hands], 1)
-    add_strokes(hands, order, times, seconds=seconds, signer=signer, rng=rng)
+    for said in plan.said:
+        add_strokes(hands, said, seconds, signer=signer, rng=rng)
     tremor = np.concatenate([np.full(3, 0.012), [0, 0.02], np.full(3, 0.035), np.full(15, 0.04)]) * signer.slop
     hands += (wander(rng, seconds, 46, hertz=1.6) + 0.5 * wander(rng, seconds, 46, hertz=4.0)).reshape(
         -1, 2, 23
     ) * tremor
-    face = face_curve(sentence, times, seconds, signer=signer, rng=rng)
-    head, torso = posture_curves(sentence, times, seconds, signer=signer, rng=rng)
-    joints = assemble_body(Curves(hands, face, head, torso), signer)
-    return Performance(joints, frame_segments(sentence.glosses, times, fps))
+    face = face_curve(plan.said, seconds, signer=signer, rng=rng)
+    head, torso = posture_curves(plan.said, seconds, signer=signer, rng=rng)
+    return assemble_body(Curves(hands, face, head, torso), signer)
+
+
+def perform(
+    sentence: Sentence, signs: dict[str, Sign], signer: Signer, *, rng: np.random.Generator, fps: float
+) -> Performance:
+    """The sentence as this person signs it, in 3D and without a detector's faults."""
+    plan = plan_sentence([signs[gloss] for gloss in sentence.glosses], sentence.mood, signer, rng=rng)
+    joints = move(plan, signer, rng=rng, fps=fps)
+    return Performance(joints, frame_segments(sentence.glosses, plan.said[0].times, fps))

@@ -96,10 +96,10 @@ def _named(pairs: Iterable[tuple[str, tuple[Sentence, int]]], signers: int) -> l
     return orders
 
 
-def plan_phoenix(clips: int, seed: int, signers: int, *, signs: dict[str, Sign]) -> list[Order]:
+def plan_phoenix(clips: int, seed: int, signers: int, *, signs: dict[str, Sign], near: bool = False) -> list[Order]:
     """Who signs what, in which split: dev and test hold sentences that are not in train, by signers who are."""
     rng = generator(seed, 0, 4)
-    fresh = fresh_sentences(Grammar(signs), rng)
+    fresh = fresh_sentences(Grammar(signs, near=near), rng)
     held = max(1, round(HELD_OUT * clips))
     train = list(spread(clips - 2 * held, fresh, list(range(signers)), rng=rng))
     seen = sorted({person for _, person in train})
@@ -187,12 +187,14 @@ class Planned(NamedTuple):
     orders: list[Order]
 
 
-def planned(clips: int, seed: int, signers: int, *, glosses: int | None, fps: float, workers: int) -> Planned:
+def planned(
+    clips: int, seed: int, signers: int, *, glosses: int | None, fps: float, workers: int, near: bool = False
+) -> Planned:
     """Of either PHOENIX layout, its options checked: the same people and sentences."""
     _check_counts(clips, signers)
     check_options(seed, fps, workers)
     cast = cast_of(seed, fps, signers, glosses=glosses)
-    return Planned(cast, plan_phoenix(clips, seed, signers, signs=cast.signs))
+    return Planned(cast, plan_phoenix(clips, seed, signers, signs=cast.signs, near=near))
 
 
 def looks_of(cast: Cast) -> tuple[Look, ...]:

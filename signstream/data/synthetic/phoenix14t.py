@@ -34,7 +34,7 @@ README = """# A synthetic signer, in PHOENIX-2014-T's layout
 
 These data are made up: no person signed them. Made with
 `python -m signstream.data.synthetic --layout phoenix14t --out DIR --clips {clips} --seed {seed} --signers {signers} \
---glosses {glosses} --fps {fps:g}{visual}`.
+--glosses {glosses} --fps {fps:g}{more}`.
 
 - `annotations/PHOENIX-2014-T.<split>.corpus.csv`: `{columns}`, nothing quoted; video, start and end say nothing
 - `kpts/<split>/<name>.npy`: float32, [T, 75, 3], x, y, z, {fps:g} frames a second: body 0-32, left hand 33-53, right \
@@ -123,7 +123,7 @@ def _line(order: Order) -> str:
     return f"{order.name}|{order.name}/1/*.png|-1|-1|{signer}|{order.sentence.key}|{order.sentence.text}\n"
 
 
-def _readme(scene: Scene, clips: int) -> str:
+def _readme(scene: Scene, clips: int, near: bool) -> str:
     cast, drawn = scene.cast, bool(scene.looks)
     return README.format(
         clips=clips,
@@ -132,7 +132,7 @@ def _readme(scene: Scene, clips: int) -> str:
         glosses=len(cast.signs),
         fps=cast.fps,
         columns=COLUMNS,
-        visual=" --visual" if drawn else "",
+        more=" --visual" * drawn + " --text near" * near,
         about_visual=ABOUT_VISUAL if drawn else "",
     )
 
@@ -147,11 +147,12 @@ def make_phoenix14t(
     fps: float = 25.0,
     workers: int = 1,
     visual: bool = False,
+    near: bool = False,
     quiet: bool = True,
 ) -> Path:
     """Writes the data set to `out`, which must not exist or be empty, and returns its path."""
     out = Path(out)
-    cast, orders = planned(clips, seed, signers, glosses=glosses, fps=fps, workers=workers)
+    cast, orders = planned(clips, seed, signers, glosses=glosses, fps=fps, workers=workers, near=near)
     with whole_folder(out) as root:
         (root / "annotations").mkdir()
         for split in SPLITS:
@@ -162,5 +163,5 @@ def make_phoenix14t(
             table.write_text("".join(lines), encoding="utf-8")
         scene = Scene(cast, looks_of(cast) if visual else (), root)
         write_all(partial(_write_clip, scene), orders, workers=workers, quiet=quiet, together=1 if visual else 8)
-        (root / "README.md").write_text(_readme(scene, clips), encoding="utf-8")
+        (root / "README.md").write_text(_readme(scene, clips, near), encoding="utf-8")
     return out
