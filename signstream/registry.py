@@ -46,6 +46,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "recognition": "signstream.tasks.recognition.task:RecognitionTask",
         "contrast": "signstream.tasks.contrast.task:ContrastTask",
         "translation": "signstream.tasks.translation.task:TranslationTask",
+        "prefix_lm": "signstream.tasks.prefix_lm.task:PrefixTask",
     },
 }
 # Where a config says such names, for errors.

@@ -13,6 +13,7 @@ from signstream.config import load_config
 from signstream.training.distributed import Ranks
 from signstream.training.loop import Loop, auto_batch
 from signstream.training.seed import seed_everything
+from token_files import drawn_tokens
 
 ROOT = Path(__file__).parents[1]
 TINY_TRAINING = (
@@ -85,6 +86,12 @@ TINY_TRANSLATION = (
     *("task=translation", *TINY_SENTENCES, "model.freeze=[embedding, positions, encoder]"),
     *("train.text_lr=5e-4", "loss.ctc=0.1", "decode.beams=2", "decode.max_tokens=12"),
 )
+TINY_PREFIX = (
+    *("task=prefix_lm", "experiment_name=default", "data.fps=30", "model.target_language=en_XX", "train.lr=1e-3"),
+    "model.tiny={vocabulary: 100, width: 16, layers: 1, heads: 2, positions: 512}",
+    *("train.lm_lr=5e-4", "decode.max_tokens=12"),
+)
+PLAIN_PREFIX = (*PLAIN_DATA[1:3], "model.tiny.dropout=0")
 PLAIN_RECOGNITION = (*PLAIN_DATA[:3], "model.dropout=0", "model.drop_path=0")
 
 
@@ -114,6 +121,7 @@ CASES = {
     "recognition": Case((*TINY_TRAINING, *TINY_RECOGNITION), PLAIN_RECOGNITION),
     "contrast": Case((*TINY_TRAINING, *TINY_CONTRAST), PLAIN_SENTENCES),
     "translation": Case((*TINY_TRAINING, *TINY_TRANSLATION), PLAIN_SENTENCES),
+    "prefix_lm": Case((*TINY_TRAINING, *TINY_PREFIX), PLAIN_PREFIX),
 }
 
 
@@ -124,7 +132,8 @@ def tiny_options(root: Path, *more: str) -> list[str]:
 
 def case_options(root: Path, case: str, *more: str, plain: bool = False) -> list[str]:
     """Likewise, of a case; `plain`: with nothing drawn at random."""
-    return [*places(root), *CASES[case].options, *(CASES[case].plain if plain else ()), *more]
+    options = [*places(root), *CASES[case].options, *(CASES[case].plain if plain else ()), *more]
+    return [*options, f"data.tokens={drawn_tokens(options)}"] if case == "prefix_lm" else options
 
 
 def places(root: Path) -> list[str]:

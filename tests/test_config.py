@@ -11,6 +11,7 @@ import yaml
 
 from signstream import registry
 from signstream.config import Base, Config, Data, Train, check_names, dump, from_dict, load_config, option, to_dict
+from signstream.config.prefix_lm import PrefixConfig
 from signstream.config.recognition import RecognitionConfig
 from signstream.config.schema import keys
 from signstream.config.translation import ContrastConfig, TranslationConfig
@@ -102,6 +103,7 @@ def refused(overrides, below=None):
         ("recognition.yaml", RecognitionConfig),
         ("contrast.yaml", ContrastConfig),
         ("translation.yaml", TranslationConfig),
+        ("prefix_lm.yaml", PrefixConfig),
     ],
 )
 def test_a_tasks_yaml_holds_every_key_with_the_default_and_a_comment(file, kind):

@@ -51,10 +51,11 @@ TASKS = {
     "recognition": "signstream.config.recognition:RecognitionConfig",
     "contrast": "signstream.config.translation:ContrastConfig",
     "translation": "signstream.config.translation:TranslationConfig",
+    "prefix_lm": "signstream.config.prefix_lm:PrefixConfig",
 }  # of a user's task, the class that it has as `config`
 LISTED = {
     "rvq": "configs/default.yaml",
-    **{task: f"configs/{task}.yaml" for task in ("recognition", "contrast", "translation")},
+    **{task: f"configs/{task}.yaml" for task in ("recognition", "contrast", "translation", "prefix_lm")},
 }  # every key of a task
 KINDS = ("task", "arch", "layout", "loss")  # in the order in which a name that is not known is reported
 

@@ -1,0 +1,78 @@
+"""The config of signs as the prefix of a language model. What a key means is said in configs/prefix_lm.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from signstream.config.common import Base, Train
+from signstream.config.schema import option
+from signstream.config.sequences import SequenceData
+from signstream.config.translation import TINY, SentenceAugment
+from signstream.errors import UserError
+
+TINY_ONLY = 200_000_000  # weights, beyond which a model is a published one
+
+
+@dataclass(frozen=True)
+class PrefixData(SequenceData):
+    source: Literal["codes"] = "codes"
+    tokens: str | None = "exports/{split}.jsonl"
+    max_tokens: int = option(64, low=2)
+    augment: SentenceAugment = field(default_factory=SentenceAugment)
+
+
+@dataclass(frozen=True)
+class TinyLM:
+    """Of a language model that is drawn here."""
+
+    vocabulary: int = option(1000, low=10, high=100_000)
+    width: int = option(128, low=8, high=100_000)
+    layers: int = option(3, low=1, high=100)
+    heads: int = option(4, low=1)
+    expand: int = option(4, low=1, high=100)
+    positions: int = option(4096, low=16, high=1 << 20)
+    dropout: float = option(0.1, low=0, high=0.9)
+
+    def check(self) -> None:
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise UserError(
+                f"model.tiny.heads is {self.heads}: model.tiny.width {self.width} must fall into heads of an even width"
+            )
+        weights = (self.vocabulary + self.layers * (4 + 3 * self.expand) * self.width) * self.width
+        if weights > TINY_ONLY:
+            raise UserError(
+                f"model.tiny.layers is {self.layers}: {weights:,} weights are no tiny model, name a published one"
+            )
+
+
+@dataclass(frozen=True)
+class PrefixModel:
+    lm: str = TINY
+    signs: Literal["vectors", "fresh"] = "vectors"
+    target_language: str = "zh_CN"
+    tiny: TinyLM = field(default_factory=TinyLM)
+
+
+@dataclass(frozen=True)
+class PrefixTrain(Train):
+    epochs: int = option(60, low=1)
+    clips_per_step: int = option(16, low=1)
+    lr: float = option(1e-3, low=1e-12)
+    lm_lr: float = option(1e-3, low=0)
+    wd: float = option(0.05, low=0)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    max_tokens: int = option(60, low=1)
+
+
+@dataclass(frozen=True)
+class PrefixConfig(Base):
+    task: str = option("prefix_lm", names="task")
+    experiment_name: str = "prefix_lm"
+    data: PrefixData = field(default_factory=PrefixData)
+    model: PrefixModel = field(default_factory=PrefixModel)
+    train: PrefixTrain = field(default_factory=PrefixTrain)
+    decode: Greedy = field(default_factory=Greedy)

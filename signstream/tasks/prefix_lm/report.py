@@ -1,0 +1,46 @@
+"""A pass over a split as a person reads it: BLEU and its company, the same without the clip's signs, some sentences."""
+
+from __future__ import annotations
+
+from signstream.tasks.prefix_lm.validation import NONE, RIGHT, SHUFFLED, Sample, Score
+from signstream.training.task import Findings
+
+SHOWN = {"bleu_4": "BLEU-4", "bleu_1": "BLEU-1", "rouge_l": "ROUGE-L"}
+CONTROLS = {SHUFFLED: "with another clip's signs", NONE: "with no signs"}
+
+
+def findings_of(score: Score) -> Findings:
+    right = score.by[RIGHT]
+    numbers = {**right.losses, **right.scores}
+    for kind in CONTROLS:
+        losses, scores = score.by[kind]
+        if scores:
+            numbers[f"{kind}/sentence"] = losses["sentence"]
+            numbers |= {f"{kind}/{name}": scores[f"text/{name}"] for name in SHOWN}
+    if not right.scores:
+        return Findings(numbers, None, ["validation of no clip"])
+    said = ", ".join(f"{name} {right.scores[f'text/{key}']:.2f}" for key, name in SHOWN.items())
+    beside = [
+        f"{told}: BLEU-4 {numbers[f'{kind}/bleu_4']:.2f}, loss {numbers[f'{kind}/sentence']:.4g}"
+        for kind, told in CONTROLS.items()
+        if f"{kind}/bleu_4" in numbers
+    ]
+    lines = [
+        f"validation {said}; loss {right.losses['sentence']:.4g} a unit",
+        f"controls {'; '.join(beside)}",
+        f"BLEU as {score.variants['bleu']}, ROUGE-L as {score.variants['rouge_l']}",
+        *(line for name, sample in list(score.samples.items())[:1] for line in told_of(name, sample)),
+    ]
+    text = "\n\n".join("\n".join(told_of(name, sample)) for name, sample in score.samples.items())
+    bleu = right.scores["text/bleu_4"]
+    texts = {"sentences": text} if text else {}
+    return Findings(numbers, -bleu, lines, status=[f"BLEU {bleu:.1f}"], texts=texts)
+
+
+def told_of(name: str, sample: Sample) -> list[str]:
+    return [
+        name,
+        f"  meant       {sample.reference}",
+        f"  said        {sample.said}",
+        f"  of another  {sample.shuffled}",
+    ]

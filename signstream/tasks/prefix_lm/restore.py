@@ -1,0 +1,61 @@
+"""A prefix language model out of a checkpoint: its network and what it was trained with, or a line that says why there
+is none.
+
+    restore(config, state) -> Restored: model (weights loaded, on the CPU), kept (vocabulary, tokenizer, origin)
+
+A checkpoint may be anybody's. Its config is believed as far as its weights bear it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from signstream.config.prefix_lm import PrefixConfig
+from signstream.errors import UserError
+from signstream.models.prefix_lm import PrefixLM
+from signstream.models.prefix_sources import Units, opened_lm
+from signstream.tokens.vocabulary import Vocabulary
+from signstream.training.bounds import bounded, take_weights, weights_of
+
+
+class Kept(NamedTuple):
+    """What the task keeps beside its weights."""
+
+    vocabulary: Vocabulary  # its offset is the language model's to say
+    tokenizer: str  # the digest of whose codes these are
+    lm: dict[str, Any]  # plain values that the language model is made of
+
+    def state(self) -> dict[str, Any]:
+        signs = self.vocabulary
+        made = {"parts": list(signs.parts), "levels": list(signs.levels), "codebook_size": signs.codebook_size}
+        return {**made, "tokenizer": self.tokenizer, "lm": self.lm}
+
+    @classmethod
+    def of(cls, state: Any) -> Kept:
+        if not isinstance(state, dict):
+            raise UserError("the checkpoint is of another program: it has nothing of a task")
+        parts, levels, size = (state.get(key) for key in ("parts", "levels", "codebook_size"))
+        if not isinstance(parts, list) or not all(type(tag) is str for tag in parts) or not isinstance(levels, list):
+            raise UserError("the checkpoint is odd: it does not say of which parts and levels its codes are")
+        tokenizer, lm = state.get("tokenizer"), state.get("lm")
+        if not isinstance(tokenizer, str) or not isinstance(lm, dict) or type(size) is not int:
+            raise UserError("the checkpoint is odd: it does not say whose codes it reads, or with which language model")
+        return cls(Vocabulary(tuple(parts), tuple(levels), size), tokenizer, lm)
+
+
+class Restored(NamedTuple):
+    model: PrefixLM
+    vocabulary: Vocabulary
+    units: Units
+    kept: Kept
+
+
+def restore(config: PrefixConfig, state: Mapping[str, Any]) -> Restored:
+    weights, kept = weights_of(state), Kept.of(state.get("task"))
+    lm, signs = opened_lm(kept.lm), kept.vocabulary
+    vocabulary = Vocabulary(signs.parts, signs.levels, signs.codebook_size, lm.network.config.vocab_size)
+    with bounded(weights, config.data.num_joints, len(vocabulary)):
+        model = PrefixLM(lm, vocabulary, seed=config.train.seed)
+    take_weights(model, weights)
+    return Restored(model, vocabulary, lm.units, kept)

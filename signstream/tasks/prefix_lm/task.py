@@ -1,0 +1,129 @@
+"""Signs as the prefix of a language model, as a task of the loop: a clip's codes to its sentence, offline.
+
+    StreamBatch --prepare--> PrefixBatch --loss--> totals [1, 1]; validation lets the model speak of the whole split
+
+The score is BLEU-4 of the validation split, by the likeliest unit at each step; beside it stands what the same model
+says of another clip's signs, and of none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from signstream.config.prefix_lm import PrefixConfig
+from signstream.errors import UserError, shown
+from signstream.io.batch import StreamBatch
+from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.models.prefix_lm import PrefixLM
+from signstream.tasks.prefix_lm.report import findings_of
+from signstream.tasks.prefix_lm.restore import Kept, restore
+from signstream.tasks.prefix_lm.setup import PrefixBatch, Setup
+from signstream.tasks.prefix_lm.validation import measure
+from signstream.training.distributed import Ranks
+from signstream.training.optim import undecayed
+from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+
+
+class PrefixTask(Task[StreamBatch, PrefixBatch]):
+    config = PrefixConfig
+    unit = "clips"
+    model: PrefixLM
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.model = setup.model
+        self.terms = setup.terms
+        self.kept = Kept(setup.vocabulary, setup.sequences.tokenizer, setup.origin)
+
+    @classmethod
+    def open(cls, config: PrefixConfig, ranks: Ranks) -> PrefixTask:
+        return cls(Setup.open(config, ranks))
+
+    @classmethod
+    def check_state(cls, config: PrefixConfig, state: Mapping[str, Any]) -> None:
+        restore(config, state)
+
+    def describe(self) -> list[str]:
+        setup, data, model = self.setup, self.setup.config.data, self.setup.config.model
+        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        cut = f"{setup.cut} training sentences have more than data.max_tokens {data.max_tokens} and are cut in training"
+        return [
+            f"data: {setup.sequences.summary()}",
+            *([cut] if setup.cut else []),
+            f"model: codes to {model.target_language}, language model {model.lm}, {setup.vocabulary.offset} units of "
+            f"text, {len(setup.vocabulary)} sign ids that begin {model.signs}, {millions:.1f} M parameters",
+        ]
+
+    def skipped(self) -> list[Mapping[str, Any]]:
+        return [asdict(line) for line in self.setup.sequences.skipped]
+
+    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
+        config, ranks = self.setup.config, self.setup.ranks
+        return self.setup.sequences.loader(
+            split, clips, train=train, workers=config.data.workers, seed=config.train.seed, share=ranks
+        )
+
+    def groups(self) -> list[Group]:
+        """Two rates: train.lm_lr for the language model's weights, train.lr for the sign ids' rows."""
+        train, kept = self.setup.config.train, undecayed(self.model)
+        members = [p for p in self.model.lm.parameters() if p.requires_grad]
+        share = train.lm_lr / train.lr
+        return [
+            Group(list(self.model.signs.parameters()), decay=False),
+            Group([p for p in members if id(p) not in kept], share),
+            Group([p for p in members if id(p) in kept], share, decay=False),
+        ]
+
+    def begin(self) -> None:
+        self.setup.ranks.share_(self.model.state_dict().values())
+
+    # -- a step
+
+    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
+        return split_clips(raw, most)
+
+    def largest(self, clips: int) -> StreamBatch:
+        return self.setup.sequences.longest("train", clips)
+
+    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> PrefixBatch:
+        return self.setup.batch(raw, train=train)
+
+    def counts(self, batch: PrefixBatch) -> Tensor:
+        return self.setup.counts(batch.prompts)
+
+    def loss(self, batch: PrefixBatch, progress: Progress) -> Loss:
+        if not len(batch):
+            return Loss(torch.zeros_like(self.terms.weights, requires_grad=True))
+        torch.manual_seed(batch.clips.draw)  # what transformers drops, it draws from torch's own generator
+        return Loss(self.setup.totals(batch.prompts))
+
+    # -- between epochs
+
+    def validate(self, loader: Loader[StreamBatch], progress: Progress, health: bool) -> Findings:
+        assert isinstance(loader, BatchLoader)
+        return findings_of(measure(self.setup, loader))
+
+    def test_splits(self) -> Sequence[str]:
+        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.kept.state()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved, own = Kept.of(state).state(), self.kept.state()
+        if saved["tokenizer"] != own["tokenizer"]:
+            theirs, ours = shown(saved["tokenizer"]), own["tokenizer"]
+            raise UserError(f"the run was saved with tokens of the tokenizer {theirs}, and data.tokens has {ours}'s")
+        if saved["lm"].get("name") != own["lm"].get("name"):
+            theirs = shown(saved["lm"].get("name", "tiny"))
+            raise UserError(f"the run was saved with the language model {theirs}, and model.lm is another")
+        if saved != own:
+            raise UserError(
+                "the run was saved with other sentences or codes than the data's training split has now: "
+                "a run goes on only on the same data"
+            )
