@@ -49,7 +49,7 @@ def export(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *, out:
         for group in groups(cache, clips):
             names = [cache.clips[i].name for i in group]
             for i, tokens in zip(group, tokenizer.encode_prepared([cache.frames(i) for i in group], names)):
-                file.write(form.row(i, Encoded(tokens, None), ""))
+                file.write(form.row(i, Encoded(tokens, None), cache.clips[i]))
 
 
 @torch.no_grad()

@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from signstream.models.prefix_sources import CAUSAL, LanguageModel, Units
 from signstream.models.recognition_fronts import stretched
 from signstream.published import transformers_package
+from signstream.tokens.llm import to_llm
 from signstream.tokens.vectors import CodeVectors
-from signstream.tokens.vocabulary import SPECIALS, Vocabulary, to_llm
+from signstream.tokens.vocabulary import SPECIALS, Vocabulary
 
 
 class PromptBatch(NamedTuple):

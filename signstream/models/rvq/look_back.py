@@ -56,6 +56,7 @@ class LookBack(nn.Module):
         self.up = RowLinear(WIDTH, 2 * WIDTH)
         self.down = RowLinear(2 * WIDTH, WIDTH)
         self.out = RowLinear(WIDTH, latent)
+        self.last_norm = nn.LayerNorm(latent, elementwise_affine=False)
 
     def forward(self, latents: Tensor, before: Tensor, *, draw: int | None = None) -> Tensor:
         """`draw`: the seed of what training does not look at; None: all is looked at."""
@@ -67,14 +68,13 @@ class LookBack(nn.Module):
         x = x if hidden is None else x * hidden.rows[0]
         heard = self.heard(self.remember(self.memory_norm(x), before))
         x = x + (heard if hidden is None else heard * hidden.rows[1])
-        meant = self.out(x + self.down(F.gelu(self.up(self.norm(x)))))
-        return F.layer_norm(meant, meant.shape[-1:])
+        return self.last_norm(self.out(x + self.down(F.gelu(self.up(self.norm(x))))))
 
     def remember(self, x: Tensor, before: Tensor) -> Tensor:
         """[N, D] -> [N, M], an LSTM's after each chunk."""
         now = self.now(x)
-        row = torch.arange(len(x), device=x.device)
-        held = told = x.new_zeros(len(x), MEMORY)
+        row = torch.arange(x.shape[0], device=x.device)
+        held = told = x.new_zeros(x.shape[0], MEMORY)
         for back in range(self.past, -1, -1):
             there = (before >= back)[:, None]
             gates = now[(row - back).clamp(min=0)] + self.then(told)
