@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from clips import moving_clip
 from data_sets import note, signer_root, write_csl
-from helpers import assert_same, begin_loop, case_options, run_steps
+from helpers import assert_same, begin_loop, case_options, in_double, run_steps
 from processes import life, on_ranks
 from sentences import said_in_one_line
 from signstream.config import from_dict
@@ -40,21 +39,6 @@ def options(root: Path, *more: str, plain: bool = True) -> list[str]:
 
 
 # -- a step
-
-
-def in_double(model: nn.Module) -> None:
-    """So that a sum of gradients which cancel out is not what a processor's order of adding them makes of it."""
-
-    def as_double(x):
-        if isinstance(x, dict):
-            return {key: as_double(value) for key, value in x.items()}
-        return x.double() if isinstance(x, torch.Tensor) and x.dtype == torch.float32 else x
-
-    def doubled(module, given, named):
-        return tuple(map(as_double, given)), as_double(named)
-
-    for module in model.double().modules():
-        module.register_forward_pre_hook(doubled, with_kwargs=True)
 
 
 def gradients_of_a_step(options: list[str], ranks: Ranks) -> dict:

@@ -16,7 +16,7 @@ import torch
 
 from clips import fill_missing, moving_clip, with_gaps
 from data_sets import signer_root, write_csl
-from helpers import CASES, assert_same, begin_loop, case_options, run_steps, slow_but
+from helpers import CASES, assert_same, begin_loop, case_options, in_double, run_steps, slow_but
 from processes import life, on_ranks
 from signstream.training import checkpoint
 from signstream.training.distributed import Ranks
@@ -84,6 +84,8 @@ def test_accumulation_changes_nothing(root, case):
     for batch_size, accumulate in ((16, 1), (4, 4), (5, 4), (1, 16)):
         options = case_options(root, case, "train.clips_per_step=16", f"train.batch_size={batch_size}", plain=True)
         loop = steady(begin_loop(options))
+        if CASES[case].double:
+            in_double(loop.task.model)
         assert loop.accumulate == accumulate
         run_steps(loop, 5)
         states.append(lasting(loop))
