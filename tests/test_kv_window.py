@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from signstream.errors import UserError
-from signstream.models.kv_window import SIGN, SINK, SUMMARY, WORD, KVWindow, Layout, Window, read, window_mask
+from signstream.models.kv_window import SUMMARY, KVWindow, Layout, Window, read, window_mask
+from signstream.tokens.llm import SIGN, SINK, WORD
 
 transformers = pytest.importorskip("transformers")
 WINDOW = Window(sinks=3, chunks=2, entries=6, positions=512, group=2, summary=2, reach=6)

@@ -336,6 +336,12 @@ def test_nothing_constant_gives_a_gloss_away(signs):
         (["--fps", "nan"], "--fps is nan"),
         (["--seed", "-1"], "--seed is -1"),
         (["--workers", "0"], "--workers is 0"),
+        (["--stream", "nan"], "--stream is nan"),
+        (["--stream", "0"], "--stream is 0"),
+        (["--stream", "90"], "0.25 to 60 minutes are possible"),
+        (["--stream", "10", "--clips", "100"], "ask for at least 544 --clips"),
+        (["--stream", "1", "--layout", "phoenix14t"], "--stream is for --layout csl_daily alone"),
+        (["--text", "near", "--layout", "phoenix2014"], "phoenix2014 has glosses and no texts"),
     ],
 )
 def test_nonsense_gets_one_line(tmp_path, capsys, wrong, message):

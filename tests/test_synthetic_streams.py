@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from data_sets import data_config
-from signstream import cli
 from signstream.data.datasets import load_checked, open_data
 from signstream.data.synthetic import curves, monologue, performance
 from signstream.data.synthetic.__main__ import main
@@ -261,22 +260,3 @@ def test_near_changes_the_texts_and_nothing_else(tmp_path, more):
     assert usual.keys() == near.keys()
     assert changed and all("annotations" in name or "README" in name for name in changed)
     assert "--text near" in (tmp_path / "near" / next(name for name in changed if "README" in name)).read_text()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (["--stream", "nan"], "--stream is nan"),
-        (["--stream", "0"], "--stream is 0"),
-        (["--stream", "90"], "0.25 to 60 minutes are possible"),
-        (["--stream", "10", "--clips", "100"], "ask for at least 544 --clips"),
-        (["--stream", "1", "--layout", "phoenix14t"], "--stream is for --layout csl_daily alone"),
-        (["--text", "near", "--layout", "phoenix2014"], "phoenix2014 has glosses and no texts"),
-    ],
-)
-def test_nonsense_gets_one_line(tmp_path, capsys, wrong, message):
-    with pytest.raises(SystemExit) as stop:
-        cli.run(lambda: main(["--out", str(tmp_path / "set"), *wrong]))
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert stop.value.code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
-    assert not list(tmp_path.iterdir())

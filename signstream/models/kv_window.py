@@ -34,8 +34,9 @@ import torch
 from torch import Tensor, nn
 
 from signstream.errors import UserError
+from signstream.tokens.llm import SIGN, SINK, WORD
 
-SINK, SIGN, WORD, SUMMARY = range(4)
+SUMMARY = 3  # after the kinds of tokens/llm.py
 ATTENTION = ("sdpa", "eager")
 
 
