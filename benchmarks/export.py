@@ -55,9 +55,9 @@ def export(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *, out:
 @torch.no_grad()
 def forward(tokenizer: Tokenizer, inputs: Sequence[list[Tensor]], budget: bool) -> None:
     for views in inputs:
-        codes = tokenizer.model.tokenise(views)
+        latents, _ = tokenizer.model.read(views)
         if budget:
-            tokenizer.model.decode_prefixes(codes)
+            tokenizer.model.decode_prefixes(tokenizer.model.prefixes(latents))
 
 
 def work(share: Share, barrier: Any, times: Any) -> None:

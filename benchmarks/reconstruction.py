@@ -171,8 +171,9 @@ def priced(state: Mapping[str, Any], clips: Clips, split: str = "test") -> Token
     visible: list[Tensor] = []
     for clip in clips.cache.split(split):
         reading = tokenizer.read([clips.cache.frames(clip)], [clip])
-        worths.append(tokenizer.worth_of(tokenizer.model.decode_prefixes(reading.codes), reading.targets))
         visible.append(valid_chunks(reading.targets).T)
+        prefixes = tokenizer.prefixes_of(reading.latents, visible[-1])
+        worths.append(tokenizer.worth_of(tokenizer.model.decode_prefixes(prefixes), reading.targets))
     tokenizer.budget = Budget.fit(torch.cat(worths), tokenizer.model.quantizer.levels, torch.cat(visible))
     tokenizer.hold = 0.0
     return tokenizer

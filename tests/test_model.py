@@ -15,6 +15,7 @@ from signstream.skeleton import build
 from signstream.space import fit_signing_space
 from signstream.tasks.rvq.build import levels_of, part_shapes
 from signstream.tasks.rvq.views import Views
+from signstream.tokens.codes import prefixes_of
 
 SMALL = Model(encoder_layer=1, encoder_latent_dim=32, latent_dim=24, rvq=Rvq(codebook_size=32))
 SHAPES = part_shapes(BODY, share_hands=True)
@@ -147,6 +148,7 @@ def test_a_window_has_the_same_bits_in_any_company(arch, kind, window):
     inputs = [view[: len(view) // window * window] for view in INPUTS]
     net.quantizer.initialise(net.encode(inputs).detach(), torch.ones(5, len(inputs[0]), dtype=torch.bool))
     latents, codes = net.read(inputs)
+    prefixes = net.prefixes(latents)
     codes[window, 1, 1:] = -1
     views = net.detokenise(codes)
     for start in range(0, len(codes), window):
@@ -154,8 +156,12 @@ def test_a_window_has_the_same_bits_in_any_company(arch, kind, window):
         reading = net.read([view[alone] for view in inputs])
         assert torch.equal(reading.latents, latents[:, alone])
         assert torch.equal(reading.codes[:, 0], codes[alone][:, 0])
+        assert torch.equal(net.prefixes(reading.latents), prefixes[alone])
         assert all(torch.equal(one, whole[alone]) for one, whole in zip(net.detokenise(codes[alone]), views))
-        assert all(torch.equal(one[-1], whole[alone]) for one, whole in zip(net.decode_prefixes(codes[alone]), views))
+        assert all(
+            torch.equal(one[-1], whole[alone])
+            for one, whole in zip(net.decode_prefixes(prefixes_of(codes[alone])), views)
+        )
 
 
 def test_a_chunk_sees_its_window_and_no_other():

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from signstream.models.rvq.codebook import BEAM
 from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics
+from signstream.tokens.codes import prefixes_of
 from signstream.training.seed import seed_everything
 
 
@@ -48,6 +50,27 @@ def test_code_vectors_quantise_to_themselves():
     q = quantizer()
     codes = q.encode(q.codebook[:, 0])
     assert torch.equal(codes[..., 0], torch.arange(16)[:, None].expand(-1, 2))
+
+
+def test_the_best_prefixes_are_the_best_there_are_where_all_ways_stay_open():
+    q, x = quantizer(levels=(2, 2), size=BEAM), latents(30)
+    one, two = q.prefixes(x).unbind(2)
+    assert torch.equal(one[..., 0], q.encode(x)[..., 0]) and bool((one[..., 1] == -1).all())
+    sums = q.codebook[:, 0, :, None] + q.codebook[:, 1, None]  # [P, K, K, Z] of every pair of codes
+    best = torch.cdist(x, sums.flatten(1, 2)).argmin(-1)  # [P, N]
+    assert torch.equal(two, torch.stack((best // BEAM, best % BEAM), -1).transpose(0, 1))
+
+
+def test_the_best_prefixes_come_nearer_than_the_nearest_code_of_each_level():
+    q, x = quantizer(levels=(3, 2), size=64), latents(300)
+    nearest, searched = (
+        torch.stack([(x - q.decode_codes(codes)).square().sum(-1).mean(1) for codes in prefixes.unbind(2)])
+        for prefixes in (prefixes_of(q.encode(x)), q.prefixes(x))
+    )  # [Q, P]
+    assert torch.equal(searched[0], nearest[0]) and bool((searched[1:] < nearest[1:]).all()), searched / nearest
+    assert torch.equal(q.prefixes(x)[:, 1, 2], q.prefixes(x)[:, 1, 1]), "the second part has two levels"
+    alone = torch.cat([q.prefixes(x[:, i : i + 1]) for i in range(40)])
+    assert torch.equal(alone, q.prefixes(x)[:40]), "a chunk's codes are the same in any company"
 
 
 def test_codes_are_the_nearest_of_what_is_left():

@@ -9,7 +9,7 @@ import torch
 from signstream.config import load_config
 from signstream.data.cache import open_cache
 from signstream.inference.export_beside import write_vectors_beside
-from signstream.tokens.codes import first_levels
+from signstream.tokens.codes import chosen_prefix, prefixes_of
 from signstream.tokens.format import TokenSequence, write_line
 from signstream.tokens.vectors import CodeVectors
 
@@ -21,7 +21,7 @@ def codes_of(name: str, chunks: int) -> torch.Tensor:
     rng = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     codes = torch.randint(SIZE, (chunks, 2, 2), generator=rng)
     codes[2::3] = codes[1::3][: len(codes[2::3])]
-    return first_levels(codes, torch.tensor(LEVELS).expand(chunks, 2))
+    return chosen_prefix(prefixes_of(codes), torch.tensor(LEVELS).expand(chunks, 2))
 
 
 def vectors(tokenizer: str = "one") -> CodeVectors:

@@ -38,7 +38,7 @@ from signstream.space import assemble, follows_on, in_pixels, join_chunks, score
 from signstream.tasks.rvq.losses import Losses, chunks_before, valid_chunks
 from signstream.tasks.rvq.restore import restore
 from signstream.tasks.rvq.views import Target, Views
-from signstream.tokens.codes import first_levels, held_chunks, where_visible
+from signstream.tokens.codes import chosen_prefix, held_chunks, where_visible
 from signstream.tokens.format import TokenSequence
 from signstream.tokens.vectors import CodeVectors
 from signstream.tokens.vocabulary import Vocabulary
@@ -212,9 +212,15 @@ class Tokenizer:
                 return Choice(codes, [target.xy for target in targets], targets, latents, alone)
             if not budgeted:
                 return Choice(codes, self.model.detokenise(codes), targets, latents, alone)
-            prefixes = self.model.decode_prefixes(codes)
-            sent = self.levels_for(self.worth_of(prefixes, targets), visible, self.codes_per_chunk)
-            return Choice(first_levels(codes, sent), chosen_prefixes(prefixes, sent), targets, latents, alone)
+            prefixes = self.prefixes_of(latents, visible)
+            views = self.model.decode_prefixes(prefixes)
+            sent = self.levels_for(self.worth_of(views, targets), visible, self.codes_per_chunk)
+            return Choice(chosen_prefix(prefixes, sent), chosen_prefixes(views, sent), targets, latents, alone)
+
+    def prefixes_of(self, latents: Tensor, visible: Tensor) -> Tensor:
+        """[N, P, Z] -> [N, P, Q, Q], what a budget chooses from: in row n - 1 the best n codes; -1 where nothing is
+        visible."""
+        return where_visible(self.model.prefixes(latents.transpose(0, 1)), visible[..., None])
 
     def worth_of(self, prefixes: Sequence[Tensor], targets: Sequence[Target]) -> Tensor:
         """[N, P, Q]: what each code takes off the loss; prefixes P x [Q, N, L, J, 2], decoded from the first 1 .. Q."""

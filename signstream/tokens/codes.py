@@ -3,7 +3,8 @@
 check_codes(codes, parts, levels=.., codebook_size=..)   raises where they are none
 held_chunks(codes)              [N, P] where a part repeats the codes of the chunk before
 where_visible(codes, visible)   -1 wherever visible [N, P] is false
-first_levels(codes, sent)       -1 beyond the sent [N, P] first levels
+prefixes_of(codes)              [N, P, Q, Q] the first 1 .. Q codes, -1 beyond
+chosen_prefix(prefixes, sent)   the codes [N, P, Q] of the sent [N, P] levels; -1 where none is
 """
 
 from __future__ import annotations
@@ -58,6 +59,13 @@ def where_visible(codes: Tensor, visible: Tensor) -> Tensor:
     return torch.where(visible[..., None], codes, -1)
 
 
-def first_levels(codes: Tensor, sent: Tensor) -> Tensor:
-    """As many of a part's codes as sent [N, P] says; -1 beyond."""
-    return torch.where(torch.arange(codes.shape[-1], device=codes.device) < sent[..., None], codes, -1)
+def prefixes_of(codes: Tensor) -> Tensor:
+    """In row n - 1 the first n codes, -1 beyond."""
+    level = torch.arange(codes.shape[-1], device=codes.device)
+    return torch.where(level <= level[:, None], codes[:, :, None], -1)
+
+
+def chosen_prefix(prefixes: Tensor, sent: Tensor) -> Tensor:
+    """Of [N, P, Q, Q] the rows of as many codes as sent [N, P] says; -1 where none is."""
+    row = (sent - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, prefixes.shape[-1])
+    return torch.where(sent[..., None] > 0, prefixes.gather(2, row)[:, :, 0], -1)

@@ -38,6 +38,7 @@ from signstream.models.metrics.steadiness import Steadiness, changes, seeded_ord
 from signstream.models.metrics.sums import Sums
 from signstream.models.metrics.temporal import Smoothness
 from signstream.space import assemble, in_pixels
+from signstream.tokens.codes import prefixes_of
 from signstream.tokens.format import Counts, TokenSequence
 from signstream.training.distributed import Ranks
 
@@ -167,11 +168,14 @@ class Meter:
     def _add_ways(self, reading: Reading, originals: Originals) -> dict[str, Tensor]:
         """Each way to send codes; what all levels decode to, {part: [N, L, J_p, 2]}."""
         tokenizer = self.subject.tokenizer
-        prefixes = tokenizer.model.decode_prefixes(reading.codes)  # P x [Q, N, L, J, 2]
-        value = tokenizer.worth_of(prefixes, reading.targets)
+        visible = reading.codes[..., 0] >= 0
+        firsts = tokenizer.model.decode_prefixes(prefixes_of(reading.codes))  # P x [Q, N, L, J, 2]
+        bought = tokenizer.model.decode_prefixes(tokenizer.prefixes_of(reading.latents, visible))
+        value = tokenizer.worth_of(bought, reading.targets)
         whole: dict[str, Tensor] = {}
         for name in self.subject.ways():
             sent = self._levels_sent(name, reading, value)
+            prefixes = firsts if name == "full" or name.startswith("first ") else bought
             views = tokenizer.joined(chosen_prefixes(prefixes, sent), sent > 0, reading.batch.clip)
             self._compare(name, originals, views)
             self.sent[name] += int(sent.sum())

@@ -3,7 +3,8 @@ functions.
 
     P parts   N vectors   Q levels   K codes   Z width of a vector
 
-    descend(vectors, books)    level by level: each code is taken off before the next one is looked for
+    descend(vectors, books)        level by level: each code is taken off before the next one is looked for
+    best_paths(vectors, codebook)  with several ways kept open: for each number of codes those that come nearest
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from signstream.models.rvq.same_bits import at_least_rows
+
+BEAM = 8  # ways that are kept open; 32 draw no better (docs/LOG.md)
 CACHED_ROWS = 512  # vectors whose products with a codebook are looked through while they are still in cache
 
 
@@ -70,6 +74,38 @@ def descend(vectors: Tensor, books: Iterable[Book]) -> list[Choice]:
         choices.append(Choice(residual, code, book.look_up(code)))
         residual = residual - choices[-1].vector
     return choices
+
+
+def best_paths(vectors: Tensor, codebook: Tensor) -> Tensor:
+    """vectors [P, N, Z], codebook [P, Q, K, Z] -> [P, N, Q, Q]: in row n - 1 the n codes, one of each level, whose sum
+    comes nearest of those that a beam finds; -1 beyond."""
+    rows = max(vectors.shape[1], 1) if vectors.is_cuda else CACHED_ROWS // BEAM
+    return torch.cat([_best_paths(block, codebook) for block in vectors.split(rows, 1)], 1)
+
+
+def _best_paths(vectors: Tensor, codebook: Tensor) -> Tensor:
+    depth, size = codebook.shape[1:3]
+    left = vectors[:, :, None]  # [P, N, b, Z] what each way leaves over
+    ways = vectors.new_zeros(*left.shape[:3], depth, dtype=torch.int64) - 1  # [P, N, b, Q]
+    best = []
+    for level in range(depth):
+        book = LevelBook(codebook, level)
+        near = _nearness(left, codebook[:, level]).flatten(2).topk(min(BEAM, left.shape[2] * size), -1)  # best first
+        way, code = near.indices // size, near.indices % size  # [P, N, b']
+        vector = book.look_up(code.flatten(1)).view(*code.shape, -1)
+        left = left.gather(2, way[..., None].expand_as(vector)) - vector
+        ways = ways.gather(2, way[..., None].expand(*way.shape, depth))
+        ways[..., level] = code
+        best.append(ways[:, :, 0])
+    return torch.stack(best, 2)
+
+
+def _nearness(vectors: Tensor, centres: Tensor) -> Tensor:
+    """[P, N, b, Z] and [P, K, Z] -> [P, N, b, K]: half the distance's square, its sign turned."""
+    rows = vectors.flatten(1, 2)
+    half = (centres.square().sum(-1)[:, None] / -2, rows.square().sum(-1, keepdim=True) / -2)
+    products = torch.bmm(at_least_rows(rows, 1), centres.transpose(1, 2))[:, : rows.shape[1]]
+    return (products + half[0] + half[1]).unflatten(1, vectors.shape[1:3])
 
 
 def levels_sent(levels: Tensor, sent: Tensor | None) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from signstream.errors import UserError
 from signstream.models.rvq.codebook import levels_sent
 from signstream.models.rvq.quantizer import Quantized
+from signstream.tokens.codes import prefixes_of
 
 SPREAD = 1.7  # a normal number times this, through a sigmoid, falls about evenly into (0, 1)
 
@@ -93,6 +94,10 @@ class FiniteScalarQuantizer(nn.Module):
         """[P, N, Z] -> codes [N, P, Q]"""
         with torch.no_grad():
             return self(latents).codes
+
+    def prefixes(self, latents: Tensor) -> Tensor:
+        """[P, N, Z] -> [N, P, Q, Q]: the first 1 .. Q codes, since no other ways are looked for."""
+        return prefixes_of(self.encode(latents))
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """codes [N, P, Q'], any prefix of the levels, -1 where a level was not sent -> [P, N, Z]"""

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signstream.models.rvq.codebook import Choice, LevelBook, descend, kmeans, levels_sent, tally
+from signstream.models.rvq.codebook import Choice, LevelBook, best_paths, descend, kmeans, levels_sent, tally
 
 LEAST_USE = 0.01  # share of a fair one, below which the usage loss pulls no harder
 
@@ -149,6 +149,12 @@ class ResidualQuantizer(nn.Module):
         with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
             return codes_of(descend(latents.float(), self.books), self.levels[:, None])
 
+    def prefixes(self, latents: Tensor) -> Tensor:
+        """[P, N, Z] -> [N, P, Q, Q]: for each number of levels the best codes that a beam finds; of a part that has
+        fewer levels than others, all of its own from there on."""
+        with torch.no_grad(), torch.autocast(latents.device.type, enabled=False):
+            return within(best_paths(latents.float(), self.codebook).transpose(0, 1), self.levels)
+
     def decode_codes(self, codes: Tensor) -> Tensor:
         """codes [N, P, Q'], any prefix of the levels, -1 where a level was not sent -> [P, N, Z]"""
         total = self.codebook.new_zeros(codes.shape[1], codes.shape[0], self.codebook.shape[-1])
@@ -260,6 +266,12 @@ class ResidualQuantizer(nn.Module):
             book = LevelBook(self.codebook[part], level)
             residual = residual - book.look_up(book.nearest(residual))
         self.initialised.fill_(True)
+
+
+def within(prefixes: Tensor, levels: Tensor) -> Tensor:
+    """[N, P, Q, Q]: no more codes than a part has levels [P]."""
+    row = torch.minimum(torch.arange(prefixes.shape[2], device=levels.device), levels[:, None] - 1)  # [P, Q]
+    return prefixes.gather(2, row[None, :, :, None].expand_as(prefixes))
 
 
 def codes_of(choices: Sequence[Choice], limit: Tensor) -> Tensor:

@@ -227,13 +227,18 @@ class RVQModel(nn.Module):
         return [view[: len(codes)] for view in self.decode(latents)]
 
     @torch.no_grad()
-    def decode_prefixes(self, codes: Tensor) -> list[Tensor]:
-        """codes [N, P, Q], whole windows -> P x [Q, N, L, J, 2], decoded from the first 1 .. Q codes of each part, all
-        in one pass."""
-        depth, count = codes.shape[-1], len(codes)
-        level = torch.arange(depth, device=codes.device)
-        kept = torch.where(level <= level[:, None, None, None], codes, -1)  # [Q, N, P, Q]
-        return [view.unflatten(0, (depth, count)) for view in self.detokenise(kept.flatten(0, 1))]
+    def prefixes(self, latents: Tensor) -> Tensor:
+        """[P, N, Z] -> [N, P, Q, Q]: in row n - 1 the best n codes, for who need not take the nearest code of each
+        level; likewise."""
+        return self.quantizer.prefixes(latents)
+
+    @torch.no_grad()
+    def decode_prefixes(self, prefixes: Tensor) -> list[Tensor]:
+        """[N, P, Q, Q], of whole windows -> P x [Q, N, L, J, 2], decoded from 1 .. Q codes of each part, all in one
+        pass."""
+        count, depth = len(prefixes), prefixes.shape[2]
+        views = self.detokenise(prefixes.permute(2, 0, 1, 3).flatten(0, 1))
+        return [view.unflatten(0, (depth, count)) for view in views]
 
     def mean_views(self, chunks: int) -> list[Tensor]:
         """The mean pose as N chunks of every part: what knowing nothing would decode to."""

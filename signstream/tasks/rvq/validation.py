@@ -23,6 +23,7 @@ from signstream.models.rvq.quantizer import Quantized
 from signstream.space import assemble, in_pixels
 from signstream.tasks.rvq.losses import TERMS
 from signstream.tasks.rvq.setup import RvqBatch, Setup
+from signstream.tokens.codes import where_visible
 from signstream.tokens.templates import templates
 
 COLLAPSED = {"used": 0.1, "entropy": 0.4}  # shares: fewer codes used, or used less evenly, is a warning
@@ -105,16 +106,16 @@ class Sums:
             self.mean_pose.add(xy, mean, weight, place=chunks.place, clip=chunks.clip)
         self.smooth.add(xy, restored, weight, clip=chunks.clip, t=chunks.t, frames=chunks.frames)
         if output.quantised is not None:
-            self._add_codes(batch, output.quantised)
+            self._add_codes(batch, output.quantised, output.latents)
         if self.health and self.shown and self.picture is None and setup.ranks.is_main and len(chunks):
             self.picture = self._draw(batch, restored)
 
-    def _add_codes(self, batch: RvqBatch, quantised: Quantized) -> None:
+    def _add_codes(self, batch: RvqBatch, quantised: Quantized, latents: Tensor) -> None:
         setup, chunks, valid = self.setup, batch.chunks, batch.valid.T  # [N, P]
         self.use.add(quantised.codes, valid)
         inside = chunks.frames > 0
-        visible_codes = torch.where(valid[..., None], quantised.codes, -1)
-        costs = setup.losses.level_costs(setup.model.decode_prefixes(visible_codes), batch.targets)
+        prefixes = where_visible(setup.model.prefixes(latents), valid[..., None])
+        costs = setup.losses.level_costs(setup.model.decode_prefixes(prefixes), batch.targets)
         self.worths.append(worth(costs)[inside])
         self.visible.append(valid[inside])
         tags = [part.tag for part in setup.skeleton.parts]
