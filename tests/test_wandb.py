@@ -34,9 +34,12 @@ def offline(monkeypatch):
 
 def records(folder: Path) -> list:
     """What wandb wrote in a run's sessions, in their order: a header, then blocks of 32 KiB with pieces (checksum,
-    length, kind) of messages."""
+    length, kind) of messages. A run's last block is written by wandb's own process, for whose end we wait: `finish`
+    returns before, the end of a training does not."""
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
+    wandb.teardown()
     messages = []
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
         data, position, message = path.read_bytes(), 7, b""
