@@ -10,7 +10,6 @@ of it, the encoder, lies beside best.pt.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from signstream.config.translation import ContrastConfig
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
-from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.contrast import ContrastModel
 from signstream.models.sign_encoder import KeptEncoder
 from signstream.tasks.contrast.losses import Losses
@@ -26,16 +25,16 @@ from signstream.tasks.contrast.report import findings_of
 from signstream.tasks.contrast.restore import restore
 from signstream.tasks.contrast.setup import ContrastBatch, Setup
 from signstream.tasks.contrast.validation import measure
+from signstream.tasks.sequences import SequenceTask
 from signstream.training.distributed import Ranks
 from signstream.training.optim import groups_of
-from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+from signstream.training.task import Findings, Group, Loader, Loss, Progress
 
 BEST_ENCODER = "vlp_best_encoder.pt"  # by the name that the public code gave it
 
 
-class ContrastTask(Task[StreamBatch, ContrastBatch]):
+class ContrastTask(SequenceTask[Setup, ContrastBatch]):
     config = ContrastConfig
-    unit = "clips"
     model: ContrastModel
 
     def __init__(self, setup: Setup) -> None:
@@ -65,37 +64,14 @@ class ContrastTask(Task[StreamBatch, ContrastBatch]):
             "that stay as they are",
         ]
 
-    def skipped(self) -> list[Mapping[str, Any]]:
-        return [asdict(line) for line in self.setup.sequences.skipped]
-
-    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
-        config, ranks = self.setup.config, self.setup.ranks
-        return self.setup.sequences.loader(
-            split, clips, train=train, workers=config.data.workers, seed=config.train.seed, share=ranks
-        )
-
     def groups(self) -> list[Group]:
         return groups_of(self.model)
 
     def begin(self) -> None:
-        """The front's constants, where it has any; rank 0's are everyone's."""
-        setup, encoder = self.setup, self.model.encoder
-        if setup.ranks.is_main and encoder.front.fit_steps:
-            clips = setup.sequences.sample("train", encoder.front.fit_steps, seed=setup.config.train.seed)
-            signs = setup.batch(setup.sequences.read(clips, 0), train=False).signs
-            encoder.fit(signs.streams, signs.lengths)
-        setup.ranks.share_(self.model.state_dict().values())
+        self.fit(self.model.encoder)
+        super().begin()
 
     # -- a step
-
-    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
-        return split_clips(raw, most)
-
-    def largest(self, clips: int) -> StreamBatch:
-        return self.setup.sequences.longest("train", clips)
-
-    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> ContrastBatch:
-        return self.setup.batch(raw, train=train)
 
     def before_step(self, batches: Sequence[ContrastBatch], progress: Progress) -> bool:
         self.losses.before(batches)
@@ -112,10 +88,6 @@ class ContrastTask(Task[StreamBatch, ContrastBatch]):
     def validate(self, loader: Loader[StreamBatch], progress: Progress, health: bool) -> Findings:
         assert isinstance(loader, BatchLoader)
         return findings_of(measure(self.setup, loader))
-
-    def test_splits(self) -> Sequence[str]:
-        """Those by whom nothing was chosen: test, and others that are called so."""
-        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
 
     def state_dict(self) -> dict[str, Any]:
         text = {"text": self.model.text.plain(), "text_digest": self.setup.text_digest}

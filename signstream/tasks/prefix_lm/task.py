@@ -8,8 +8,7 @@ says of another clip's signs, and of none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,20 +17,20 @@ from torch import Tensor
 from signstream.config.prefix_lm import PrefixConfig
 from signstream.errors import UserError, shown
 from signstream.io.batch import StreamBatch
-from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.prefix_lm import PrefixLM
 from signstream.tasks.prefix_lm.report import findings_of
 from signstream.tasks.prefix_lm.restore import Kept, restore
 from signstream.tasks.prefix_lm.setup import PrefixBatch, Setup
 from signstream.tasks.prefix_lm.validation import measure
+from signstream.tasks.sequences import SequenceTask
 from signstream.training.distributed import Ranks
 from signstream.training.optim import undecayed
-from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+from signstream.training.task import Findings, Group, Loader, Loss, Progress
 
 
-class PrefixTask(Task[StreamBatch, PrefixBatch]):
+class PrefixTask(SequenceTask[Setup, PrefixBatch]):
     config = PrefixConfig
-    unit = "clips"
     model: PrefixLM
 
     def __init__(self, setup: Setup) -> None:
@@ -59,15 +58,6 @@ class PrefixTask(Task[StreamBatch, PrefixBatch]):
             f"text, {len(setup.vocabulary)} sign ids that begin {model.signs}, {millions:.1f} M parameters",
         ]
 
-    def skipped(self) -> list[Mapping[str, Any]]:
-        return [asdict(line) for line in self.setup.sequences.skipped]
-
-    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
-        config, ranks = self.setup.config, self.setup.ranks
-        return self.setup.sequences.loader(
-            split, clips, train=train, workers=config.data.workers, seed=config.train.seed, share=ranks
-        )
-
     def groups(self) -> list[Group]:
         """Two rates: train.lm_lr for the language model's weights, train.lr for the sign ids' rows."""
         train, kept = self.setup.config.train, undecayed(self.model)
@@ -79,26 +69,14 @@ class PrefixTask(Task[StreamBatch, PrefixBatch]):
             Group([p for p in members if id(p) in kept], share, decay=False),
         ]
 
-    def begin(self) -> None:
-        self.setup.ranks.share_(self.model.state_dict().values())
-
     # -- a step
-
-    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
-        return split_clips(raw, most)
-
-    def largest(self, clips: int) -> StreamBatch:
-        return self.setup.sequences.longest("train", clips)
-
-    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> PrefixBatch:
-        return self.setup.batch(raw, train=train)
 
     def counts(self, batch: PrefixBatch) -> Tensor:
         return self.setup.counts(batch.prompts)
 
     def loss(self, batch: PrefixBatch, progress: Progress) -> Loss:
         if not len(batch):
-            return Loss(torch.zeros_like(self.terms.weights, requires_grad=True))
+            return self.nothing()
         torch.manual_seed(batch.clips.draw)  # what transformers drops, it draws from torch's own generator
         return Loss(self.setup.totals(batch.prompts))
 
@@ -107,9 +85,6 @@ class PrefixTask(Task[StreamBatch, PrefixBatch]):
     def validate(self, loader: Loader[StreamBatch], progress: Progress, health: bool) -> Findings:
         assert isinstance(loader, BatchLoader)
         return findings_of(measure(self.setup, loader))
-
-    def test_splits(self) -> Sequence[str]:
-        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
 
     def state_dict(self) -> dict[str, Any]:
         return self.kept.state()

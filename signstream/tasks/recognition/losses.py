@@ -26,10 +26,6 @@ class Losses:
         weights = {"ctc": 1.0, **({"smooth": loss.smoothing} if loss.smoothing else {})}
         self.terms = Terms(tuple(weights), ("all",), torch.tensor([[weight] for weight in weights.values()]).to(device))
 
-    def nothing(self) -> Tensor:
-        """Of no clip."""
-        return torch.zeros_like(self.terms.weights, requires_grad=True)
-
     def counts(self, batch: SequenceBatch, steps: Tensor) -> Tensor:
         """[R, 1]; steps [B] of the emissions."""
         numbers = [sum(batch.units), int(steps.sum())][: len(self.terms.names)]

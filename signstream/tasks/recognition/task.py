@@ -8,8 +8,7 @@ trained, and their average.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,21 +18,21 @@ from signstream.config.recognition import RecognitionConfig
 from signstream.data.sequences import SequenceBatch
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
-from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.recognition import Recognizer
 from signstream.tasks.recognition.report import findings_of, unknown_words
 from signstream.tasks.recognition.restore import kept_of, restore
 from signstream.tasks.recognition.setup import Setup
 from signstream.tasks.recognition.validation import LIVE, better, measure
+from signstream.tasks.sequences import SequenceTask
 from signstream.training.average import Average
 from signstream.training.distributed import Ranks
 from signstream.training.optim import undecayed
-from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+from signstream.training.task import Findings, Group, Loader, Loss, Progress
 
 
-class RecognitionTask(Task[StreamBatch, SequenceBatch]):
+class RecognitionTask(SequenceTask[Setup, SequenceBatch]):
     config = RecognitionConfig
-    unit = "clips"
     model: Recognizer
 
     def __init__(self, setup: Setup) -> None:
@@ -62,15 +61,6 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         model = f"model: {reads}, {len(setup.glosses) - 1} glosses, {millions:.1f} M parameters"
         return [f"data: {setup.sequences.summary()}", *unknown_words(setup), model]
 
-    def skipped(self) -> list[Mapping[str, Any]]:
-        return [asdict(line) for line in self.setup.sequences.skipped]
-
-    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
-        config, ranks = self.setup.config, self.setup.ranks
-        return self.setup.sequences.loader(
-            split, clips, train=train, workers=config.data.workers, seed=config.train.seed, share=ranks
-        )
-
     def groups(self) -> list[Group]:
         """The deeper a layer lies, the less of the learning rate it gets, if the config says so."""
         share, last = self.setup.config.train.layer_decay, self.model.last
@@ -86,32 +76,18 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         ]
 
     def begin(self) -> None:
-        """The front's constants, where it has any; rank 0's are everyone's."""
-        setup, ranks = self.setup, self.setup.ranks
-        if ranks.is_main and self.model.front.fit_steps:
-            clips = setup.sequences.sample("train", self.model.front.fit_steps, seed=setup.config.train.seed)
-            batch = setup.batch(setup.sequences.read(clips, 0), train=False)
-            self.model.fit(batch.streams, batch.lengths)
-        ranks.share_(self.model.state_dict().values())
+        self.fit(self.model)
+        super().begin()
         self.average = self._new_average()
 
     # -- a step
-
-    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
-        return split_clips(raw, most)
-
-    def largest(self, clips: int) -> StreamBatch:
-        return self.setup.sequences.longest("train", clips)
-
-    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> SequenceBatch:
-        return self.setup.batch(raw, train=train)
 
     def counts(self, batch: SequenceBatch) -> Tensor:
         return self.setup.losses.counts(batch, self.setup.steps(batch))
 
     def loss(self, batch: SequenceBatch, progress: Progress) -> Loss:
         if not len(batch):
-            return Loss(self.setup.losses.nothing())
+            return self.nothing()
         emissions = self.model(batch.streams, batch.lengths, draw=batch.draw)
         return Loss(self.setup.losses.totals(emissions, batch, self.setup.steps(batch)))
 
@@ -127,10 +103,6 @@ class RecognitionTask(Task[StreamBatch, SequenceBatch]):
         scores = measure(self.setup, loader, self.average)
         self.chosen = better(scores)
         return findings_of(scores, self.chosen)
-
-    def test_splits(self) -> Sequence[str]:
-        """Those by whom nothing was chosen: test, and others that are called so."""
-        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
 
     def test(self, loader: Loader[StreamBatch], progress: Progress) -> Findings:
         assert isinstance(loader, BatchLoader)

@@ -26,10 +26,6 @@ class Losses:
         weights = {"sentence": 1.0, **({"ctc": loss.ctc} if loss.ctc else {})}
         self.terms = Terms(tuple(weights), ("all",), torch.tensor([[weight] for weight in weights.values()]).to(device))
 
-    def nothing(self) -> Tensor:
-        """Of no clip."""
-        return torch.zeros_like(self.terms.weights, requires_grad=True)
-
     def counts(self, batch: TranslationBatch) -> Tensor:
         """[R, 1]"""
         numbers = [batch.units, sum(batch.glosses)][: len(self.terms.names)]

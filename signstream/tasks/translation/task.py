@@ -7,8 +7,7 @@ The score is BLEU-4 of the validation split, by beam search. `model.init_from` t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from torch import Tensor
 from signstream.config.translation import TranslationConfig
 from signstream.errors import UserError
 from signstream.io.batch import StreamBatch
-from signstream.io.dataloader_utils import BatchLoader, split_clips
+from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.text_model import decoder_inputs
 from signstream.models.translation import SignTranslator
+from signstream.tasks.sequences import SequenceTask
 from signstream.tasks.translation.batch import TranslationBatch
 from signstream.tasks.translation.report import findings_of
 from signstream.tasks.translation.restore import kept_of, restore
@@ -29,12 +29,11 @@ from signstream.tasks.translation.start import take_encoder
 from signstream.tasks.translation.validation import measure
 from signstream.training.distributed import Ranks
 from signstream.training.optim import undecayed
-from signstream.training.task import Findings, Group, Loader, Loss, Progress, Task
+from signstream.training.task import Findings, Group, Loader, Loss, Progress
 
 
-class TranslationTask(Task[StreamBatch, TranslationBatch]):
+class TranslationTask(SequenceTask[Setup, TranslationBatch]):
     config = TranslationConfig
-    unit = "clips"
     model: SignTranslator
 
     def __init__(self, setup: Setup) -> None:
@@ -64,15 +63,6 @@ class TranslationTask(Task[StreamBatch, TranslationBatch]):
             f"{frozen / 1e6:.1f} M are frozen ({', '.join(self.model.text.frozen) or 'none'})",
         ]
 
-    def skipped(self) -> list[Mapping[str, Any]]:
-        return [asdict(line) for line in self.setup.sequences.skipped]
-
-    def loader(self, split: str, clips: int, train: bool) -> BatchLoader[StreamBatch] | None:
-        config, ranks = self.setup.config, self.setup.ranks
-        return self.setup.sequences.loader(
-            split, clips, train=train, workers=config.data.workers, seed=config.train.seed, share=ranks
-        )
-
     def groups(self) -> list[Group]:
         """Two rates: train.text_lr for the text model's, train.lr for all else."""
         train, kept = self.setup.config.train, undecayed(self.model)
@@ -85,27 +75,16 @@ class TranslationTask(Task[StreamBatch, TranslationBatch]):
         ]
 
     def begin(self) -> None:
-        """The front's constants, or a whole encoder of phase 1; rank 0's are everyone's."""
+        """The front's constants, or a whole encoder of phase 1."""
         setup, encoder = self.setup, self.model.encoder
         start = setup.config.model.init_from
         if start is not None:
             setup.ranks.from_main(lambda: take_encoder(encoder, setup.reads, Path(start)))
-        elif setup.ranks.is_main and encoder.front.fit_steps:
-            clips = setup.sequences.sample("train", encoder.front.fit_steps, seed=setup.config.train.seed)
-            batch = setup.batch(setup.sequences.read(clips, 0), train=False)
-            encoder.fit(batch.clips.streams, batch.clips.lengths)
-        setup.ranks.share_(self.model.state_dict().values())
+        else:
+            self.fit(encoder)
+        super().begin()
 
     # -- a step
-
-    def split(self, raw: StreamBatch, most: int) -> list[StreamBatch]:
-        return split_clips(raw, most)
-
-    def largest(self, clips: int) -> StreamBatch:
-        return self.setup.sequences.longest("train", clips)
-
-    def prepare(self, raw: StreamBatch, progress: Progress, train: bool) -> TranslationBatch:
-        return self.setup.batch(raw, train=train)
 
     def counts(self, batch: TranslationBatch) -> Tensor:
         return self.setup.losses.counts(batch)
@@ -113,7 +92,7 @@ class TranslationTask(Task[StreamBatch, TranslationBatch]):
     def loss(self, batch: TranslationBatch, progress: Progress) -> Loss:
         losses, clips = self.setup.losses, batch.clips
         if not len(batch):
-            return Loss(losses.nothing())
+            return self.nothing()
         torch.manual_seed(clips.draw)  # what mBART drops, it draws from torch's own generator
         said = self.model(clips.streams, clips.lengths, decoder_inputs(batch.labels), draw=clips.draw)
         return Loss(losses.totals(said, batch, smoothing=losses.smoothing))
@@ -123,9 +102,6 @@ class TranslationTask(Task[StreamBatch, TranslationBatch]):
     def validate(self, loader: Loader[StreamBatch], progress: Progress, health: bool) -> Findings:
         assert isinstance(loader, BatchLoader)
         return findings_of(measure(self.setup, loader))
-
-    def test_splits(self) -> Sequence[str]:
-        return [split for split in self.setup.sequences.splits if split.startswith("test")] or ["test"]
 
     def state_dict(self) -> dict[str, Any]:
         setup = self.setup
