@@ -5,12 +5,13 @@
     digest_of({name: weight}) -> whose weights these are
 
 The name is a folder's, or that of what was fetched before. Weights are read from safetensors alone, since the older
-format is a pickle.
+format is a pickle; adapters beside them, which transformers would read where the package peft is, are refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from signstream.errors import UserError, first_line, shown
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLE = "pytorch_model.bin"
+ADAPTERS = "adapter_config.json"
 
 
 class Kind(NamedTuple):
@@ -72,14 +74,14 @@ def _file_of(name: str, file: str, kind: Kind) -> str | None:
 
 
 def pretrained(name: str, kind: Kind) -> Any:
-    package = transformers_package(kind.many)
+    package, place = transformers_package(kind.many), _folder_of(name, kind)
     how = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = package.AutoConfig.from_pretrained(name, **how)
+        config = package.AutoConfig.from_pretrained(place, **how)
         if config.model_type not in kind.types:
             raise UserError(f"{kind.what} {shown(name)} is {shown(config.model_type)}: {kind.one} is expected")
         opener = getattr(package, kind.opener)
-        model, report = opener.from_pretrained(name, use_safetensors=True, output_loading_info=True, **how)
+        model, report = opener.from_pretrained(place, use_safetensors=True, output_loading_info=True, **how)
     except UserError:
         raise
     except Exception as error:  # files of somebody else, and three packages that read them
@@ -88,6 +90,18 @@ def pretrained(name: str, kind: Kind) -> Any:
     if lacking:
         raise UserError(f"{kind.what} {shown(name)} lacks {len(lacking)} weights, {lacking[0]} among them")
     return model.float()
+
+
+def _folder_of(name: str, kind: Kind) -> str:
+    """Where its files lie. A name would be asked for adapters elsewhere."""
+    config = _file_of(name, "config.json", kind)
+    place = name if config is None else os.path.dirname(config)
+    if _file_of(place, ADAPTERS, kind):
+        raise UserError(
+            f"{kind.what} {shown(name)} has adapters beside its weights ({ADAPTERS}), which are not read: merge them "
+            "into the weights with peft, or name a folder without that file"
+        )
+    return place
 
 
 def digest_of(weights: Mapping[str, Any]) -> str:

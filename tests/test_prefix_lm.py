@@ -2,7 +2,6 @@
 that are the same in training and in inference; numbers of a clip that depend on no company; where the rows begin; what
 is said of another model, another tokenizer, a file of somebody else."""
 
-import copy
 import json
 import math
 import sys
@@ -12,41 +11,23 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from helpers import begin_loop, case_options, run_steps, slow_but
-from sentence_clips import root_of
+from helpers import begin_loop, run_steps, slow_but
+from prefix_runs import CLIPS, TEXTS, drawn_model, options, published_at, said_step_by_step
 from sentences import said_in_one_line
-from signstream.config.prefix_lm import PrefixModel, TinyLM
-from signstream.models.prefix_lm import PrefixLM, Prompts, mapped
-from signstream.models.prefix_sources import lm_of, opened_lm, published_lm
+from signstream.models.prefix_lm import PrefixLM, Prompts
+from signstream.models.prefix_sources import opened_lm, published_lm
+from signstream.models.sign_rows import mapped
 from signstream.tasks.prefix_lm.restore import Kept
 from signstream.tasks.prefix_lm.task import PrefixTask
 from signstream.tasks.prefix_lm.validation import strangers
-from signstream.tokens.vocabulary import SPECIALS, Vocabulary
+from signstream.tokens.vocabulary import SPECIALS
 from signstream.training.loop import Loop
-from token_files import DIM, LEVELS, PARTS, SIZE, codes_of, drawn_tokens, vectors
+from token_files import DIM, LEVELS, SIZE, drawn_tokens, vectors
 
 for package in ("transformers", "tokenizers", "sacrebleu"):
     pytest.importorskip(package)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TEXTS = (
-    "the sun shines in the north",
-    "rain comes in the morning",
-    "a strong wind blows at night",
-    "in the south it stays dry",
-)
-HEART = ("train.epochs=60", "train.warmup_steps=5", "train.wd=0", "train.lr=1e-2", "train.lm_lr=1e-2")
-WIDE = "model.tiny={vocabulary: 120, width: 32, layers: 2, heads: 2, positions: 512}"
-SIZES = TinyLM(vocabulary=120, width=32, layers=2, heads=2, positions=512, dropout=0)
-
-
-def options(folder: Path, texts: list[str], *more: str) -> list[str]:
-    """Of clips that say these, to train and to validate on; each has a chunk more than the one before."""
-    names = {f"clip{i}": text for i, text in enumerate(texts)}
-    frames = [42 + 10 * i for i in range(len(texts))]
-    root = root_of(folder, names, frames=frames, splits={"train": list(names), "val": list(names)})
-    given = ("decode.max_tokens=40", "train.sample_clips=16", *HEART, *more, WIDE, "model.tiny.dropout=0")
-    return case_options(root, "prefix_lm", *given, plain=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +42,9 @@ def loop(four) -> Loop:
 
 @pytest.fixture(scope="module")
 def model() -> PrefixLM:
-    """Drawn so wide that what it says depends on everything; nobody may change it."""
-    made = lm_of(PrefixModel(target_language="en_XX", tiny=SIZES), TEXTS, seed=3)
-    vocabulary = Vocabulary(PARTS, LEVELS, SIZE, made.network.config.vocab_size)
-    prefix_lm = PrefixLM(made, vocabulary, vectors=vectors()).eval()
-    generator = torch.Generator().manual_seed(1)
-    for weight in prefix_lm.parameters():
-        weight.data += 0.2 * torch.randn(weight.shape, generator=generator)
-    prefix_lm.prompts = Prompts(vocabulary, made.units)
-    return prefix_lm
+    """Nobody may change it."""
+    return drawn_model()
 
-
-CLIPS = [codes_of(f"clip{i}", chunks) for i, chunks in enumerate((5, 9, 0, 2))]
 
 # -- learning
 
@@ -118,14 +90,14 @@ def test_training_reads_what_inference_reads_and_then_the_sentence(model):
     vocabulary, units = model.prompts.vocabulary, model.prompts.units
     for codes, text in zip(CLIPS, TEXTS):
         train, asked = model.prompts.of(codes, text), model.prompts.of(codes)
-        ids, prefix = train["input_ids"], asked["input_ids"]
+        ids, prefix = train.input_ids, asked.input_ids
         assert ids == prefix + units.ids(text) and prefix[-1] == vocabulary.special("<SEP>")
-        assert train["labels"] == [-100] * len(prefix) + units.ids(text) and set(asked["labels"]) == {-100}
+        assert train.labels == [-100] * len(prefix) + units.ids(text) and set(asked.labels) == {-100}
         assert torch.equal(vocabulary.decode(prefix[:-1]), codes)
         assert units.text(units.ids(text)) == text and units.ids(text)[-1] == units.end
         assert max(units.ids(text)) < vocabulary.offset <= min(prefix)
-    cut = Prompts(vocabulary, units, most=3).of(CLIPS[0], TEXTS[0])["input_ids"]
-    assert cut == [*model.prompts.of(CLIPS[0])["input_ids"], *units.ids(TEXTS[0])[:2], units.end]
+    cut = Prompts(vocabulary, units, most=3).of(CLIPS[0], TEXTS[0]).input_ids
+    assert cut == [*model.prompts.of(CLIPS[0]).input_ids, *units.ids(TEXTS[0])[:2], units.end]
 
 
 def test_the_loss_counts_the_sentence_and_its_end_alone(model):
@@ -167,14 +139,7 @@ def test_what_is_said_unit_by_unit_is_what_the_whole_prompt_says(model):
     """Greedily, without a cache."""
     for codes in CLIPS:
         asked = model.prompts.batch([codes])
-        ids, said = asked.ids, []
-        while len(said) < 12:
-            unit = int(model(ids, torch.tensor([ids.shape[1] - 1])).argmax())
-            if unit == model.end:
-                break
-            said.append(unit)
-            ids = torch.cat((ids, torch.tensor([[unit]])), 1)
-        assert model.generate(asked.ids, asked.lengths, most=12) == [said]
+        assert model.generate(asked.ids, asked.lengths, most=12) == [said_step_by_step(model, codes, 12)]
 
 
 # -- where it begins
@@ -217,12 +182,7 @@ def test_a_stranger_says_something_else():
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory, model) -> Path:
-    folder = tmp_path_factory.mktemp("published")
-    network = copy.deepcopy(model.lm)
-    network.config.eos_token_id = model.end
-    network.save_pretrained(folder)
-    (folder / "tokenizer.json").write_text(model.prompts.units.tokenizer.text(), encoding="utf-8")
-    return folder
+    return published_at(tmp_path_factory.mktemp("published"), model)
 
 
 def test_a_published_model_is_read_from_its_folder(published, model):
@@ -246,6 +206,21 @@ def test_what_is_no_such_model_is_one_line(published, tmp_path):
             (tmp_path / file.name).write_bytes(file.read_bytes())
         (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
         said_in_one_line(lambda: published_lm(str(tmp_path)), told)
+
+
+def test_a_name_is_opened_where_it_lies_and_adapters_beside_it_are_refused(published, tmp_path, monkeypatch):
+    """Where peft is, transformers would ask for a name's adapters elsewhere, and read those that lie there."""
+
+    def file_of(name: str, file: str, _kind: object) -> str | None:
+        path = (published if name == "some/model" else Path(name)) / file
+        return str(path) if path.exists() else None
+
+    monkeypatch.setattr("signstream.published._file_of", file_of)
+    assert published_lm("some/model").origin == {"kind": "published", "name": "some/model"}
+    for file in published.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    said_in_one_line(lambda: published_lm(str(tmp_path)), "has adapters beside its weights")
 
 
 @pytest.mark.parametrize("package", ["transformers", "tokenizers"])

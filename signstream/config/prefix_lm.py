@@ -11,6 +11,7 @@ from signstream.config.sequences import SequenceData
 from signstream.config.translation import TINY, SentenceAugment
 from signstream.errors import UserError
 
+Positions = Literal["ids", "chunks"]
 TINY_ONLY = 200_000_000  # weights, beyond which a model is a published one
 
 
@@ -47,11 +48,23 @@ class TinyLM:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Of adapters."""
+
+    rank: int = option(8, low=1, high=4096)
+    alpha: int = option(16, low=1, high=1 << 16)
+    dropout: float = option(0.0, low=0, high=0.9)
+
+
+@dataclass(frozen=True)
 class PrefixModel:
     lm: str = TINY
-    signs: Literal["vectors", "fresh"] = "vectors"
+    tune: Literal["all", "rows", "lora"] = "all"
+    signs: Literal["vectors", "mapped", "fresh"] = "vectors"
+    positions: Positions = "ids"
     target_language: str = "zh_CN"
     tiny: TinyLM = field(default_factory=TinyLM)
+    lora: Lora = field(default_factory=Lora)
 
 
 @dataclass(frozen=True)

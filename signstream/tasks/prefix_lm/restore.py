@@ -3,7 +3,8 @@ is none.
 
     restore(config, state) -> Restored: model (weights loaded, on the CPU), kept (vocabulary, tokenizer, origin)
 
-A checkpoint may be anybody's. Its config is believed as far as its weights bear it out.
+A checkpoint may be anybody's. Its config is believed as far as its weights bear it out; what of the language model was
+not learnt is drawn or opened as the checkpoint says, and must then have the digest that it names.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from signstream.config.prefix_lm import PrefixConfig
-from signstream.errors import UserError
+from signstream.errors import UserError, shown
 from signstream.models.prefix_lm import PrefixLM
 from signstream.models.prefix_sources import Units, opened_lm
 from signstream.tokens.vocabulary import Vocabulary
@@ -25,11 +28,12 @@ class Kept(NamedTuple):
     vocabulary: Vocabulary  # its offset is the language model's to say
     tokenizer: str  # the digest of whose codes these are
     lm: dict[str, Any]  # plain values that the language model is made of
+    frozen: str = ""  # the digest of what is not learnt; "": all is
 
     def state(self) -> dict[str, Any]:
         signs = self.vocabulary
         made = {"parts": list(signs.parts), "levels": list(signs.levels), "codebook_size": signs.codebook_size}
-        return {**made, "tokenizer": self.tokenizer, "lm": self.lm}
+        return {**made, "tokenizer": self.tokenizer, "lm": self.lm, "frozen": self.frozen}
 
     @classmethod
     def of(cls, state: Any) -> Kept:
@@ -38,10 +42,20 @@ class Kept(NamedTuple):
         parts, levels, size = (state.get(key) for key in ("parts", "levels", "codebook_size"))
         if not isinstance(parts, list) or not all(type(tag) is str for tag in parts) or not isinstance(levels, list):
             raise UserError("the checkpoint is odd: it does not say of which parts and levels its codes are")
-        tokenizer, lm = state.get("tokenizer"), state.get("lm")
+        tokenizer, lm, frozen = state.get("tokenizer"), state.get("lm"), state.get("frozen", "")
         if not isinstance(tokenizer, str) or not isinstance(lm, dict) or type(size) is not int:
             raise UserError("the checkpoint is odd: it does not say whose codes it reads, or with which language model")
-        return cls(Vocabulary(tuple(parts), tuple(levels), size), tokenizer, lm)
+        if not isinstance(frozen, str):
+            raise UserError("the checkpoint is odd: it does not say what of its language model was not learnt")
+        return cls(Vocabulary(tuple(parts), tuple(levels), size), tokenizer, lm, frozen)
+
+    def check_frozen(self, ours: str) -> None:
+        if self.frozen != ours:
+            name = shown(self.lm.get("name", "the tiny language model"))
+            raise UserError(
+                f"the weights of {name} that stay are not those of the training: {ours[:12] or 'none'} here, "
+                f"{shown(self.frozen, 12)} there; take the language model that the run was trained with"
+            )
 
 
 class Restored(NamedTuple):
@@ -56,6 +70,17 @@ def restore(config: PrefixConfig, state: Mapping[str, Any]) -> Restored:
     lm, signs = opened_lm(kept.lm), kept.vocabulary
     vocabulary = Vocabulary(signs.parts, signs.levels, signs.codebook_size, lm.network.config.vocab_size)
     with bounded(weights, config.data.num_joints, len(vocabulary)):
-        model = PrefixLM(lm, vocabulary, seed=config.train.seed)
+        model = PrefixLM(lm, vocabulary, seed=config.train.seed, how=config.model, dim=_dim(config, weights))
+    kept.check_frozen(model.frozen)
     take_weights(model, weights)
     return Restored(model, vocabulary, lm.units, kept)
+
+
+def _dim(config: PrefixConfig, weights: Mapping[str, Tensor]) -> int:
+    """Of the vectors that a map reads."""
+    if config.model.signs != "mapped":
+        return 0
+    axes = weights.get("signs.axes")
+    if axes is None or axes.ndim != 2:
+        raise UserError("the checkpoint is not of its config: it has no vectors of codes that model.signs would map")
+    return axes.shape[1]

@@ -49,18 +49,19 @@ class Setup:
         settings = lm.network.config
         self.vocabulary = Vocabulary(tokens.parts, tokens.levels, tokens.codebook_size, offset=settings.vocab_size)
         room = settings.max_position_embeddings - max(data.max_tokens, config.decode.max_tokens) - BESIDE_CODES
-        a_chunk = sum(tokens.levels)
+        codes = sum(tokens.levels)
+        a_chunk = codes if config.model.positions == "ids" else 1
         if room < a_chunk:
             raise UserError(
-                f"the language model has {settings.max_position_embeddings} positions: no chunk of {a_chunk} codes has "
+                f"the language model has {settings.max_position_embeddings} positions: no chunk of {codes} codes has "
                 "room in them beside a sentence of data.max_tokens or decode.max_tokens"
             )
         leave_out_too_long(sequences, lambda chunks: chunks * a_chunk, most=room, augment=data.augment)
-        vectors = tokens.code_vectors if config.model.signs == "vectors" else None
-        model = PrefixLM(lm, self.vocabulary, vectors=vectors, seed=config.train.seed)
+        vectors = None if config.model.signs == "fresh" else tokens.code_vectors
+        model = PrefixLM(lm, self.vocabulary, vectors=vectors, seed=config.train.seed, how=config.model)
         self.model = model.to(ranks.device).train()
         self.units, self.origin = lm.units, lm.origin
-        self.prompts = Prompts(self.vocabulary, lm.units, most=data.max_tokens)
+        self.prompts = Prompts(self.vocabulary, lm.units, most=data.max_tokens, positions=config.model.positions)
         self.cut = sum(len(lm.units.ids(sentence)) > data.max_tokens for sentence in self.sentences())
         self.terms = Terms(("sentence",), ("all",), torch.ones(1, 1).to(ranks.device))
 

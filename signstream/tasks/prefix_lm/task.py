@@ -37,7 +37,7 @@ class PrefixTask(SequenceTask[Setup, PrefixBatch]):
         self.setup = setup
         self.model = setup.model
         self.terms = setup.terms
-        self.kept = Kept(setup.vocabulary, setup.sequences.tokenizer, setup.origin)
+        self.kept = Kept(setup.vocabulary, setup.sequences.tokenizer, setup.origin, self.model.frozen)
 
     @classmethod
     def open(cls, config: PrefixConfig, ranks: Ranks) -> PrefixTask:
@@ -49,17 +49,20 @@ class PrefixTask(SequenceTask[Setup, PrefixBatch]):
 
     def describe(self) -> list[str]:
         setup, data, model = self.setup, self.setup.config.data, self.setup.config.model
-        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
+        trained, stay = (
+            sum(p.numel() for p in self.model.parameters() if p.requires_grad is by) / 1e6 for by in (True, False)
+        )
         cut = f"{setup.cut} training sentences have more than data.max_tokens {data.max_tokens} and are cut in training"
         return [
             f"data: {setup.sequences.summary()}",
             *([cut] if setup.cut else []),
             f"model: codes to {model.target_language}, language model {model.lm}, {setup.vocabulary.offset} units of "
-            f"text, {len(setup.vocabulary)} sign ids that begin {model.signs}, {millions:.1f} M parameters",
+            f"text, {len(setup.vocabulary)} sign ids ({model.signs}), {trained:.1f} M parameters"
+            f"{f', beside {stay:.1f} M that stay as they are' if model.tune != 'all' else ''}",
         ]
 
     def groups(self) -> list[Group]:
-        """Two rates: train.lm_lr for the language model's weights, train.lr for the sign ids' rows."""
+        """Two rates: train.lm_lr for the language model's weights or adapters, train.lr for the sign ids' rows."""
         train, kept = self.setup.config.train, undecayed(self.model)
         members = [p for p in self.model.lm.parameters() if p.requires_grad]
         share = train.lm_lr / train.lr
@@ -90,13 +93,15 @@ class PrefixTask(SequenceTask[Setup, PrefixBatch]):
         return self.kept.state()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        saved, own = Kept.of(state).state(), self.kept.state()
+        kept = Kept.of(state)
+        saved, own = kept.state(), self.kept.state()
         if saved["tokenizer"] != own["tokenizer"]:
             theirs, ours = shown(saved["tokenizer"]), own["tokenizer"]
             raise UserError(f"the run was saved with tokens of the tokenizer {theirs}, and data.tokens has {ours}'s")
         if saved["lm"].get("name") != own["lm"].get("name"):
             theirs = shown(saved["lm"].get("name", "tiny"))
             raise UserError(f"the run was saved with the language model {theirs}, and model.lm is another")
+        kept.check_frozen(self.kept.frozen)
         if saved != own:
             raise UserError(
                 "the run was saved with other sentences or codes than the data's training split has now: "
