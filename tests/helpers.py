@@ -93,6 +93,12 @@ TINY_PREFIX = (
     *("train.lm_lr=5e-4", "decode.max_tokens=12"),
 )
 PLAIN_PREFIX = (*PLAIN_DATA[1:3], "model.tiny.dropout=0")
+TINY_LIVE = (
+    *TINY_PREFIX,
+    "model.form=live",
+    "live={chunks: 8, words: 12, positions: 400, summary: 1, group: 2, reach: 10}",
+)
+PLAIN_LIVE = (*PLAIN_PREFIX, "live.delayed=0", "live.moved=0")
 PLAIN_RECOGNITION = (*PLAIN_DATA[:3], "model.dropout=0", "model.drop_path=0")
 
 
@@ -124,6 +130,7 @@ CASES = {
     "contrast": Case((*TINY_TRAINING, *TINY_CONTRAST), PLAIN_SENTENCES),
     "translation": Case((*TINY_TRAINING, *TINY_TRANSLATION), PLAIN_SENTENCES, double=True),
     "prefix_lm": Case((*TINY_TRAINING, *TINY_PREFIX), PLAIN_PREFIX),
+    "prefix_lm_live": Case((*TINY_TRAINING, *TINY_LIVE), PLAIN_LIVE),
 }
 
 
@@ -135,7 +142,7 @@ def tiny_options(root: Path, *more: str) -> list[str]:
 def case_options(root: Path, case: str, *more: str, plain: bool = False) -> list[str]:
     """Likewise, of a case; `plain`: with nothing drawn at random."""
     options = [*places(root), *CASES[case].options, *(CASES[case].plain if plain else ()), *more]
-    return [*options, f"data.tokens={drawn_tokens(options)}"] if case == "prefix_lm" else options
+    return [*options, f"data.tokens={drawn_tokens(options)}"] if case.startswith("prefix_lm") else options
 
 
 def places(root: Path) -> list[str]:

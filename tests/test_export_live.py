@@ -10,8 +10,9 @@ import pytest
 
 from signstream.config import Data
 from signstream.data.earliest import words_in
+from signstream.data.live_targets import Targets, ids_of_words
 from signstream.inference import export_tokens
-from signstream.inference.export_live import Targets, ids_of_words
+from signstream.inference.export_live import line_of
 from signstream.io.cache_index import CachedClip
 from signstream.tokens.format import read_jsonl
 from signstream.tokens.llm import live
@@ -83,7 +84,7 @@ def after(clip: CachedClip, signs: Path | None) -> tuple[str, list[int]]:
     cache = SimpleNamespace(clips=[clip, *others], splits={"train": range(1 + len(others))})
     vocabulary = Vocabulary(("F",), (1,), 4)
     targets = Targets.of(cache, replace(Data(), fps=25.0), signs)
-    line = targets.line(tokens(10, vocabulary), clip, vocabulary, rle=True, text_ids=None)
+    line = line_of(targets, tokens(10, vocabulary), clip, vocabulary=vocabulary, rle=True, text_ids=None)
     return line["by"], line["after"]
 
 

@@ -99,7 +99,7 @@ def test_what_stays_is_nobodys_to_move_and_in_no_checkpoint(four, way):
 
 def test_what_learns_nothing_drops_nothing(four):
     loop = begun(four, "rows", "model.tiny.dropout=0.5")
-    batch = loop.task.setup.told(CLIPS[:2], TEXTS[:2])
+    batch = loop.task.setup.form.prompts.batch(CLIPS[:2], TEXTS[:2])
     model = loop.task.model.train()
     assert model.training and not model.lm.training
     assert torch.equal(model(batch.ids, batch.places), model(batch.ids, batch.places))
@@ -110,7 +110,7 @@ def test_what_learns_nothing_drops_nothing(four):
 def test_adapters_begin_as_nothing_and_alike(four):
     """The network says at first what it said without them; whatever was drawn before, the seed draws them."""
     plain, task = begin_loop(four).task, begun(four, "lora").task
-    batch = plain.setup.told(CLIPS, TEXTS)
+    batch = plain.setup.form.prompts.batch(CLIPS, TEXTS)
     assert torch.equal(plain.model(batch.ids, batch.places), task.model(batch.ids, batch.places))
     states = []
     for before in (5, 6):
@@ -242,7 +242,7 @@ def test_a_published_model_that_stays_is_kept_by_nobody_and_known_again(four, tm
     state = loop.state_dict()
     assert sum(weight.numel() for name, weight in state["model"].items() if ".lora_" not in name) < 5000
     restored = restore(loop.config, state).model.eval()
-    batch = loop.task.setup.told(CLIPS, TEXTS)
+    batch = loop.task.setup.form.prompts.batch(CLIPS, TEXTS)
     assert torch.equal(restored(batch.ids, batch.places), loop.task.model.eval()(batch.ids, batch.places))
     model.lm.model.norm.weight.data += 0.1
     published_at(tmp_path, model)
@@ -264,7 +264,7 @@ def test_a_run_goes_on_bit_for_bit_and_is_restored(four, way):
     end = straight.state_dict()
     restored = restore(from_dict(end["config"]), end).model.eval()
     model, setup = straight.task.model.eval(), straight.task.setup
-    batch = setup.told(CLIPS, TEXTS)
+    batch = setup.form.prompts.batch(CLIPS, TEXTS)
     assert torch.equal(restored(batch.ids, batch.places), model(batch.ids, batch.places))
 
 

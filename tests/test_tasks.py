@@ -250,7 +250,10 @@ def test_it_learns_eight_clips_by_heart(tmp_path, case):
         "recognition": ("model.width=48", "train.epochs=80", "train.lr=1e-2"),
         "translation": ("data.max_frames=40", "model.freeze=[]", "loss.smoothing=0", "train.text_lr=6e-3"),
         "contrast": ("train.epochs=80", "train.lr=1e-2"),
-        "prefix_lm": ("data.max_frames=40", "train.epochs=100", "train.lr=1e-2", "train.lm_lr=1e-2"),
+        **dict.fromkeys(
+            ("prefix_lm", "prefix_lm_live"),
+            ("data.max_frames=40", "train.epochs=100", "train.lr=1e-2", "train.lm_lr=1e-2"),
+        ),
     }.get(case, wide)
     long = ("train.epochs=300", "train.lr=6e-3", "train.warmup_steps=5", "train.wd=0")
     loop = begin_loop(case_options(data, case, *long, *more, plain=True))

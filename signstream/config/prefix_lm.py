@@ -58,6 +58,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class PrefixModel:
+    form: Literal["offline", "live"] = "offline"
     lm: str = TINY
     tune: Literal["all", "rows", "lora"] = "all"
     signs: Literal["vectors", "mapped", "fresh"] = "vectors"
@@ -65,6 +66,34 @@ class PrefixModel:
     target_language: str = "zh_CN"
     tiny: TinyLM = field(default_factory=TinyLM)
     lora: Lora = field(default_factory=Lora)
+
+    def check(self) -> None:
+        if self.form == "live" and self.positions == "chunks":
+            raise UserError("model.positions is chunks: a live stream (model.form) has a position an id")
+
+
+@dataclass(frozen=True)
+class Live:
+    """Of the live form."""
+
+    chunks: int = option(60, low=1, high=1 << 20)
+    words: int = option(40, low=1, high=1 << 20)
+    positions: int = option(4096, low=16, high=1 << 20)
+    summary: int = option(0, low=0, high=1000)
+    group: int = option(10, low=1, high=1 << 20, idle={"summary": (0,)})
+    reach: int = option(180, low=1, high=1 << 20, idle={"summary": (0,)})
+    signs: str | None = None
+    question: float = option(1.0, low=0)
+    delayed: float = option(0.5, low=0, high=1)
+    delay: int = option(6, low=1, high=1 << 20, idle={"delayed": (0.0,)})
+    moved: float = option(0.5, low=0, high=1)
+
+    def check(self) -> None:
+        if self.delayed and self.delay >= self.chunks:
+            raise UserError(
+                f"live.delay is {self.delay}, and the window has live.chunks {self.chunks}: what has left it cannot be "
+                "said, so a word is held back for fewer"
+            )
 
 
 @dataclass(frozen=True)
@@ -87,5 +116,6 @@ class PrefixConfig(Base):
     experiment_name: str = "prefix_lm"
     data: PrefixData = field(default_factory=PrefixData)
     model: PrefixModel = field(default_factory=PrefixModel)
+    live: Live = field(default_factory=Live)
     train: PrefixTrain = field(default_factory=PrefixTrain)
     decode: Greedy = field(default_factory=Greedy)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from signstream.config import load_config
 from signstream.config.rvq import Config
 from signstream.data.cache import open_cache
+from signstream.data.live_targets import Targets, TextIds
 from signstream.data.transforms import varied
 from signstream.errors import UserError
 from signstream.inference.batches import groups
@@ -38,7 +39,7 @@ from signstream.inference.export_beside import (
     write_latents_beside,
     write_vectors_beside,
 )
-from signstream.inference.export_live import Targets, TextIds
+from signstream.inference.export_live import line_of
 from signstream.inference.part_files import COUNTS, LATENTS, LINE, LIVE, LLM, PartFiles, RowPlace
 from signstream.inference.session import Session, open_session
 from signstream.inference.tokenizer import Encoded, Tokenizer
@@ -89,7 +90,7 @@ class Form(NamedTuple):
     def live(self, tokens: TokenSequence, known: CachedClip) -> str:
         if self.vocabulary is None or self.targets is None:
             return ""
-        line = self.targets.line(tokens, known, self.vocabulary, rle=self.rle, text_ids=self.text_ids)
+        line = line_of(self.targets, tokens, known, vocabulary=self.vocabulary, rle=self.rle, text_ids=self.text_ids)
         return json.dumps(line, ensure_ascii=False)
 
 

@@ -1,12 +1,7 @@
 """What a language model that speaks while signing goes on is trained on: a clip's chunks, and what can be said behind
-each of them.
+each of them, when its words may be said (data/live_targets.py).
 
-    targets = Targets.of(cache, data, signs=FILE)         FILE: as inference/recognize.py writes it
-    targets.line(tokens, clip, form) -> one JSON object
-
-When a word may be said (data/earliest.py) is known from the clip's gloss segments where it has them, else from where a
-recogniser saw its glosses, else from its share of the clip: `by` says which. What words stand for is learnt from the
-training split.
+    line_of(targets, tokens, clip, vocabulary=vocabulary, rle=True, text_ids=text_ids) -> one JSON object
 
     {"video_name": ..., "by": "segments", "input_ids", "labels", "kind", "chunk"}     as tokens/llm.py has them; or,
     {"video_name": ..., "by": "segments", "chunks", "words", "after"}                 where text stays text
@@ -14,109 +9,29 @@ training split.
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from signstream.config import Data
-from signstream.data.earliest import Needs, Sign, earliest, seen, words_in
-from signstream.errors import UserError, refusal, shown
+from signstream.data.earliest import words_in
+from signstream.data.live_targets import Targets, TextIds, ids_of_words
 from signstream.io.cache_index import CachedClip
-from signstream.io.pose_cache import PoseCache
-from signstream.text_files import read_text
 from signstream.tokens.format import TokenSequence
 from signstream.tokens.llm import live
 from signstream.tokens.vocabulary import Vocabulary
 
-LARGEST = 1 << 30  # bytes of a recogniser's file; a clip takes about 500
 
-TextIds = Callable[[str], list[int]]
-
-
-class Spans(NamedTuple):
-    """Where glosses were signed."""
-
-    glosses: tuple[str, ...]
-    stops: tuple[int, ...]  # one past the last frame of each
-    fps: float
-
-
-class Targets(NamedTuple):
-    needs: Needs
-    spans: Mapping[str, Spans]  # as a recogniser saw them, by the clips' names
-    fps: float  # of the tokens
-    check: int  # of all that a clip's line depends on besides the clip
-
-    @classmethod
-    def of(cls, cache: PoseCache, data: Data, signs: Path | None) -> Targets:
-        text = "" if signs is None else _read(signs)
-        spans = {} if signs is None else dict(_spans(text, signs))
-        train = [cache.clips[i] for i in cache.splits.get("train", [])]
-        needs = Needs.of((words_in(clip.text), _glosses(clip)) for clip in train)
-        return cls(needs, spans, data.fps, zlib.crc32(text.encode()))
-
-    def line(
-        self, tokens: TokenSequence, clip: CachedClip, vocabulary: Vocabulary, *, rle: bool, text_ids: TextIds | None
-    ) -> dict[str, Any]:
-        chunks = vocabulary.chunks(tokens.codes, rle, longest=1)
-        words = words_in(clip.text)
-        by, signs = self._signs(tokens, clip, words)
-        after = earliest(words, len(chunks), signs=signs, needs=self.needs)
-        line = {"video_name": tokens.name, "by": by}
-        if text_ids is None:
-            return {**line, "chunks": chunks, "words": words, "after": after}
-        return {**line, **live(vocabulary, chunks, ids_of_words(words, text_ids), after=after)._asdict()}
-
-    def _signs(self, tokens: TokenSequence, clip: CachedClip, words: Sequence[str]) -> tuple[str, tuple[Sign, ...]]:
-        by, spans = "segments", Spans(_glosses(clip), tuple(stop for _, stop, _ in clip.segments), clip.fps)
-        if not clip.segments:
-            by, spans = "recogniser", self.spans.get(clip.name, Spans((), (), self.fps))
-        if all(self.needs.gloss(word, spans.glosses) is None for word in words):
-            return "share", ()
-        size = tokens.chunk_len * spans.fps / self.fps
-        return by, seen(spans.glosses, spans.stops, size=size, chunks=len(tokens.codes))
-
-
-def ids_of_words(words: Sequence[str], text_ids: TextIds) -> list[list[int]]:
-    """The ids of the whole text, shared out: a word has those that make it and the words before it up. Where a
-    tokenizer joins two words, the second has the ids of both."""
-    whole = text_ids("".join(words))
-    out: list[list[int]] = []
-    begun, text = 0, ""
-    for word in words:
-        text += word
-        ids = whole if len(out) == len(words) - 1 else text_ids(text)
-        end = len(ids) if whole[: len(ids)] == ids else begun
-        out.append(whole[begun:end])
-        begun = max(begun, end)
-    return out
-
-
-def _glosses(clip: CachedClip) -> tuple[str, ...]:
-    return tuple(gloss for _, _, gloss in clip.segments) or tuple(clip.gloss.split())
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_text(path, most=LARGEST)
-    except OSError as error:
-        raise UserError(f"--signs {path}: {refusal(error)}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"--signs {path}: it is no text") from None
-
-
-def _spans(text: str, path: Path) -> Iterator[tuple[str, Spans]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            clip = json.loads(line)
-            pairs = [(sign["gloss"], sign["last"] + 1) for sign in clip["signs"]]
-            glosses, stops = tuple(gloss for gloss, _ in pairs), tuple(stop for _, stop in pairs)
-            fits = all(isinstance(gloss, str) for gloss in glosses) and all(type(stop) is int for stop in stops)
-            if not fits or not isinstance(clip["name"], str) or not 0 < float(clip["fps"]) < 1e6:
-                raise ValueError
-        except (ValueError, TypeError, KeyError, RecursionError):
-            what = f"{shown(line)} is none of recognize's lines: a JSON object with name, signs and fps is"
-            raise UserError(f"--signs {path}, line {number}: {what}") from None
-        yield clip["name"], Spans(glosses, stops, float(clip["fps"]))
+def line_of(
+    targets: Targets,
+    tokens: TokenSequence,
+    clip: CachedClip,
+    *,
+    vocabulary: Vocabulary,
+    rle: bool,
+    text_ids: TextIds | None,
+) -> dict[str, Any]:
+    chunks = vocabulary.chunks(tokens.codes, rle, longest=1)
+    words = words_in(clip.text)
+    by, after = targets.timed(clip, words, chunks=len(chunks), size=tokens.chunk_len)
+    line = {"video_name": tokens.name, "by": by}
+    if text_ids is None:
+        return {**line, "chunks": chunks, "words": words, "after": after}
+    return {**line, **live(vocabulary, chunks, ids_of_words(words, text_ids), after=after)._asdict()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signstream.tasks.prefix_lm.validation import NONE, RIGHT, SHUFFLED, Sample, Score
+from signstream.tasks.prefix_lm.validation import NONE, RIGHT, SHUFFLED, Measured, Sample, Score
 from signstream.training.task import Findings
 
 SHOWN = {"bleu_4": "BLEU-4", "bleu_1": "BLEU-1", "rouge_l": "ROUGE-L"}
@@ -15,7 +15,7 @@ def findings_of(score: Score) -> Findings:
     for kind in CONTROLS:
         losses, scores = score.by[kind]
         if scores:
-            numbers[f"{kind}/sentence"] = losses["sentence"]
+            numbers |= {f"{kind}/{term}": value for term, value in losses.items() if term != "loss"}
             numbers |= {f"{kind}/{name}": scores[f"text/{name}"] for name in SHOWN}
     if not right.scores:
         return Findings(numbers, None, ["validation of no clip"])
@@ -26,7 +26,7 @@ def findings_of(score: Score) -> Findings:
         if f"{kind}/bleu_4" in numbers
     ]
     lines = [
-        f"validation {said}; loss {right.losses['sentence']:.4g} a unit",
+        f"validation {said}; loss {right.losses['sentence']:.4g} a unit{live_of(right)}",
         f"controls {'; '.join(beside)}",
         f"BLEU as {score.variants['bleu']}, ROUGE-L as {score.variants['rouge_l']}",
         *(line for name, sample in list(score.samples.items())[:1] for line in told_of(name, sample)),
@@ -35,6 +35,13 @@ def findings_of(score: Score) -> Findings:
     bleu = right.scores["text/bleu_4"]
     texts = {"sentences": text} if text else {}
     return Findings(numbers, -bleu, lines, status=[f"BLEU {bleu:.1f}"], texts=texts)
+
+
+def live_of(right: Measured) -> str:
+    if "early" not in right.scores:
+        return ""
+    early = right.scores["early"]
+    return f", {right.losses['question']:.4g} a question; {early:.0%} of its words before signing ended"
 
 
 def told_of(name: str, sample: Sample) -> list[str]:

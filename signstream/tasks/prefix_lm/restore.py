@@ -16,8 +16,10 @@ from torch import Tensor
 
 from signstream.config.prefix_lm import PrefixConfig
 from signstream.errors import UserError, shown
+from signstream.models.live_lm import LiveLM
+from signstream.models.live_prompts import window_of
 from signstream.models.prefix_lm import PrefixLM
-from signstream.models.prefix_sources import Units, opened_lm
+from signstream.models.prefix_sources import LanguageModel, Units, opened_lm
 from signstream.tokens.vocabulary import Vocabulary
 from signstream.training.bounds import bounded, take_weights, weights_of
 
@@ -28,12 +30,14 @@ class Kept(NamedTuple):
     vocabulary: Vocabulary  # its offset is the language model's to say
     tokenizer: str  # the digest of whose codes these are
     lm: dict[str, Any]  # plain values that the language model is made of
+    form: str = "offline"
     frozen: str = ""  # the digest of what is not learnt; "": all is
 
     def state(self) -> dict[str, Any]:
         signs = self.vocabulary
         made = {"parts": list(signs.parts), "levels": list(signs.levels), "codebook_size": signs.codebook_size}
-        return {**made, "tokenizer": self.tokenizer, "lm": self.lm, "frozen": self.frozen}
+        of = {"tokenizer": self.tokenizer, "lm": self.lm, "form": self.form, "frozen": self.frozen}
+        return {**made, **of}
 
     @classmethod
     def of(cls, state: Any) -> Kept:
@@ -45,9 +49,12 @@ class Kept(NamedTuple):
         tokenizer, lm, frozen = state.get("tokenizer"), state.get("lm"), state.get("frozen", "")
         if not isinstance(tokenizer, str) or not isinstance(lm, dict) or type(size) is not int:
             raise UserError("the checkpoint is odd: it does not say whose codes it reads, or with which language model")
+        form = state.get("form", "offline")  # runs of before there was another do not say
+        if form not in ("offline", "live"):
+            raise UserError(f"the checkpoint is of the form {shown(form)}: this version knows offline and live")
         if not isinstance(frozen, str):
             raise UserError("the checkpoint is odd: it does not say what of its language model was not learnt")
-        return cls(Vocabulary(tuple(parts), tuple(levels), size), tokenizer, lm, frozen)
+        return cls(Vocabulary(tuple(parts), tuple(levels), size), tokenizer, lm, form, frozen)
 
     def check_frozen(self, ours: str) -> None:
         if self.frozen != ours:
@@ -69,11 +76,20 @@ def restore(config: PrefixConfig, state: Mapping[str, Any]) -> Restored:
     weights, kept = weights_of(state), Kept.of(state.get("task"))
     lm, signs = opened_lm(kept.lm), kept.vocabulary
     vocabulary = Vocabulary(signs.parts, signs.levels, signs.codebook_size, lm.network.config.vocab_size)
+    if kept.form != config.model.form:
+        raise UserError(f"the checkpoint is of the form {kept.form}, and its config's model.form {config.model.form}")
     with bounded(weights, config.data.num_joints, len(vocabulary)):
-        model = PrefixLM(lm, vocabulary, seed=config.train.seed, how=config.model, dim=_dim(config, weights))
+        model = network_of(config, lm, vocabulary, dim=_dim(config, weights))
     kept.check_frozen(model.frozen)
     take_weights(model, weights)
     return Restored(model, vocabulary, lm.units, kept)
+
+
+def network_of(config: PrefixConfig, lm: LanguageModel, vocabulary: Vocabulary, *, dim: int) -> PrefixLM:
+    if config.model.form == "offline":
+        return PrefixLM(lm, vocabulary, seed=config.train.seed, how=config.model, dim=dim)
+    window = window_of(config.live, vocabulary)
+    return LiveLM(lm, vocabulary, window=window, seed=config.train.seed, how=config.model, dim=dim)
 
 
 def _dim(config: PrefixConfig, weights: Mapping[str, Tensor]) -> int:

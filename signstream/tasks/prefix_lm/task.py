@@ -37,7 +37,8 @@ class PrefixTask(SequenceTask[Setup, PrefixBatch]):
         self.setup = setup
         self.model = setup.model
         self.terms = setup.terms
-        self.kept = Kept(setup.vocabulary, setup.sequences.tokenizer, setup.origin, self.model.frozen)
+        form = setup.config.model.form
+        self.kept = Kept(setup.vocabulary, setup.sequences.tokenizer, setup.origin, form, self.model.frozen)
 
     @classmethod
     def open(cls, config: PrefixConfig, ranks: Ranks) -> PrefixTask:
@@ -67,7 +68,7 @@ class PrefixTask(SequenceTask[Setup, PrefixBatch]):
         members = [p for p in self.model.lm.parameters() if p.requires_grad]
         share = train.lm_lr / train.lr
         return [
-            Group(list(self.model.signs.parameters()), decay=False),
+            Group([p for name, p in self.model.named_parameters() if not name.startswith("lm.")], decay=False),
             Group([p for p in members if id(p) not in kept], share),
             Group([p for p in members if id(p) in kept], share, decay=False),
         ]
@@ -98,6 +99,8 @@ class PrefixTask(SequenceTask[Setup, PrefixBatch]):
         if saved["tokenizer"] != own["tokenizer"]:
             theirs, ours = shown(saved["tokenizer"]), own["tokenizer"]
             raise UserError(f"the run was saved with tokens of the tokenizer {theirs}, and data.tokens has {ours}'s")
+        if saved["form"] != own["form"]:
+            raise UserError(f"the run was saved with model.form {saved['form']}, and model.form is {own['form']}")
         if saved["lm"].get("name") != own["lm"].get("name"):
             theirs = shown(saved["lm"].get("name", "tiny"))
             raise UserError(f"the run was saved with the language model {theirs}, and model.lm is another")

@@ -14,9 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from signstream.data.earliest import words_in
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.metrics.text import TextScores
+from signstream.tasks.prefix_lm.forms import Spoken
+from signstream.tasks.prefix_lm.live_form import LiveForm
 from signstream.tasks.prefix_lm.setup import Setup
 
 RIGHT, SHUFFLED, NONE = "right", "shuffled", "none"
@@ -32,7 +35,7 @@ class Measured(NamedTuple):
     """With one kind of prefix."""
 
     losses: dict[str, float]
-    scores: dict[str, float]  # nothing where no clip was measured
+    scores: dict[str, float]  # nothing where no clip was measured; live also `early`, the share of words before the end
 
 
 class Score(NamedTuple):
@@ -49,17 +52,17 @@ def measure(setup: Setup, loader: BatchLoader[StreamBatch]) -> Score:
     samples: dict[str, Sample] = {}
     setup.model.eval()
     nothing = setup.sequences.rows(loader.clips[0])[:0]
-    (by_heart,) = setup.said([nothing])
+    by_heart = setup.form.spoken([nothing])
     for raw in loader:
         batch = setup.batch(raw, train=False)
         if not len(batch):
             continue
         texts, index = batch.clips.texts, batch.clips.index
-        right = sums[RIGHT].add(batch.codes, texts)
-        sums[NONE].add([nothing] * len(batch), texts, [by_heart] * len(batch))
+        right = sums[RIGHT].add(batch.codes, index)
+        sums[NONE].add([nothing] * len(batch), index, by_heart * len(batch))
         having = [i for i, clip in enumerate(index) if clip in others]
         other = [setup.sequences.rows(others[index[i]]) for i in having]
-        shuffled = dict(zip(having, sums[SHUFFLED].add(other, [texts[i] for i in having])))
+        shuffled = dict(zip(having, sums[SHUFFLED].add(other, [index[i] for i in having])))
         for i, clip in enumerate(index):
             if clip in shown:
                 name = setup.sequences.examples[clip].name
@@ -77,23 +80,33 @@ class Sums:
         self.setup = setup
         device = setup.ranks.device
         self.totals, self.counts = setup.terms.zeros(device), setup.terms.zeros(device)
+        self.words = torch.zeros(2, dtype=torch.float64, device=device)  # before signing ended, and all
         self.scores = TextScores(setup.config.model.target_language, device)
 
-    def add(self, codes: Sequence[Tensor], texts: Sequence[str], said: list[str] | None = None) -> list[str]:
-        """What is said of these codes, if it is not known, held against the texts."""
+    def add(self, codes: Sequence[Tensor], clips: Sequence[int], said: list[Spoken] | None = None) -> list[str]:
+        """What is said of these codes, if it is not known, held against what these clips mean."""
         if not codes:
             return []
-        prompts = self.setup.told(codes, texts)
-        self.totals += self.setup.totals(prompts).double()
-        self.counts += self.setup.counts(prompts)
-        said = self.setup.said(codes) if said is None else said
-        self.scores.add(texts, said)
-        return said
+        form = self.setup.form
+        prompts = form.told(codes, clips)
+        self.totals += form.totals(prompts).double()
+        self.counts += form.counts(prompts)
+        said = form.spoken(codes) if said is None else said
+        self.words += self.words.new_tensor(
+            [sum(len(words_in(each.early)) for each in said), sum(len(words_in(each.text)) for each in said)]
+        )
+        texts = [each.text for each in said]
+        self.scores.add([self.setup.sequences.examples[clip].text for clip in clips], texts)
+        return texts
 
     def over_ranks(self) -> Measured:
-        for sums in (self.totals, self.counts, self.scores.flat):
+        for sums in (self.totals, self.counts, self.words, self.scores.flat):
             self.setup.ranks.sum_(sums)
-        return Measured(self.setup.terms.named(self.totals, self.counts), self.scores.result())
+        scores = self.scores.result()
+        if scores and isinstance(self.setup.form, LiveForm):
+            early, every = self.words.tolist()
+            scores["early"] = early / max(every, 1)
+        return Measured(self.setup.terms.named(self.totals, self.counts), scores)
 
 
 def strangers(clips: Sequence[int], texts: Sequence[str]) -> dict[int, int]:
