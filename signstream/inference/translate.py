@@ -7,11 +7,19 @@
     python -m signstream.inference.translate --checkpoint PATH --tokens tokens.jsonl [--split val] --out out.jsonl
     camera | python -m signstream.inference.translate --checkpoint PATH --input -
 
+    python -m signstream.inference.translate --live --checkpoint checkpoints/live --split val --out live.jsonl
+    python -m signstream.inference.translate --live --checkpoint PATH --policy agree:2 --tokens tokens.jsonl
+    camera | python -m signstream.inference.translate --live --checkpoint PATH --tokenizer PATH --input -
+
 A JSON line a clip: name, text, score, with --n_best N the N best, and where the data set has one the sentence that was
 meant; then BLEU-4, chrF and ROUGE-L are printed. All files are written whole, or none is. With --tokens, --split names
 the split whose clips' sentences the tokens are held against. `-` is standard input, one frame a line: 133 lists of
 x px, y px and score; it is one clip, and its line comes when it ends or Ctrl-C ends it. Several checkpoints are
 averaged: at each step of the search the mean of their logits decides.
+
+With --live text appears while signing goes on, of a language model that was trained so (docs/prefix_lm.md): a JSON line
+a chunk, with what is committed and never changes, what may follow, and when (inference/live_text.py); without --out
+they are printed as they come. --input takes the tokenizer whose codes the model reads.
 """
 
 from __future__ import annotations
@@ -45,6 +53,14 @@ def main(argv: list[str] | None = None) -> None:
         "--page", type=Path, metavar="DIR", help="index.html: scores, controls, the worst and the best sentences"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="the scores, as JSON")
+    live = parser.add_argument_group("while signing goes on")
+    live.add_argument("--live", action="store_true", help="by a prefix language model that was trained for it")
+    live.add_argument(
+        "--policy",
+        metavar="NAME",
+        help="when something is said: own:0.5 (the default), wait:3:2, agree:2, mix:0.5:0.2:2 or offline",
+    )
+    live.add_argument("--tokenizer", metavar="PATH", help="a run, which makes codes of --input")
     args = cli.parse_with_checkpoints(parser, argv)
 
     from signstream.inference.translation.command import translate

@@ -20,6 +20,7 @@ from signstream.inference.translation.controls import Controls, controls_of, pri
 from signstream.inference.translation.live import of_stdin
 from signstream.inference.translation.session import Session, open_translator
 from signstream.inference.translation.translator import Found, Translator
+from signstream.inference.translation.while_signing import speak
 from signstream.inference.translation.written import PAGE, Outputs, Result, line_of, scored, write
 from signstream.models.metrics.text import TextScores
 from signstream.training.distributed import Ranks
@@ -37,6 +38,9 @@ NAMES = {
 
 def translate(args: Namespace) -> None:
     """What the door was asked for: its options."""
+    if args.live:
+        speak(args)
+        return
     outputs = outputs_of(args)
     with open_translator(args.checkpoint, args.config, args.overrides) as session:
         translator, ranks = session.translator, session.ranks
@@ -71,6 +75,8 @@ def outputs_of(args: Namespace) -> Outputs:
         raise UserError("what is to be translated? --split NAME, --tokens FILE, --input clip.npy or --input -")
     if args.input is not None and (args.split or args.tokens):
         raise UserError("--input is one clip: leave out --split and --tokens")
+    if args.policy is not None or args.tokenizer is not None:
+        raise UserError("--policy and --tokenizer are of text while signing goes on: add --live")
     if args.fps is not None:
         frame_rate(args.fps, "--fps")
         if args.input is None:
