@@ -73,7 +73,7 @@ def digest(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def browse(page: str, folder, script: str = "", *, width: int = 1200) -> dict:
+def browse(page: str, folder, script: str = "", *, width: int = 1200, flags: tuple[str, ...] = ()) -> dict:
     """What a script finds in the page in a real browser, in real time: a virtual clock outruns the frames in which
     things are laid out.
 
@@ -85,7 +85,8 @@ def browse(page: str, folder, script: str = "", *, width: int = 1200) -> dict:
     )
     path = folder / "page.html"
     path.write_text(page, encoding="utf-8")
-    command = [CHROMIUM, *FLAGS, f"--window-size={width},1000", f"--user-data-dir={folder / 'profile'}", path.as_uri()]
+    sized = (f"--window-size={width},1000", f"--user-data-dir={folder / 'profile'}")
+    command = [CHROMIUM, *FLAGS, *flags, *sized, path.as_uri()]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True
     )

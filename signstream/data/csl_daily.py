@@ -56,6 +56,9 @@ class CSLDaily(PoseData):
     def path(self, name: str) -> Path:
         return self.root / "frames_512x512" / f"{name}.npy"
 
+    def note(self, split: str, name: str) -> Any:
+        return self.annotations.get(name)
+
     def files(self, split: str, name: str) -> list[Path]:
         return [self.path(name)]
 

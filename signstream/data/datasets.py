@@ -80,6 +80,10 @@ class PoseData:
         """What the data set itself calls the split, as its folders do."""
         return split
 
+    def note(self, split: str, name: str) -> Any:
+        """What an annotation says of the clip, as JSON holds it; None: the data set has none."""
+        return None
+
     def files(self, split: str, name: str) -> list[Path]:
         return []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,9 @@ class NpzPoses(PoseData):
 
     def path(self, split: str, name: str) -> Path:
         return self.folder / split / f"{name}.npz"
+
+    def note(self, split: str, name: str) -> Any:
+        return self.annotations.get(name)
 
     def files(self, split: str, name: str) -> list[Path]:
         return [self.path(split, name)]

@@ -4,6 +4,7 @@
     page = render_compare([report_a, report_b])    # the same tables, one column a run
     page = render_recognition(report, player, looks)  # a recogniser's
     page = render_translation(report, sentences)      # a translator's
+    page = render_live(report, player, plot)          # of live runs
 
 `page/` holds the template, the style and the scripts; they and the data are put into one file. The browser runs and
 styles with these alone: the page's security policy names them by their hashes, and all texts from data are set as
@@ -32,6 +33,7 @@ RECOGNITION = (
     *("compare.js", "recognition_compare.js", "recognition_main.js"),
 )
 TRANSLATION = (*COMMON, "sentences.js", "translation.js")
+LIVE = (*COMMON, "sentences.js", "live_player.js", "live.js")
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
 )
@@ -63,6 +65,11 @@ def render_recognition(
 
 def render_translation(report: dict[str, Any], sentences: dict[str, Any]) -> str:
     return _page({"report": report, "sentences": sentences}, TRANSLATION)
+
+
+def render_live(report: dict[str, Any], player: dict[str, Any], plot: str | None = None) -> str:
+    """`plot`: a picture as a data URI."""
+    return _page({"report": report, "player": player, "plot": plot}, LIVE)
 
 
 def _page(data: dict[str, Any], scripts: Sequence[str]) -> str:
