@@ -52,6 +52,15 @@ def test_a_run_worked_by_hand(made):
     assert numbers["text/bleu_4"] == pytest.approx(100) and (numbers["words"], numbers["clips"]) == (8, 2)
 
 
+def test_a_lag_is_held_against_that_of_who_speaks_as_soon_as_the_signs_were_seen(made):
+    """No segments: each of the four words has its quarter of the two seconds, and so lags by half a second."""
+    for run in made.report["runs"]:
+        numbers = run["numbers"]
+        assert numbers["latency/beyond_seen"] == pytest.approx(numbers["latency/consumed/laal"] - 500)
+    own, late = made.report["runs"][0], made.report["runs"][2]
+    assert own["numbers"]["sentences/latency/beyond_seen"] < late["numbers"]["sentences/latency/beyond_seen"]
+
+
 def test_sentences_of_a_recording_are_cut_and_timed_from_their_beginnings(made):
     # it rains [0, 1000): 1000 alone, since it reaches the end. sun shines [1200, 2000): both at 2000, 800 from there.
     own, shuffled, late = (run["numbers"] for run in made.report["runs"][:3])

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from signstream.config import load_config
+from signstream.data.live_targets import Targets
 from signstream.errors import UserError, shown
 from signstream.inference.report.live.build import Run, as_uri, build, frontier_of
 from signstream.inference.report.live.events import LiveRun, read_events
 from signstream.inference.report.live.meant import Meant, meant_in
-from signstream.inference.report.live.measure import Numbers, measure
+from signstream.inference.report.live.measure import Numbers, beyond, measure
 from signstream.inference.report.live.player import make_player
+from signstream.inference.report.live.soonest import soonest
 from signstream.inference.report.page import render_live
 from signstream.io.whole import write_together
 from signstream.models.metrics.text import TextScores
@@ -38,10 +40,14 @@ def report_live(args: Namespace) -> None:
     for _, path, run in files[1:]:
         check_same_clips(path, run, args.events[0], other=first)
     meant = meant_in(config.data, args.split, list(first.clips), file=args.events[0])
-    runs = [
-        Run(name or run.name, path.name, name is not None, measure(run, meant.clips, language_of(config)))
-        for name, path, run in files
-    ]
+    signs = getattr(getattr(config, "live", None), "signs", None)
+    targets = Targets.of(meant.cache, config.data, None if signs is None else Path(signs), option="live.signs")
+    least = measure(soonest(first, meant, targets), meant.clips, language_of(config)).numbers
+    runs = []
+    for name, path, run in files:
+        measured = measure(run, meant.clips, language_of(config))
+        measured.numbers.update(beyond(measured.numbers, least))
+        runs.append(Run(name or run.name, path.name, name is not None, measured))
     write(args.out, runs, meant, config=config, split=args.split, scores=scores)
     print("\n".join(lines_of(runs)))
     print(args.out / "index.html", flush=True)
@@ -106,6 +112,7 @@ def _summary(numbers: Numbers) -> str:
     values = {
         "BLEU-4": (numbers.get(f"{where}text/bleu_4"), ""),
         "StreamLAAL" if where else "LAAL": (numbers.get(f"{where}latency/consumed/laal"), " ms"),
+        "beyond what must be seen": (numbers.get(f"{where}latency/beyond_seen"), " ms"),
         "first word": (numbers.get("latency/consumed/first"), " ms"),
         "erasure": (numbers["erasure/shown"], ""),
         "real-time factor": (numbers["real_time_factor"], ""),

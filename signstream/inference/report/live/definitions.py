@@ -35,6 +35,9 @@ DEFINITIONS = {
     "latency/elapsed/al": Definition(MS, "likewise", "little above consumed"),
     "latency/elapsed/dal": Definition(MS, "likewise", "little above consumed"),
     "latency/elapsed/first": Definition(MS, "likewise", "little above consumed"),
+    "latency/beyond_seen": Definition(
+        MS, "LAAL, less that of who says each word of the reference once its signs have been seen", "below 1500"
+    ),
     "latency/left_out": Definition("clips or sentences", "of which nothing was said: they have no latency", "0"),
     "before_end": Definition(SHARE, "words that were committed before all signing was read", "near 1"),
     "erasure/shown": Definition(

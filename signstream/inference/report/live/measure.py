@@ -6,6 +6,7 @@
     sentences/text/bleu_4, ...         of long recordings, by sentence, as models/metrics/resegment.py cuts them
     latency/consumed/laal, ...         models/metrics/latency.py, ms; elapsed: computing and waiting included
     sentences/latency/consumed/laal    StreamLAAL
+    latency/beyond_seen                laal, less that of who says each word once its signs have been seen
     erasure/shown, erasure/committed   units taken back, a unit that stands in the end; the second is 0
     before_end                         share of units that were committed before all signing was read
     real_time_factor, computing/p50, computing/p95     computing over signing; ms a chunk
@@ -60,6 +61,16 @@ def measure(run: LiveRun, meant: Mapping[str, MeantClip], language: str) -> Meas
     numbers |= _by_sentence([clip for clip in clips if clip.meant.recording.sentences], language)
     numbers |= _changes(clips, scores) | _speed(run.clips.values())
     return Measured(numbers, scores.variants(), clips)
+
+
+def beyond(numbers: Numbers, least: Numbers) -> Numbers:
+    """`least`: those of the soonest."""
+    out: Numbers = {}
+    for prefix in ("", "sentences/"):
+        lag, soonest = (each.get(f"{prefix}latency/consumed/laal") for each in (numbers, least))
+        if lag is not None and soonest is not None:
+            out[f"{prefix}latency/beyond_seen"] = lag - soonest
+    return out
 
 
 def _measured(live: LiveClip, meant: MeantClip, scores: TextScores) -> MeasuredClip:

@@ -64,7 +64,9 @@ function runTable(report, title, told, rows) {
 const textRows = (report, prefix) => TEXT.map(([name, key, show]) => [named(report, name, key), (numbers) => show(numbers[prefix + key])]);
 function lateRows(report, prefix) {
   const value = (numbers, key) => [LAG(numbers[`${prefix}latency/consumed/${key}`]), h("small", LAG(numbers[`${prefix}latency/elapsed/${key}`]))];
-  return LATE.map(([name, key]) => [named(report, prefix && key === "laal" ? "StreamLAAL" : name, `latency/consumed/${key}`), (numbers) => value(numbers, key)]);
+  const beyond = [named(report, "beyond what must be seen", "latency/beyond_seen"), (numbers) => LAG(numbers[`${prefix}latency/beyond_seen`])];
+  const rows = LATE.map(([name, key]) => [named(report, prefix && key === "laal" ? "StreamLAAL" : name, `latency/consumed/${key}`), (numbers) => value(numbers, key)]);
+  return [...rows, beyond];
 }
 
 function numbersOf(report) {

@@ -1,0 +1,30 @@
+"""What nobody who guesses nothing can be earlier than: each word of the reference, as soon as its signs have been seen.
+
+    run = soonest(run, meant, targets)    -> LiveRun("soonest", ...): behind the same chunks what could be said by then
+
+When that is, data/live_targets.py knows: from the annotation's segments, else from each word's share of the clip.
+"""
+
+from __future__ import annotations
+
+from signstream.data.earliest import words_in
+from signstream.data.live_targets import Targets
+from signstream.inference.report.live.events import LiveClip, LiveRun
+from signstream.inference.report.live.meant import Meant
+
+
+def soonest(run: LiveRun, meant: Meant, targets: Targets) -> LiveRun:
+    return LiveRun("soonest", {name: _soonest(clip, meant, targets) for name, clip in run.clips.items()})
+
+
+def _soonest(live: LiveClip, meant: Meant, targets: Targets) -> LiveClip:
+    known = meant.clips[live.name]
+    clip, words = meant.cache.clips[known.number], words_in(known.text)
+    heard = [update for update in live.updates if update.consumed < live.signing]
+    frames = heard[0].consumed * targets.fps / 1000 if heard else clip.length  # of a chunk, at the tokens' rate
+    after = targets.timed(clip, words, chunks=max(len(heard) + 1, 1), size=frames).after
+    updates = []
+    for at, update in enumerate(live.updates):
+        there = [word for word, chunk in zip(words, after) if chunk <= at or update is live.updates[-1]]
+        updates.append(update._replace(elapsed=update.consumed, computing=0.0, committed="".join(there), thought=""))
+    return LiveClip(live.name, tuple(updates), live.signing)
