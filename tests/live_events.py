@@ -22,10 +22,10 @@ SENTENCES = [
 STEPS = (
     (500, 510, 10, "", "it"),
     (1000, 1020, 20, "it", " snows"),
-    (1500, 1530, 30, "it rains", " moon"),
-    (2000, 2040, 40, "it rains sun shines", ""),
+    (1500, 1530, 30, " rains", " moon"),
+    (2000, 2040, 40, " sun shines", ""),
 )
-OTHER = tuple((*step[:3], text, "") for step, text in zip(STEPS, ("", "it", "it moon", "it moon sun")))
+OTHER = tuple((*step[:3], text, "") for step, text in zip(STEPS, ("", "it", " moon", " sun")))
 
 
 def lines_of(name: str, steps=STEPS, **last) -> list[dict]:
@@ -52,7 +52,7 @@ def make_place(folder: Path) -> Path:
     write_csl(folder / "data", clips, {"train": ["short"], "test": list(clips)}, notes)
     (folder / "live.yaml").write_text("task: prefix_lm\nmodel: {target_language: en_XX}\n")
     write_events(folder / "own.jsonl", [*lines_of("long"), *lines_of("short")], "own:0.5")
-    late = tuple((*step[:3], step[3] if i == 3 else "", "") for i, step in enumerate(STEPS))
+    late = tuple((*step[:3], "it rains sun shines" if i == 3 else "", "") for i, step in enumerate(STEPS))
     write_events(folder / "late.jsonl", [*lines_of("long", late), *lines_of("short", late)], "own:0.9")
     write_events(folder / "wait.jsonl", [*lines_of("long", OTHER), *lines_of("short", late)], "wait:3")
     write_events(folder / "shuffled.jsonl", [*lines_of("long", OTHER), *lines_of("short", OTHER)])

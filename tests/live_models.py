@@ -19,7 +19,7 @@ from signstream.tokens.vocabulary import Vocabulary
 from token_files import LEVELS, PARTS, SIZE, vectors
 
 TEXTS = ("the sun shines in the north", "rain comes in the morning", "a strong wind blows at night", "it stays dry")
-WINDOW = Window(sinks=1, chunks=4, entries=40, positions=256)
+WINDOW = Window(sinks=1, chunks=4, entries=32, positions=256)  # words: 24
 SIZES = {"vocabulary": 120, "width": 32, "layers": 2, "heads": 2, "positions": 512, "dropout": 0}
 
 

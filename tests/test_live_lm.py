@@ -15,7 +15,8 @@ from signstream.config.prefix_lm import Live, PrefixModel, TinyLM
 from signstream.models.kv_window import SUMMARY, KVWindow, Layout
 from signstream.models.live_lm import LiveLM
 from signstream.models.live_prompts import LivePrompts, window_of
-from signstream.models.live_speech import spoken
+from signstream.models.live_text import Speaker
+from signstream.models.policies import POLICY, policy_of
 from signstream.models.prefix_lm import PrefixLM
 from signstream.models.prefix_sources import lm_of
 from signstream.tasks.prefix_lm.restore import restore
@@ -106,6 +107,12 @@ def logits_of(model: LiveLM, batch) -> torch.Tensor:
     return model.logits(model.hear(batch.ids, batch.layout, batch.positions).flatten(0, 1)[batch.places])
 
 
+def said_live(speaks: Speaker, codes: torch.Tensor) -> list[list[int]]:
+    """Units behind each chunk, and at the end."""
+    heard = [speaks.hear(ids) for ids in speaks.stream.vocabulary.chunks(codes, longest=1)]
+    return [[unit for word in each.words for unit in word] for each in [*heard, speaks.end()]]
+
+
 # -- learning
 
 
@@ -126,8 +133,11 @@ def test_clips_are_learnt_by_heart_and_said_live(tmp_path, count):
         name = setup.sequences.examples[clip].name
         assert len(set(after)) == {"clip0": 6, "clip1": 5, "clip2": 6, "clip3": 1}[name], "times at which it speaks"
         trained = form.prompts.of(codes, form.line(clip).ids, after=after)
-        written = spoken(setup.model, setup.vocabulary, codes, most=40).written.input_ids
-        assert written == [i for i, kind in zip(trained.input_ids, trained.kind) if kind != SUMMARY]
+        speaks = Speaker(setup.model, setup.vocabulary, units=setup.units, policy=policy_of(POLICY))
+        said_live(speaks, codes)
+        assert speaks.stream.written.input_ids == [
+            i for i, kind in zip(trained.input_ids, trained.kind) if kind != SUMMARY
+        ]
     if count > 1:
         assert numbers["shuffled/sentence"] > numbers["sentence"] + 1 and numbers["shuffled/bleu_4"] < 60
         assert numbers["none/sentence"] > numbers["sentence"] + 1 and "shuffled/question" in numbers
@@ -232,35 +242,6 @@ def test_summaries_matter_and_learn():
     assert bool((model.summaries.grad.abs().sum(1) > 0).all())
     model.summaries.data += 1
     assert (logits_of(model, batch) - before).abs().max() > 0.01
-
-
-@pytest.mark.parametrize("name", WINDOWS)
-def test_what_it_writes_is_what_it_would_say_again(name):
-    """Each step of the live speech against a pass over all that was written."""
-    model = model_of(WINDOWS[name])
-    for codes in CLIPS:
-        speech = spoken(model, model.vocabulary, codes, most=3)
-        made = speech.written
-        if model.window.summary:
-            made = model.prompts.summed_up(made)
-        batch = model.prompts.batch([made], begins=[0], asked=[True])
-        best = logits_of(model, batch)
-        question = best[batch.words :, model.offset :].argmax(-1) + model.offset
-        assert torch.equal(question, model.said(batch.targets)[batch.words :])
-        likeliest, asked = best[: batch.words].argmax(-1), model.said(batch.targets)[: batch.words]
-        units = asked < model.offset
-        assert torch.equal(likeliest[units], asked[units])
-        assert len(speech.early) <= 3 * len(codes) and len(speech.late) <= 3
-
-
-def test_who_never_stops_is_stopped(monkeypatch):
-    """Behind each chunk after so many units, with what the window has room for; the end is the last chunk's."""
-    model = model_of(WINDOWS["short"])
-    last = torch.arange(model.offset + 2) == model.offset + 1  # <COMMIT>
-    monkeypatch.setattr(model, "logits", lambda hidden: -last.expand(*hidden.shape[:-1], -1).float())
-    for codes in CLIPS:
-        speech = spoken(model, model.vocabulary, codes, most=WINDOWS["short"].words)
-        assert (len(speech.early), speech.late) == (10 * len(codes), [])
 
 
 def test_all_that_it_is_made_of_is_trained(loop):

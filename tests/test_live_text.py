@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +16,15 @@ from clips import moving_clip
 from helpers import begin_loop
 from live_models import TEXTS, WINDOW, chunks_of, flat, heard, restored, speaker, teach
 from sentences import said_in_one_line
+from signstream.config.prefix_lm import Live
+from signstream.data.tokens import TokenData
 from signstream.errors import UserError
 from signstream.inference import live_text, translate
 from signstream.inference.live_text import LiveText
-from signstream.models.kv_window import Window
+from signstream.inference.report.live.events import read_events
+from signstream.inference.translation.live_controls import shuffled
+from signstream.models.kv_window import SUMMARY, Window
+from signstream.models.live_prompts import LivePrompts, window_of
 from signstream.models.live_text import Speaker
 from signstream.models.metrics.latency import elapsed
 from signstream.models.whole_words import joins, text_after, words_of
@@ -71,13 +77,21 @@ class Wishes:
         return len(moment.thought.words) if moment.heard % 3 == 0 else 0
 
 
-def test_a_stream_is_one_pass_over_what_it_wrote(made):
+@pytest.mark.parametrize(
+    "more", [{}, {"positions": 400, "summary": 2, "group": 2, "reach": 9}], ids=["window", "summaries"]
+)
+def test_a_stream_is_one_pass_over_what_it_wrote(more):
     """Its wishes and its thoughts, though the window is shorter than the stream."""
+    made = restored(window=replace(WINDOW, **more))
     wishes = Wishes()
     speaks = Speaker(made.model, made.vocabulary, units=made.units, policy=wishes)
     for ids in chunks_of(made.vocabulary, 5, 14):
         speaks.hear(ids)
     written = speaks.stream.written
+    if more:
+        prompts = LivePrompts(made.vocabulary, made.model.window, first_summary=made.model.first_summary)
+        written = prompts.summed_up(written)
+        assert written.kind.count(SUMMARY) == 2 * 6
     logits = heard(made.model, written)[:, made.model.offset :]
     last = {chunk: at for at, (kind, chunk) in enumerate(zip(written.kind, written.chunk)) if kind == 1}
     ours = torch.tensor([moment.wish for moment in wishes.moments])
@@ -86,19 +100,20 @@ def test_a_stream_is_one_pass_over_what_it_wrote(made):
     assert ours.max() - ours.min() > 0.1
 
 
+@pytest.mark.parametrize("words", [1, 4])
+def test_behind_a_chunk_there_is_room_for_the_words_that_training_counts_on(made, words):
+    """And for no more, whatever codes the chunk brought; at the end for what is left."""
+    window = window_of(Live(chunks=2, words=words, positions=60), made.vocabulary)
+    speaks = speaker(restored(window=window), "agree:1")
+    thoughts = [speaks.hear(ids) for ids in chunks_of(made.vocabulary, 1, 9)]
+    assert max(len(heard.thought) + len(flat(heard.words)) for heard in thoughts) == words
+    assert len(flat(speaks.end().words)) > words
+
+
 def test_a_chunk_that_fills_the_window_lets_nothing_be_thought():
     made = restored(window=Window(sinks=1, chunks=2, entries=7, positions=40))
     speaks = speaker(made, "agree:1")
-    chunks = chunks_of(made.vocabulary, 1, 9)
-    for ids in chunks:
-        said = speaks.hear(ids)
-        assert len(said.thought) + len(flat(said.words)) <= max(7 - len(ids) - 4, 0)
-    assert speaks.end().words
-
-
-def test_a_window_with_summaries_is_one_line():
-    window = Window(sinks=1, chunks=2, entries=9, positions=100, summary=1, reach=4)
-    said_in_one_line(lambda: speaker(restored(window=window), "own"), "writes summaries")
+    assert all(speaks.hear(ids) == ([], []) for ids in chunks_of(made.vocabulary, 1, 9)) and speaks.end().words
 
 
 # -- words
@@ -173,13 +188,11 @@ def test_codes_and_ids_say_the_same_and_the_times_add_up(made):
         there = elapsed([event.consumed for event in events], [event.computing for event in events])
         assert [event.elapsed for event in events] == pytest.approx(there)
         assert all(event.computing > 0 for event in events)
-        for event, after in zip(events, events[1:]):
-            assert after.committed.startswith(event.committed)
         assert events[-1].signing == 850 and events[0].signing is None and events[-1].thought == ""
         assert any(event.thought for event in events), "thought is shown"
     ours, theirs = ([(event.committed, event.thought) for event in events] for events in told)
     assert ours == theirs and ours[-1][0]
-    assert ours[-1][0] == made.units.text(said(clip))
+    assert "".join(new for new, _ in ours) == made.units.text(said(clip)), "a line has what is new"
     last = json.loads(events[-1].line)
     assert last["end"] is True and last["signing"] == 850 and "end" not in json.loads(events[0].line)
 
@@ -214,7 +227,7 @@ def test_frames_by_any_pieces_give_the_text_of_the_files_tokens(tiny):
     frame = 1000 / data.fps
     clip = live.begin("clip", chunk_ms=frame * data.chunk_len, signing=frame * tokens.num_frames)
     whole = [*(clip.chunk(codes) for codes in tokens.codes), *clip.end()]
-    assert whole[-1].committed
+    assert any(event.committed for event in whole)
     for size in (1, 7, 95):
         clip, began = live.begin("clip", fps=25), time.perf_counter()
         events = [event for at in range(0, 95, size) for event in clip.frames(poses[at : at + size])]
@@ -268,7 +281,46 @@ def test_a_split_and_a_file_are_told_line_by_line(run, is_live, made, tmp_path, 
     clip = live.begin(clips[0].name, chunk_ms=1000 * CHUNK / 30, signing=1000 * clips[0].num_frames / 30)
     events = [*(clip.chunk(codes) for codes in clips[0].codes), *clip.end()]
     assert [line["committed"] for line in first] == [event.committed for event in events]
+    text = made.units.text(said(clip))
+    assert read_events(tmp_path / "new" / "out.jsonl").clips[clips[0].name].updates[-1].committed == text != ""
     assert first[-1]["consumed"] == first[-1]["signing"] == round(1000 * clips[0].num_frames / 30, 2)
+
+
+def test_controls_hear_another_clip_or_nothing_for_as_long(run, is_live, made, tmp_path, capsys):
+    path, tokens = run
+    out = tmp_path / "new" / "out.jsonl"
+    door(path, "--policy", "agree:2", "--split", "val", "--controls", "--out", out)
+    files = [out, out.with_name("out.shuffled.jsonl"), out.with_name("out.none.jsonl")]
+    assert capsys.readouterr().out.splitlines() == list(map(str, files))
+    told = [lines_of(file.read_text(encoding="utf-8")) for file in files]
+    keys = ("video_name", "chunk", "consumed", "signing", "end")
+    timing = [[[line.get(key) for key in keys] for line in lines] for lines in told]
+    assert timing[0] == timing[1] == timing[2], "the same clips, chunks and times of signing"
+    clips, live = list(read_jsonl(tokens.replace("{split}", "val"))), opened(made)
+    assert len({len(clip.codes) for clip in clips}) > 1 < len(clips)
+    for number, clip in enumerate(clips):
+        other, count = clips[(number + len(clips) // 2) % len(clips)].codes, len(clip.codes)
+        repeated = torch.cat([other] * count)[:count]
+        for codes, lines in ((repeated, told[1]), ([[made.vocabulary.special("<NONE>")] * 2] * count, told[2])):
+            says = live.begin(clip.name, chunk_ms=1)
+            events = [*(says.chunk(chunk) for chunk in codes), *says.end()]
+            said = [(line["committed"], line["thought"]) for line in lines if line["video_name"] == clip.name]
+            assert said == [(event.committed, event.thought) for event in events]
+
+
+def test_the_other_clip_says_something_else_where_sentences_are_known(tmp_path):
+    path = tmp_path / "tokens.jsonl"
+    lines = []
+    for name, count in (("a", 2), ("b", 5), ("c", 3)):
+        tokens_in(path, name=name, codes=codes_of(name, count), num_frames=CHUNK * count)
+        lines.append(path.read_text(encoding="utf-8"))
+    path.write_text("".join(lines), encoding="utf-8")
+    data = TokenData.open(path)
+    c = codes_of("c", 3)
+    known, unknown = shuffled(data, {"a": "rain", "b": "rain", "c": "sun"}), shuffled(data, {})
+    assert torch.equal(known(0), c[:2]) and torch.equal(known(1), c[[0, 1, 2, 0, 1]])
+    assert torch.equal(unknown(0), codes_of("b", 5)[:2]) and torch.equal(unknown(1), known(1))
+    said_in_one_line(lambda: shuffled(data, dict.fromkeys("abc", "rain")), "no clip has another")
 
 
 def test_frames_of_standard_input_and_of_a_file(run, tiny, monkeypatch, tmp_path, capsys):
@@ -301,12 +353,15 @@ def tokens_in(path, **change):
 
 
 def test_what_does_not_fit_is_one_line(run, is_live, tiny, tmp_path):
-    path, split = run[0], ("--split", "val")
+    path, split, out = run[0], ("--split", "val"), tmp_path / "out.jsonl"
     for given, told in (
         ((), "what is heard live"),
         ((*split, "--input", "-"), "what is heard live"),
         ((*split, "--policy", "never"), "no policy 'never'"),
         ((*split, "--n_best", 2), "--n_best is of whole sentences"),
+        ((*split, "--controls"), "--controls are files beside --out FILE"),
+        (("--input", "-", "--tokenizer", tiny.checkpoint, "--out", out, "--controls"), "of the clips of --split or"),
+        (("--tokens", tokens_in(tmp_path / "one.jsonl"), "--out", out, "--controls"), "no clip has another"),
         ((*split, "--report", tmp_path / "x"), "--report is of whole sentences"),
         ((*split, "--tokenizer", tiny.checkpoint), "--input and --tokenizer go together"),
         (("--input", "-"), "--input and --tokenizer go together"),

@@ -10,11 +10,12 @@
     clip = live.begin("clip", chunk_ms=1000 / 3, signing=4100)
     event = clip.chunk(codes [P, Q], or ids)
 
-    {"video_name": "clip", "chunk": 3, "consumed": 1333.3, "elapsed": 1340.1, "computing": 6.8, "committed": "the sun",
+    {"video_name": "clip", "chunk": 3, "consumed": 1333.3, "elapsed": 1340.1, "computing": 6.8, "committed": " sun",
      "thought": " shines"}                          a line of JSON; the last one of a clip has "signing" and "end", too
 
-All times are milliseconds. A chunk is there when its last frame was signed; computing begins then, or when that of the
-chunk before is done (models/metrics/latency.py).
+The text so far is all lines' `committed`, one behind the other, which no later line can change. All times are
+milliseconds. A chunk is there when its last frame was signed; computing begins then, or when that of the chunk before
+is done (models/metrics/latency.py).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Event(NamedTuple):
     consumed: float  # of the signing, so far
     elapsed: float  # when this stood there, from the first frame on
     computing: float
-    committed: str  # so far, in full
+    committed: str  # by this, with the blank before it; what was committed earlier stays
     thought: str  # what may follow, with the blank before it
     signing: float | None = None  # in all; in the last event alone
 
@@ -134,7 +135,6 @@ class LiveClip:
         self.chunk_ms = chunk_ms
         self.speaker = Speaker(live.model, live.vocabulary, units=live.units, policy=policy_of(live.policy))
         self.before: Tensor | None = None  # the codes [P, Q] of the chunk before
-        self.committed = ""
         self.count = 0  # of chunks
         self.done = 0.0  # when the last event stood there
         self.spent = 0.0  # ms, on frames that made no chunk whole
@@ -182,12 +182,12 @@ class LiveClip:
         """`last`: the word that was the last one before."""
         units = self.live.units
         said = [unit for word in heard.words for unit in word]
-        self.committed += text_after(units, last, said)
+        committed = text_after(units, last, said)
         thought = text_after(units, self.speaker.last, heard.thought)
         computing = self.spent + _ms_since(began)
         self.done = max(self.done, consumed) + computing
         self.spent = 0.0
-        return Event(self.name, chunk, consumed, self.done, computing, self.committed, thought)
+        return Event(self.name, chunk, consumed, self.done, computing, committed, thought)
 
     def _ids(self, codes: Tensor) -> list[int]:
         both = codes[None] if self.before is None else torch.stack((self.before, codes))

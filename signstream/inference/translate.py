@@ -7,7 +7,7 @@
     python -m signstream.inference.translate --checkpoint PATH --tokens tokens.jsonl [--split val] --out out.jsonl
     camera | python -m signstream.inference.translate --checkpoint PATH --input -
 
-    python -m signstream.inference.translate --live --checkpoint checkpoints/live --split val --out live.jsonl
+    python -m signstream.inference.translate --live --checkpoint PATH --split val --out live.jsonl --controls
     python -m signstream.inference.translate --live --checkpoint PATH --policy agree:2 --tokens tokens.jsonl
     camera | python -m signstream.inference.translate --live --checkpoint PATH --tokenizer PATH --input -
 
@@ -19,7 +19,9 @@ averaged: at each step of the search the mean of their logits decides.
 
 With --live text appears while signing goes on, of a language model that was trained so (docs/prefix_lm.md): a JSON line
 a chunk, with what is committed and never changes, what may follow, and when (inference/live_text.py); without --out
-they are printed as they come. --input takes the tokenizer whose codes the model reads.
+they are printed as they come. --input takes the tokenizer whose codes the model reads. --controls then writes two files
+more, as live.shuffled.jsonl and live.none.jsonl beside live.jsonl: what is said where each clip hears another one's
+chunks, or nothing, for as long.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, what in DECODE.items():
         of_config = f"decode.{name}={{}}".format
         parser.add_argument(f"--{name}", dest="implied", action="append", type=of_config, metavar="X", help=what)
-    parser.add_argument("--controls", action="store_true", help="BLEU of who has not seen the split's signing, too")
+    parser.add_argument("--controls", action="store_true", help="of who has not seen the signing: BLEU; live, files")
     parser.add_argument(
         "--page", type=Path, metavar="DIR", help="index.html: scores, controls, the worst and the best sentences"
     )

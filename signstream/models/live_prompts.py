@@ -45,6 +45,7 @@ class LiveBatch(NamedTuple):
 
 
 def window_of(live: Live, vocabulary: Vocabulary) -> Window:
+    """Behind a chunk it has room for all codes of one and live.words units, and most_words() asks it back."""
     return Window(
         sinks=SINKS,
         chunks=live.chunks,
@@ -54,6 +55,12 @@ def window_of(live: Live, vocabulary: Vocabulary) -> Window:
         summary=live.summary,
         reach=live.reach if live.summary else 0,
     )
+
+
+def most_words(window: Window, vocabulary: Vocabulary) -> int:
+    """The most units behind a chunk, whatever codes it brought. At the end no chunk follows: there positions are the
+    bound."""
+    return window.entries - sum(vocabulary.levels) - MARKS
 
 
 class LivePrompts:

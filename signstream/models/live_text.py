@@ -18,18 +18,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from signstream.errors import UserError
-from signstream.models.kv_window import KVWindow, Layout
+from signstream.models.kv_window import SUMMARY, KVWindow, Layout
 from signstream.models.live_lm import LiveLM
+from signstream.models.live_prompts import most_words
 from signstream.models.policies import Moment, Policy, Thought, Words
 from signstream.models.prefix_sources import Units
 from signstream.models.whole_words import joins, words_of
 from signstream.tokens.llm import WORD, LiveStream
 from signstream.tokens.vocabulary import Vocabulary
 
-MOST = 24  # units of a thought: each costs a step of the model
-MOST_AT_END = 256  # of what is left
-BESIDE = 4  # <SEP>, <COMMIT>, and what the end would bring: </SIGN>, <SEP>
+MOST_AT_END = 256  # units of what is left, of a model that does not stop
 
 
 class Heard(NamedTuple):
@@ -41,11 +39,10 @@ class Speaker:
     """One stream. The model is in evaluation mode, for which the caller cares."""
 
     def __init__(self, model: LiveLM, vocabulary: Vocabulary, *, units: Units, policy: Policy) -> None:
-        if model.window.summary:
-            raise UserError("the model writes summaries, which text while signing goes on cannot do: train it without")
         self.model, self.units, self.policy = model, units, policy
         self.stream = LiveStream(vocabulary)
         self.kept = KVWindow(model.decoder, model.window)
+        self.most = most_words(model.window, vocabulary)  # units behind a chunk
         self.separator, self.commit = vocabulary.special("<SEP>"), model.offset + 1  # an id, a column
         self.read = 0  # of what is written
         self.said = 0  # words
@@ -53,15 +50,15 @@ class Speaker:
         self._read()
 
     def hear(self, ids: Sequence[int]) -> Heard:
+        self._sum_up()
         self.stream.hear(ids)
         logits = self._read()
         speak, silent = logits[self.model.offset :].float()
-        room = min(MOST, self.model.window.entries - len(ids) - BESIDE)
         moment = Moment(
             heard=self.stream.chunk + 1,
             said=self.said,
             wish=float(torch.sigmoid(speak - silent)),
-            think=lambda: self._thought(room),
+            think=self._thought,
         )
         words: Words = []
         if count := self.policy(moment):
@@ -74,10 +71,10 @@ class Speaker:
     def end(self) -> Heard:
         self.stream.end()
         logits = self._read()
-        # no chunk follows: what is left may take all positions
+        # no chunk follows, and no summary: what is left may take all positions
         window = self.kept.window
         rest = window.positions - window.sinks
-        self.kept.window = replace(window, chunks=1, entries=rest)
+        self.kept.window = replace(window, chunks=1, entries=rest, group=1, summary=0, reach=0)
         words = self._written(logits, min(MOST_AT_END, window.positions - self.kept.next)).words
         self._say(words)
         return Heard(words, [])
@@ -98,17 +95,28 @@ class Speaker:
         self.kept.commit()
         return logits
 
+    def _sum_up(self) -> None:
+        """Behind the last chunk of a group and its words, before the next chunk."""
+        window, last = self.model.window, self.stream.chunk
+        if not window.summary or last < 0 or (last + 1) % window.group:
+            return
+        if self.read < len(self.stream.written.input_ids):
+            self._read()
+        kind = torch.full((window.summary,), SUMMARY)
+        first = self.model.first_summary
+        self._step(range(first, first + window.summary), Layout(kind, torch.full_like(kind, last)))
+
     @torch.no_grad()
     def _step(self, ids: Sequence[int], layout: Layout) -> Tensor:
         device = self.model.marks.device
-        hidden = self.kept.step(self.model.embedded(torch.tensor([ids], device=device)), layout)  # [1, S, D]
+        hidden = self.kept.step(self.model.embedded(torch.tensor([[*ids]], device=device)), layout)  # [1, S, D]
         return self.model.logits(hidden[0, -1])
 
     def _word(self, unit: int) -> Tensor:
         return self._step([unit], Layout(torch.tensor([WORD]), torch.tensor([self.stream.chunk])))
 
-    def _thought(self, most: int) -> Thought:
-        return Thought([], []) if most < 1 else self._written(self._word(self.separator), most)
+    def _thought(self) -> Thought:
+        return Thought([], []) if self.most < 1 else self._written(self._word(self.separator), self.most)
 
     def _written(self, logits: Tensor, most: int) -> Thought:
         """The likeliest units, and they are taken back."""

@@ -1,5 +1,6 @@
 """What the door inference/translate.py does with --live: text while signing goes on, a JSON line a chunk
-(inference/live_text.py), of a split, of a file of tokens, of one of poses or of standard input."""
+(inference/live_text.py), of a split, of a file of tokens, of one of poses or of standard input; and beside it what the
+same model says of the signs of others, and of none."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,13 @@ from signstream.data.frontend import frame_rate
 from signstream.data.tokens import TokenData
 from signstream.errors import UserError
 from signstream.inference.chunk_lines import FrameLines, json_frames, npy_frames, play
+from signstream.inference.clips import labels_of
 from signstream.inference.live_text import Event, LiveClip, LiveText
+from signstream.inference.translation.live_controls import Hears, beside, shuffled, silent
 from signstream.inference.translation.written import as_bytes
 from signstream.io.whole import write_whole
 from signstream.models.policies import POLICY, policy_of
+from signstream.tasks.prefix_lm.validation import NONE, SHUFFLED
 from signstream.training.checkpoint import check_same, config_of, load
 from signstream.training.distributed import start
 from signstream.training.run_folder import best_of
@@ -29,6 +34,7 @@ from signstream.training.run_folder import best_of
 STDIN, NAME = "-", "stream"
 FREE = ("root", "layout", "split_file", "meta_dir", "keypoints", "tokens", "cache", "workers")  # of the data's keys
 Tell = Callable[[str], object]  # a line
+Run = Callable[[Tell], None]
 
 
 def speak(args: Namespace) -> None:
@@ -43,19 +49,8 @@ def speak(args: Namespace) -> None:
         if ranks.world > 1:
             raise UserError("text while signing goes on is said by one process: start it without torchrun")
         live = LiveText.open(checkpoint, policy=args.policy or POLICY, tokenizer=args.tokenizer, device=device)
-
-        def listen(tell: Tell) -> None:
-            if args.input is not None:
-                of_frames(live, args, tell)
-            else:
-                of_tokens(live, args.tokens or tokens_of(config, args.split), tell)
-
-        if args.out is None:
-            listen(lambda line: print(as_bytes(line).decode(), flush=True))
-        else:
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(args.out, lambda file: listen(lambda line: file.write(as_bytes(f"{line}\n"))))
-            print(args.out, flush=True)
+        for out, run in runs_of(live, args, config).items():
+            write(out, run)
 
 
 def check(args: Namespace) -> None:
@@ -63,18 +58,44 @@ def check(args: Namespace) -> None:
     given = [option for option in ("split", "tokens", "input") if getattr(args, option) is not None]
     if len(given) != 1:
         raise UserError("what is heard live? one of --split NAME, --tokens FILE, --input clip.npy or --input -")
-    others = {"n_best": args.n_best != 1, "controls": args.controls, "page": args.page, "report": args.report}
+    others = {"n_best": args.n_best != 1, "page": args.page, "report": args.report}
     if odd := next((option for option, stands in others.items() if stands), None):
         raise UserError(f"--{odd} is of whole sentences: leave it out with --live")
     if len(args.checkpoint) > 1:
         raise UserError("--live is one model: name one checkpoint")
     if (args.input is None) != (args.tokenizer is None):
         raise UserError("--input and --tokenizer go together: frames become the codes of that run")
+    if args.controls and (args.out is None or args.input is not None):
+        raise UserError("--controls are files beside --out FILE, of the clips of --split or --tokens")
     if args.fps is not None:
         frame_rate(args.fps, "--fps")
         if args.input is None:
             raise UserError("--fps is the frame rate of --input: tokens have their own")
     policy_of(args.policy or POLICY)
+
+
+def runs_of(live: LiveText, args: Namespace, config: PrefixConfig) -> dict[Path | None, Run]:
+    """And where their lines go; None: they are printed."""
+    if args.input is not None:
+        return {args.out: partial(of_frames, live, args)}
+    data = TokenData.open(args.tokens or tokens_of(config, args.split), live.digest)
+    live.check_shape(data)
+    runs: dict[Path | None, Run] = {args.out: partial(of_tokens, live, data, hears=data.codes)}
+    if args.controls:
+        labels = {} if args.split is None else labels_of(config.data, args.split)
+        other = shuffled(data, {name: label.text for name, label in labels.items()})
+        for control, hears in ((SHUFFLED, other), (NONE, silent(data))):
+            runs[beside(args.out, control)] = partial(of_tokens, live, data, hears=hears)
+    return runs
+
+
+def write(out: Path | None, run: Run) -> None:
+    if out is None:
+        run(lambda line: print(as_bytes(line).decode(), flush=True))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, lambda file: run(lambda line: file.write(as_bytes(f"{line}\n"))))
+    print(out, flush=True)
 
 
 def tokens_of(config: PrefixConfig, split: str) -> Path:
@@ -88,14 +109,13 @@ def header(live: LiveText) -> str:
     return json.dumps({"header": True, "policy": live.policy})
 
 
-def of_tokens(live: LiveText, path: Path, tell: Tell) -> None:
-    data = TokenData.open(path, live.digest)
-    live.check_shape(data)
+def of_tokens(live: LiveText, data: TokenData, tell: Tell, *, hears: Hears) -> None:
     tell(header(live))
     frame_ms = 1000 / data.fps
-    for name, frames in zip(tqdm(data.names, desc="live", unit="clip", disable=None), data.num_frames):
-        clip = live.begin(name, chunk_ms=frame_ms * data.chunk_len, signing=frame_ms * frames)
-        for codes in data.codes(name):
+    for number, name in enumerate(tqdm(data.names, desc="live", unit="clip", disable=None)):
+        signing = frame_ms * data.num_frames[number]
+        clip = live.begin(name, chunk_ms=frame_ms * data.chunk_len, signing=signing)
+        for codes in hears(number):
             tell(clip.chunk(codes).line)
         for event in clip.end():
             tell(event.line)

@@ -20,7 +20,8 @@ from signstream.data.live_targets import Targets, ids_of_words
 from signstream.data.sentences import leave_out_too_long
 from signstream.models.live_lm import LiveLM
 from signstream.models.live_prompts import LiveBatch, LivePrompts, window_of
-from signstream.models.live_speech import spoken
+from signstream.models.live_text import Speaker
+from signstream.models.policies import POLICY, policy_of
 from signstream.tasks.prefix_lm.forms import Basis, Form, Spoken
 from signstream.training.task import Terms
 
@@ -124,7 +125,11 @@ class LiveForm(Form[LiveBatch]):
         return torch.stack((losses[: told.words].sum(), losses[told.words :].sum())).view(2, 1)
 
     def spoken(self, codes: Sequence[Tensor]) -> list[Spoken]:
-        speeches = [spoken(self.model, self.vocabulary, rows, most=self.config.live.words) for rows in codes]
-        return [
-            Spoken(self.units.text([*speech.early, *speech.late]), self.units.text(speech.early)) for speech in speeches
-        ]
+        return [self._spoken(rows) for rows in codes]
+
+    def _spoken(self, codes: Tensor) -> Spoken:
+        speaker = Speaker(self.model, self.vocabulary, units=self.units, policy=policy_of(POLICY))
+        early = [word for ids in self.vocabulary.chunks(codes, longest=1) for word in speaker.hear(ids).words]
+        said = [early, early + speaker.end().words]
+        before, whole = (self.units.text([unit for word in words for unit in word]) for words in said)
+        return Spoken(whole, before)

@@ -1,0 +1,78 @@
+"""What a live model says, against one pass over all that it wrote; and where it stops if it would never stop."""
+
+import pytest
+import torch
+
+from signstream.models.live_lm import LiveLM
+from signstream.models.live_text import Speaker
+from signstream.models.policies import POLICY, policy_of
+from signstream.models.whole_words import joins
+from test_live_lm import CLIPS, WINDOWS, logits_of, model_of, said_live
+
+for package in ("transformers", "tokenizers"):
+    pytest.importorskip(package)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Listened:
+    """Validation's policy, which keeps what it is told."""
+
+    def __init__(self):
+        self.own, self.moments = policy_of(POLICY), []
+
+    def __call__(self, moment):
+        self.moments.append(moment)
+        return self.own(moment)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_what_it_writes_is_what_it_would_say_again(name):
+    """Each wish and each unit against a pass over all that was written, summaries among it."""
+    model, listened = model_of(WINDOWS[name]), Listened()
+    for codes in CLIPS:
+        listened.moments = []
+        speaks = Speaker(model, model.vocabulary, units=model.units, policy=listened)
+        said = said_live(speaks, codes)
+        made = speaks.stream.written
+        if model.window.summary:
+            made = model.prompts.summed_up(made)
+        batch = model.prompts.batch([made], begins=[0], asked=[True])
+        best = logits_of(model, batch)
+        wishes = torch.sigmoid(best[batch.words :, model.offset] - best[batch.words :, model.offset + 1])
+        torch.testing.assert_close(torch.tensor([m.wish for m in listened.moments]), wishes, atol=1e-4, rtol=1e-4)
+        for units, moment in zip(said, listened.moments):
+            assert bool(units) == (moment.wish > 0.5 and bool(moment.thought.words))
+        assert all(len(units) <= 10 for units in said[:-1])
+        check_likeliest(model, best, batch.targets[: batch.words].tolist())
+
+
+def check_likeliest(model: LiveLM, best: torch.Tensor, said: list[int]) -> None:
+    """Every unit is, of those that do not go on with a word that was said."""
+    before: list[int] = []
+    now: list[int] = []
+    for logits, label in zip(best, said):
+        if label == model.vocabulary.special("<COMMIT>"):
+            before, now = before + now, []
+            continue
+        order = logits[: model.offset].argsort(descending=True).tolist()
+        assert label == next(unit for unit in order if not joins(model.units, [*now, unit], before=before))
+        assert logits[label] > logits[model.offset + 1], "or it would have stopped"
+        now.append(label)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_who_never_stops_is_stopped(monkeypatch, name):
+    """Behind each chunk after live.words units, at the end after 256, or where the positions are all taken; a word that
+    may go on is not said."""
+    model = model_of(WINDOWS[name])
+    word = next(unit for unit in range(model.offset) if model.units.text([unit] * 2) == "in in")
+    column = torch.arange(model.offset + 2)
+    always = 2.0 * (column == word) - (column == model.offset + 1).float()  # never <COMMIT>
+    monkeypatch.setattr(model, "logits", lambda hidden: always.expand(*hidden.shape[:-1], -1))
+    for codes in CLIPS:
+        speaks = Speaker(model, model.vocabulary, units=model.units, policy=policy_of(POLICY))
+        *early, late = said_live(speaks, codes)
+        assert early == [[word] * 9] * len(codes)
+        left = WINDOWS[name].positions - speaks.kept.next
+        assert late == [word] * (min(left, 256) - 1) and (left < 256) == (name == "short")
