@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -76,16 +77,31 @@ def tokens(chunks: int, vocabulary: Vocabulary) -> SimpleNamespace:
     return SimpleNamespace(name="a", chunk_len=5, codes=vocabulary.decode(ids))
 
 
-def after(clip: CachedClip, signs: Path | None) -> tuple[str, list[int]]:
+def after(clip: CachedClip, signs: Path | None, source: Any = None) -> tuple[str, list[int]]:
     """Of a clip of 10 chunks of a fifth of a second, beside others that say which word is which gloss."""
     names = ("dog", "red", "one", "cat", "sea")
     pairs = [(f"the {a} the {b}", f"{b} {a}".upper()) for a in names for b in names if a != b]
     others = [replace(CLIP, text=text, gloss=gloss) for text, gloss in pairs]
     cache = SimpleNamespace(clips=[clip, *others], splits={"train": range(1 + len(others))})
     vocabulary = Vocabulary(("F",), (1,), 4)
-    targets = Targets.of(cache, replace(Data(), fps=25.0), signs)
+    targets = Targets.of(cache, replace(Data(), fps=25.0), signs, source=source)
     line = line_of(targets, tokens(10, vocabulary), clip, vocabulary=vocabulary, rle=True, text_ids=None)
     return line["by"], line["after"]
+
+
+def test_each_sentence_of_a_recording_waits_for_its_own_signs():
+    """Two sentences of five chunks, which say the same in another order."""
+    texts, spans = ("the red dog", "the dog red"), ((0, 24), (25, 49))
+    note = {"sentences": [{"start": a, "end": b, "text": text} for text, (a, b) in zip(texts, spans)]}
+    segments = ((2, 10, "RED"), (12, 20, "DOG"), (27, 35, "DOG"), (37, 45, "RED"))
+    recording = replace(CLIP, text=" ".join(texts), gloss="", segments=segments)
+    source = SimpleNamespace(root="here", note=lambda split, name: note if name == "a" else None)
+    assert after(recording, None, source) == ("segments", [1, 1, 3, 6, 6, 8])
+    note["sentences"][0]["text"] = "another text"  # then it is one clip: a word's first time means its sign's first
+    assert after(recording, None, source) == after(recording, None)
+    note["sentences"][0]["text"] = texts[0]
+    some = replace(recording, segments=segments[:2])  # of the second nothing is known but when it was signed
+    assert after(some, None, source) == ("segments", [1, 1, 3, 6, 8, 9])
 
 
 def test_segments_come_first_then_the_recogniser_then_shares(tmp_path):

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from signstream.config import load_config
 from signstream.config.rvq import Config
 from signstream.data.cache import open_cache
+from signstream.data.datasets import open_data
 from signstream.data.live_targets import Targets, TextIds
 from signstream.data.transforms import varied
 from signstream.errors import UserError
@@ -131,7 +132,7 @@ def export(args: Namespace, session: Session) -> int:
     cache = open_cache(config.data, quiet=not ranks.is_main)
     clips = cache.split(args.split)[: args.num_samples]
     if args.live:
-        form = form._replace(targets=Targets.of(cache, config.data, args.signs))
+        form = form._replace(targets=Targets.of(cache, config.data, args.signs, source=open_data(config.data)))
     made_by = header(args, form, session, data=ranks.broadcast(cache.path.name))
     parts = PartFiles(args.out, made_by, paths_beside(args.out))
     done = ranks.from_main(lambda: set(parts.finished()))

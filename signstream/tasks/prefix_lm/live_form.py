@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from signstream.data.datasets import open_data
 from signstream.data.earliest import words_in
 from signstream.data.live_targets import Targets, ids_of_words
 from signstream.data.sentences import leave_out_too_long
@@ -48,7 +49,8 @@ class LiveForm(Form[LiveBatch]):
         self.prompts = LivePrompts(self.vocabulary, window, first_summary=self.model.first_summary)
         self._leave_out()
         signs = None if live.signs is None else Path(live.signs)
-        self.targets = Targets.of(basis.cache, config.data, signs, option="live.signs")
+        source = open_data(config.data)
+        self.targets = Targets.of(basis.cache, config.data, signs, source=source, option="live.signs")
         self.clips = {(clip.split, clip.name): clip for clip in basis.cache.clips}
         self.lines: dict[int, Line] = {}
         weights = torch.tensor([[1.0], [live.question]])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from signstream.config import load_config
+from signstream.data.datasets import open_data
 from signstream.data.live_targets import Targets
 from signstream.errors import UserError, shown
 from signstream.inference.report.live.build import Run, as_uri, build, frontier_of
@@ -41,7 +42,8 @@ def report_live(args: Namespace) -> None:
         check_same_clips(path, run, args.events[0], other=first)
     meant = meant_in(config.data, args.split, list(first.clips), file=args.events[0])
     signs = getattr(getattr(config, "live", None), "signs", None)
-    targets = Targets.of(meant.cache, config.data, None if signs is None else Path(signs), option="live.signs")
+    signs = None if signs is None else Path(signs)
+    targets = Targets.of(meant.cache, config.data, signs, source=open_data(config.data), option="live.signs")
     least = measure(soonest(first, meant, targets), meant.clips, language_of(config)).numbers
     runs = []
     for name, path, run in files:
