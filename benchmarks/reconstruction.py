@@ -1,7 +1,7 @@
 """Our tokenizer beside PCA + k-means on real clips: trained on train alone, scored on test by a program that knows
 neither.
 
-    python -m benchmarks.reconstruction [--data DIR] [--epochs 160] [--keep real.pt]
+    python -m benchmarks.reconstruction [--data DIR] [--epochs 320] [--keep real.pt]
     python -m benchmarks.reconstruction --without dgs_               # strangers: train without these clips, score them
     python -m benchmarks.reconstruction --keep real.pt --test-data DIR                 # strangers of another data root
     python -m benchmarks.reconstruction --alone 40   # the network without codes, beside a PCA with as many numbers
@@ -74,9 +74,10 @@ OPTIONS = [
     "train.clips_per_step=64",
     "train.warmup_steps=400",
     "loss.part_weights={face: 3, left_hand: 1, right_hand: 1, body: 2.5}",
+    "loss.joint_weights={wrists: 3, mouth: 2}",
 ]
 # What errors cost when codes are bought.
-WORTH = "loss.part_weights={face: 3.5, left_hand: 1, right_hand: 1, body: 4}"
+WORTH = "loss.part_weights={face: 2.5, left_hand: 1, right_hand: 1, body: 3}"
 # What a kept model may be scored under another value of.
 FREE = ("data.root", "data.split_file", "data.cache", "data.workers", "train.threads", "train.device")
 
@@ -259,7 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/realsign"), metavar="DIR")
     parser.add_argument("--bench", type=Path, metavar="FOLDER", help="another program's reference instead of our own")
-    parser.add_argument("--epochs", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=320)
     strangers = parser.add_mutually_exclusive_group()
     strangers.add_argument("--without", metavar="PREFIX", help="train without these clips, score them")
     strangers.add_argument("--test-data", type=Path, metavar="DIR", help="score the split test of this root")
