@@ -69,6 +69,7 @@ def test_the_best_prefixes_come_nearer_than_the_nearest_code_of_each_level():
     )  # [Q, P]
     assert torch.equal(searched[0], nearest[0]) and bool((searched[1:] < nearest[1:]).all()), searched / nearest
     assert torch.equal(q.prefixes(x)[:, 1, 2], q.prefixes(x)[:, 1, 1]), "the second part has two levels"
+    assert q.prefixes(x[:, :0]).shape == (0, 2, 3, 3)
     alone = torch.cat([q.prefixes(x[:, i : i + 1]) for i in range(40)])
     assert torch.equal(alone, q.prefixes(x)[:40]), "a chunk's codes are the same in any company"
 

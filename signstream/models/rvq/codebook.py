@@ -84,7 +84,7 @@ def best_paths(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 
 def _best_paths(vectors: Tensor, codebook: Tensor) -> Tensor:
-    depth, size = codebook.shape[1:3]
+    depth, size, dim = codebook.shape[1:]
     left = vectors[:, :, None]  # [P, N, b, Z] what each way leaves over
     ways = vectors.new_zeros(*left.shape[:3], depth, dtype=torch.int64) - 1  # [P, N, b, Q]
     best = []
@@ -92,7 +92,7 @@ def _best_paths(vectors: Tensor, codebook: Tensor) -> Tensor:
         book = LevelBook(codebook, level)
         near = _nearness(left, codebook[:, level]).flatten(2).topk(min(BEAM, left.shape[2] * size), -1)  # best first
         way, code = near.indices // size, near.indices % size  # [P, N, b']
-        vector = book.look_up(code.flatten(1)).view(*code.shape, -1)
+        vector = book.look_up(code.flatten(1)).view(*code.shape, dim)
         left = left.gather(2, way[..., None].expand_as(vector)) - vector
         ways = ways.gather(2, way[..., None].expand(*way.shape, depth))
         ways[..., level] = code
