@@ -201,21 +201,22 @@ class Tokenizer:
             visible = valid_chunks(targets).T
             alone = self.model.encode_alone(inputs)
             latents = self.model.in_their_light(alone, earlier or Earlier(chunks_before(batch)))
-            codes = self.model.nearest(latents)
-            latents = torch.where(visible[..., None], latents.transpose(0, 1), 0.0)
-            codes = where_visible(codes, visible)
             budgeted = self.codes_per_chunk != "full"
             if budgeted and self.budget is None:
                 missing = "the checkpoint has no budget, since its run had no validation split"
                 raise UserError(f"{missing}: set export.codes_per_chunk=full")
-            if not len(batch) or (not budgeted and self.hold <= 0):
-                return Choice(codes, [target.xy for target in targets], targets, latents, alone)
-            if not budgeted:
-                return Choice(codes, self.model.detokenise(codes), targets, latents, alone)
-            prefixes = self.prefixes_of(latents, visible)
-            views = self.model.decode_prefixes(prefixes)
-            sent = self.levels_for(self.worth_of(views, targets), visible, self.codes_per_chunk)
-            return Choice(chosen_prefix(prefixes, sent), chosen_prefixes(views, sent), targets, latents, alone)
+            if budgeted and len(batch):
+                return self._bought(latents, alone, visible=visible, targets=targets)
+            codes = where_visible(self.model.nearest(latents), visible)
+            views = self.model.detokenise(codes) if self.hold > 0 and len(batch) else [each.xy for each in targets]
+            return Choice(codes, views, targets, of_shown(latents, visible), alone)
+
+    def _bought(self, latents: Tensor, alone: Tensor, *, visible: Tensor, targets: list[Target]) -> Choice:
+        prefixes = self.prefixes_of(latents.transpose(0, 1), visible)
+        views = self.model.decode_prefixes(prefixes)
+        sent = self.levels_for(self.worth_of(views, targets), visible, self.codes_per_chunk)
+        codes = chosen_prefix(prefixes, sent)
+        return Choice(codes, chosen_prefixes(views, sent), targets, of_shown(latents, visible), alone)
 
     def prefixes_of(self, latents: Tensor, visible: Tensor) -> Tensor:
         """[N, P, Z] -> [N, P, Q, Q], what a budget chooses from: in row n - 1 the best n codes; -1 where nothing is
@@ -287,6 +288,11 @@ class Tokenizer:
         restored, follows = self.views.restore(views), follows_on(sent, clip)
         joined = {name: join_chunks(view, follows[:, p]) for p, (name, view) in enumerate(restored.items())}
         return self.views.put_together(joined, self.model.told, sent=sent)
+
+
+def of_shown(latents: Tensor, visible: Tensor) -> Tensor:
+    """[P, N, Z] and [N, P] -> [N, P, Z], 0 where a chunk shows nothing of the part"""
+    return torch.where(visible[..., None], latents.transpose(0, 1), 0.0)
 
 
 def chosen_prefixes(prefixes: Sequence[Tensor], sent: Tensor) -> list[Tensor]:
