@@ -93,3 +93,11 @@ def test_readmes_config_is_found_from_any_folder(wheel, tmp_path):
     (tmp_path / "work" / "configs").mkdir()
     (tmp_path / "work" / "configs" / "quickstart.yaml").write_text("experiment_name: mine\n")
     assert "experiment_name: mine" in config("configs/quickstart.yaml").stdout
+
+
+def test_no_link_lies_in_git():
+    """A link to an environment, or to data, leads nowhere in a clone; an ignored folder's name does not keep it out."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    files = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert files and not [line for line in files.splitlines() if line.startswith("120000")]
