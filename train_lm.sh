@@ -8,17 +8,7 @@
 # Without arguments: CSL-Daily if there is a folder or link ./CSL-Daily, else the quickstart on data/synthetic_near.
 set -euo pipefail
 source "$(dirname "$0")/scripts/env.sh"
-
-# What only sentences need goes into .venv, if that is what runs, as scripts/env.sh fills it.
-if ! "$PYTHON" -c 'import sacrebleu, tokenizers, transformers' 2> /dev/null; then
-    mapfile -t extras < <(grep -oE '^(sacrebleu|tokenizers|transformers)[^ #]*' requirements-extra.txt)
-    if [ "$PYTHON" != "$PWD/.venv/bin/python" ]; then
-        echo "train_lm: $PYTHON lacks some of ${extras[*]}: type pip install -e '.[translation]'" >&2
-        exit 1
-    fi
-    echo "train_lm: adding ${extras[*]} to .venv" >&2
-    "$PYTHON" -m pip install -q --disable-pip-version-check "${extras[@]}"
-fi
+source scripts/sentences.sh
 
 export_to() { # FOLDER OPTION...: the tokens to train on, and those to hear
     local folder="$1"

@@ -7,17 +7,7 @@
 # folder or link ./PHOENIX-2014-T, else the quickstart on data/phoenix14t.
 set -euo pipefail
 source "$(dirname "$0")/scripts/env.sh"
-
-# What only translation needs goes into .venv, if that is what runs, as scripts/env.sh fills it.
-if ! "$PYTHON" -c 'import sacrebleu, tokenizers, transformers' 2> /dev/null; then
-    mapfile -t extras < <(grep -oE '^(sacrebleu|tokenizers|transformers)[^ #]*' requirements-extra.txt)
-    if [ "$PYTHON" != "$PWD/.venv/bin/python" ]; then
-        echo "train_slt: $PYTHON lacks some of ${extras[*]}: type pip install -e '.[translation]'" >&2
-        exit 1
-    fi
-    echo "train_slt: adding ${extras[*]} to .venv" >&2
-    "$PYTHON" -m pip install -q --disable-pip-version-check "${extras[@]}"
-fi
+source scripts/sentences.sh
 
 both() { # SUFFIX OPTION...: both phases by configs/{contrast,translation}SUFFIX.yaml
     local suffix="$1"

@@ -23,12 +23,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.meaning import cell, each_of, prepare, work
-from benchmarks.translation import opened, run
+from benchmarks.meaning import cell, prepare, work
+from benchmarks.translation import fill, opened, run
 from signstream import cli
 from signstream.config import Data, Poses, load_config
 from signstream.inference.judge import OWN, tokens_at, tokens_name
-from signstream.io.whole import write_whole
 from signstream.tasks.prefix_lm.setup import Setup
 from signstream.tasks.prefix_lm.task import PrefixTask
 from signstream.training.distributed import Ranks
@@ -124,11 +123,7 @@ def main(argv: list[str] | None = None) -> None:
         of = {"clips": args.clips} if args.tokens is None else {"tokens": str(args.tokens)}
         kept = opened(args.out, {**of, "options": args.overrides})
         jobs = [Job(name, seed, tokens, data, tuple(args.overrides)) for seed in range(args.seeds) for name in names]
-        waiting = [job for job in jobs if str(job.seed) not in kept["runs"].get(job.name, {})]
-        for job, result in each_of(waiting, train, args.processes):
-            kept["runs"].setdefault(job.name, {})[str(job.seed)] = result
-            text = json.dumps(kept, indent=1) + "\n"
-            write_whole(args.out, lambda file, text=text: file.write(text.encode()))
+        fill(kept, jobs, train, out=args.out, processes=args.processes)
         print("\n".join(table(kept["runs"], names)), flush=True)
 
 

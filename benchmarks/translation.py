@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -192,6 +192,15 @@ def opened(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def fill(kept: dict[str, Any], jobs: Iterable[Any], train: Callable[[Any], Any], *, out: Path, processes: int) -> None:
+    """With what jobs, each of a name and a seed, give that were not measured before; `out` is written after each."""
+    waiting = [job for job in jobs if str(job.seed) not in kept["runs"].get(job.name, {})]
+    for job, result in each_of(waiting, train, processes):
+        kept["runs"].setdefault(job.name, {})[str(job.seed)] = result
+        text = json.dumps(kept, indent=1) + "\n"
+        write_whole(out, lambda file, text=text: file.write(text.encode()))
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--checkpoint", default="checkpoints/quickstart", help="a tokenizer (default: %(default)s)")
@@ -211,11 +220,7 @@ def main(argv: list[str] | None = None) -> None:
         prepared = prepare(wanted, folder / f"signer-{args.clips}")
         kept = opened(args.out, {"clips": args.clips, "options": args.overrides})
         jobs = [Job(name, seed, prepared, tuple(args.overrides)) for seed in range(args.seeds) for name in names]
-        waiting = [job for job in jobs if str(job.seed) not in kept["runs"].get(job.name, {})]
-        for job, result in each_of(waiting, train, args.processes):
-            kept["runs"].setdefault(job.name, {})[str(job.seed)] = result
-            text = json.dumps(kept, indent=1) + "\n"
-            write_whole(args.out, lambda file, text=text: file.write(text.encode()))
+        fill(kept, jobs, train, out=args.out, processes=args.processes)
         print("\n".join(table(kept["runs"], names)), flush=True)
 
 

@@ -1,45 +1,23 @@
 """train_lm.sh: what it starts, in a tree whose programs only say how they were called."""
 
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from script_trees import EXTRAS, ROOT, make_tree, run_script
 from signstream.config import load_config
 
-ROOT = Path(__file__).parents[1]
-EXTRAS = "-m pip install -q --disable-pip-version-check transformers tokenizers sacrebleu>=2.2,<3"
 RUN = "checkpoints/prefix_lm_live_quickstart"
-FILES = ("train_lm.sh", "scripts/env.sh", "scripts/checkpoint.sh", "scripts/check_requirements.py")
 
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """.venv's Python agrees to everything, unless FAILS says what it may not be asked."""
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for name in (*FILES, "requirements-extra.txt"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "requirements.txt").write_text("no-such-package>=1\n")
-    (tmp_path / "train_multi.sh").write_text('echo "train_multi $*"\n')
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text('#!/bin/sh\ncase "$*" in *"${FAILS:-nothing}"*) exit 1;; esac\necho "python $*"\n')
-    python.chmod(0o755)
-    return tmp_path
+    return make_tree(tmp_path, "train_lm.sh", "scripts/checkpoint.sh")
 
 
 def ran(tree: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    return subprocess.run(
-        ["bash", str(tree / "train_lm.sh"), *arguments],
-        env={**os.environ, "PATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run_script(tree / "train_lm.sh", *arguments, **environment)
 
 
 def started(tree: Path, *arguments: str, **environment: str) -> list[str]:
