@@ -68,6 +68,7 @@ class Spoken(NamedTuple):
 class Form(ABC, Generic[Told]):
     terms: Terms
     model: PrefixLM
+    says_early = False  # whether it may speak before signing ends
 
     def __init__(self, basis: Basis) -> None:
         self.basis, self.config, self.vocabulary = basis, basis.config, basis.vocabulary

@@ -40,6 +40,7 @@ class Line(NamedTuple):
 
 class LiveForm(Form[LiveBatch]):
     model: LiveLM
+    says_early = True
 
     def __init__(self, basis: Basis) -> None:
         super().__init__(basis)

@@ -19,7 +19,6 @@ from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.metrics.text import TextScores
 from signstream.tasks.prefix_lm.forms import Spoken
-from signstream.tasks.prefix_lm.live_form import LiveForm
 from signstream.tasks.prefix_lm.setup import Setup
 
 RIGHT, SHUFFLED, NONE = "right", "shuffled", "none"
@@ -103,7 +102,7 @@ class Sums:
         for sums in (self.totals, self.counts, self.words, self.scores.flat):
             self.setup.ranks.sum_(sums)
         scores = self.scores.result()
-        if scores and isinstance(self.setup.form, LiveForm):
+        if scores and self.setup.form.says_early:
             early, every = self.words.tolist()
             scores["early"] = early / max(every, 1)
         return Measured(self.setup.terms.named(self.totals, self.counts), scores)
