@@ -66,6 +66,7 @@ def train(job: Job) -> dict[str, Any]:
         config = replace(config, data=replace(config.data, **shared))
     seed_everything(job.seed)
     task = PrefixTask.open(config, Ranks())
+    length = prefix(task.setup)
     loop = Loop(task, config, Ranks(), clips=auto_batch(task, config, Ranks()))
     task.begin()
     began = time.perf_counter()
@@ -74,12 +75,12 @@ def train(job: Job) -> dict[str, Any]:
     val, unseen = loop.validate(health=True).numbers, loop.test(UNSEEN)
     scores = {kind: val.get(key) for kind, key in BLEU.items()}
     scores[UNSEEN] = None if unseen is None else unseen.numbers.get(BLEU["right"])
-    return {"bleu": scores, "prefix": prefix(task.setup), "seconds": seconds}
+    return {"bleu": scores, "prefix": length, "seconds": seconds}
 
 
 def prefix(setup: Setup) -> float:
     """How many positions the signs of a val clip take, on average."""
-    clips, prompts = setup.sequences.clips_of("val"), setup.prompts
+    clips, prompts = setup.sequences.clips_of("val"), setup.form.prompts
     counts = [len(prompts.cells(prompts.of(setup.sequences.rows(clip)))) for clip in clips]
     return sum(counts) / len(counts)
 

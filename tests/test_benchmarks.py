@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import pca_kmeans, quantizer, rate_distortion, reconstruction, scan, score
+import prefix_runs
+from benchmarks import pca_kmeans, prefix_lm, quantizer, rate_distortion, reconstruction, scan, score
 from data_sets import signer_root
 from signstream.errors import UserError
 from signstream.inference.tokenizer import Tokenizer
@@ -151,3 +152,16 @@ def test_the_scan_is_measured(monkeypatch, capsys):
     scan.main(["--pairs", "1", "--steps", "9", "--clips", "2", "--long", "5", "9"])
     rows = capsys.readouterr().out.split("\n\n")
     assert [len(part.splitlines()) for part in rows] == [2, 3, 1] and rows[0].count(" x") == 4
+
+
+def test_what_signs_should_be_to_a_language_model_has_a_row_for_each(tmp_path, capsys):
+    given = [
+        option for option in prefix_runs.options(tmp_path, ["a b", "b c"], "train.epochs=1") if "task=" not in option
+    ]
+    kept = ["--tokens", str(tmp_path), "--out", str(tmp_path / "table.json"), "--seeds", "1"]
+    prefix_lm.main([*kept, "--only", "begun rows, flat", "--only", "fresh rows, summed", *given])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "rows" in line]
+    lengths = {row[0]: int(row[1]) for row in rows}
+    assert (
+        lengths["| begun rows, flat"] > lengths["| fresh rows, summed"] == 8
+    )  # 5 chunks of its 42 frames, and three ids
