@@ -6,6 +6,7 @@ peak of its own."""
 from __future__ import annotations
 
 import json
+import pickle
 import resource
 import struct
 import sys
@@ -54,6 +55,13 @@ def sparse(path: Path, head: bytes, size: int) -> None:
     with path.open("wb") as file:
         file.write(head)
         file.truncate(size)
+
+
+def frames(folder: Path, contents: dict[int, bytes]) -> None:
+    """An OpenPose folder."""
+    folder.mkdir()
+    for number, content in contents.items():
+        (folder / f"x_{number}_keypoints.json").write_bytes(content)
 
 
 def pose_head(components: int, people: int = 1, frames: int = 1) -> bytes:
@@ -121,9 +129,40 @@ BOMBS: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(COCO_HEAD + struct.pack("<fIH", 25, 2**32 - 1, 1) + bytes(MB)),
         "not a whole .pose file (6854767802820 bytes are promised",
     ),
+    "a frame number without end": ("openpose", lambda path: frames(path, {0: b"{}", 10**17: b"{}"}), "too long: "),
+    "a frame of a megabyte": ("openpose", lambda path: frames(path, {0: b"[" + bytes(MB)}), "too large: "),
+    "a million people": (
+        "openpose",
+        lambda path: frames(path, {0: b'{"people":[' + b"{}," * 340_000 + b"{}]}"}),
+        "too large: 340001 people",
+    ),
+    "one array again and again": (
+        "rtmpose",
+        lambda path: path.write_bytes(pickle.dumps(dict.fromkeys(("keypoints", "scores"), [GOOD["a"]] * 240_000))),
+        "`keypoints`: a frame of shape [12, 133, 3]",
+    ),
+    "a day of 75 joints": (
+        "mediapipe75",
+        lambda path: sparse(path, npy_header("(2592000, 75, 3)", "'<f4'"), 2592000 * 900 + 200),
+        "too large: ",
+    ),
 }
-FOLDERS = {"csl_daily": "csl/frames_512x512", "npz": "npz/processed/train", "pose": "pose/train"}
-ENDINGS = {"csl_daily": ".npy", "npz": ".npz", "pose": ".pose"}
+FOLDERS = {
+    "csl_daily": "csl/frames_512x512",
+    "npz": "npz/processed/train",
+    "pose": "pose/train",
+    "openpose": "openpose/train",
+    "rtmpose": "rtmpose/train",
+    "mediapipe75": "mediapipe75/train",
+}
+ENDINGS = {
+    "csl_daily": ".npy",
+    "npz": ".npz",
+    "pose": ".pose",
+    "openpose": "",
+    "rtmpose": ".pkl",
+    "mediapipe75": ".npy",
+}
 
 
 def write(root: Path, names: list[str]) -> None:

@@ -13,8 +13,8 @@ from data_sets import GOOD, data_config, note, whole_clip, with_size, write_csl,
 from holistic_points import HAND_LANDMARKS, HOLISTIC_COMPONENTS, MESH_MIDDLE, MESH_PAIRS
 from signstream.cli import run
 from signstream.data import conversion, convert
-from signstream.data.conversion import open_source, read_notes
-from signstream.data.datasets import Clip, annotate, load_checked
+from signstream.data.conversion import open_source
+from signstream.data.datasets import Clip, load_checked
 from signstream.data.holistic import COCO, COCO_COMPONENTS, FACE_MESH, HOLISTIC, describe
 from signstream.skeleton import COCO_WHOLEBODY, FACE, LEFT_HAND, NUM_JOINTS, RIGHT_HAND
 
@@ -31,11 +31,8 @@ def needs_library():
 def clips_of(root: Path, layout: str, **options: object) -> dict[tuple[str, str], Clip]:
     """{(split, name): clip} of a root, as the converter reads it."""
     source = open_source(layout, data_config(root, **options))
-    notes = read_notes(source)
     return {
-        (split, name): annotate(load_checked(source, split, name), notes.get(name))
-        for split, names in source.splits().items()
-        for name in names
+        (split, name): load_checked(source, split, name) for split, names in source.splits().items() for name in names
     }
 
 

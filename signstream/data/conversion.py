@@ -1,4 +1,4 @@
-"""A data set in another layout, clip by clip: CSL-Daily's, npz, or .pose files.
+"""A data set in another layout, clip by clip: CSL-Daily's, npz, .pose files, and what estimators write.
 
     convert(open_source("pose", data), "npz", out) -> exit status, 1 if a clip was left out
 
@@ -21,15 +21,18 @@ from tqdm import tqdm
 
 from signstream.config import Data, load_config
 from signstream.data.csl_daily import CSLDaily
-from signstream.data.datasets import Clip, PoseData, annotate, load_checked, splits_of, usable_names
-from signstream.data.dot_pose import DotPose, check_skeleton, open_library, write_pose
+from signstream.data.datasets import Clip, PoseData, is_size, load_checked, splits_of, usable_names
+from signstream.data.dot_pose import DotPose, open_library, write_pose
+from signstream.data.estimates import TABLE, Estimates, check_skeleton
+from signstream.data.mediapipe75 import MediaPipe75
 from signstream.data.npz import NpzPoses
+from signstream.data.openpose import OpenPose, write_openpose
+from signstream.data.rtmpose import RTMPose, write_rtmpose
 from signstream.errors import UserError
-from signstream.io.tables import read_table
 from signstream.io.whole import whole_folder
 
-LAYOUTS: dict[str, type[PoseData]] = {"csl_daily": CSLDaily, "npz": NpzPoses, "pose": DotPose}
-TABLE = "annotations.json"
+SIZELESS: dict[str, type[Estimates]] = {"openpose": OpenPose, "rtmpose": RTMPose, "mediapipe75": MediaPipe75}
+LAYOUTS: dict[str, type[PoseData]] = {"csl_daily": CSLDaily, "npz": NpzPoses, "pose": DotPose, **SIZELESS}
 
 
 class Read(NamedTuple):
@@ -43,17 +46,29 @@ class Read(NamedTuple):
 
 
 def open_root(
-    layout: str, config_file: str | None, overrides: Sequence[str], *, root: str, split_file: str | None
+    layout: str,
+    config_file: str | None,
+    overrides: Sequence[str],
+    *,
+    root: str,
+    split_file: str | None,
+    size: list[float] | None = None,
 ) -> PoseData:
     """The data set at `root`, with what a config says of it beside."""
     data = load_config(config_file, list(overrides)).data
-    return open_source(layout, replace(data, root=root, split_file=split_file))
+    return open_source(layout, replace(data, root=root, split_file=split_file), size)
 
 
-def open_source(layout: str, data: Data) -> PoseData:
+def open_source(layout: str, data: Data, size: list[float] | None = None) -> PoseData:
     if layout == "npz" and data.split_file:
         raise UserError("--split-file: the npz layout's folders are its splits; leave the option out")
-    return LAYOUTS[layout](data)
+    if size is None:
+        return LAYOUTS[layout](data)
+    if layout not in SIZELESS:
+        raise UserError(f"--size: only {', '.join(SIZELESS)} do not know their pictures' size; leave the option out")
+    if not is_size(size):
+        raise UserError(f"--size {size[0]:g} {size[1]:g}: a width and a height in pixels are expected")
+    return SIZELESS[layout](data, (size[0], size[1]))
 
 
 def choose_splits(source: PoseData, wanted: Sequence[str] | None) -> dict[str, list[str]]:
@@ -61,14 +76,6 @@ def choose_splits(source: PoseData, wanted: Sequence[str] | None) -> dict[str, l
     if unknown := [split for split in wanted or () if split not in splits]:
         raise UserError(f"--splits: {source.root} has no split {unknown[0]!r}, but {', '.join(splits)}")
     return {split: splits[split] for split in wanted or splits}
-
-
-def read_notes(source: PoseData) -> dict[str, Any]:
-    """The annotations that lie beside .pose files. The other layouts' classes read their own."""
-    path = source.root / TABLE
-    if not isinstance(source, DotPose) or not path.exists():
-        return {}
-    return read_table(path, "an object {name: {text, gloss, signer}}", within=source.root)
 
 
 def note_of(clip: Clip) -> dict[str, Any]:
@@ -89,13 +96,12 @@ def note_of(clip: Clip) -> dict[str, Any]:
 
 
 def read_clips(source: PoseData, splits: Mapping[str, list[str]]) -> Iterator[Read]:
-    notes = read_notes(source)
     for split, listed in splits.items():
         names, refused = usable_names(listed)
         yield from (Read(split, name, reason) for name, reason in refused)
         for name in names:
             try:
-                clip = annotate(load_checked(source, split, name), notes.get(name))
+                clip = load_checked(source, split, name)
                 yield Read(split, name, frames=len(clip.poses), clip=clip)
             except ValueError as error:
                 yield Read(split, name, " ".join(str(error).split()))
@@ -120,10 +126,20 @@ def write_dot_pose(root: Path, split: str, clip: Clip) -> None:
     write_pose(root / split / f"{clip.name}.pose", clip)
 
 
+def write_openpose_folder(root: Path, split: str, clip: Clip) -> None:
+    write_openpose(root / split / clip.name, clip)
+
+
+def write_pickle(root: Path, split: str, clip: Clip) -> None:
+    write_rtmpose(root / split / f"{clip.name}.pkl", clip)
+
+
 WRITERS: dict[str, Callable[[Path, str, Clip], None]] = {
     "csl_daily": write_csl_daily,
     "npz": write_npz,
     "pose": write_dot_pose,
+    "openpose": write_openpose_folder,
+    "rtmpose": write_pickle,
 }
 
 
@@ -164,22 +180,25 @@ def write_all(root: Path, layout: str, source: PoseData, *, splits: Mapping[str,
     return done
 
 
-def table(done: Sequence[Read], splits: Mapping[str, list[str]], lacks: Sequence[tuple[int, str]]) -> str:
+def table(done: Sequence[Read], splits: Mapping[str, list[str]], source: PoseData) -> str:
     """What became of the clips, a line a fact, its number of clips first."""
     counts = Counter(read.split for read in done if not read.reason)
     reasons = Counter(read.reason.split(":")[0].split(" [")[0].split(" (")[0] for read in done if read.reason)
     by_split = ", ".join(f"{split} {counts[split]}" for split in splits)
     lines = [(counts.total(), f"converted: {by_split}; {sum(read.frames for read in done)} frames")]
     lines += [(count, f"left out: {reason}") for reason, count in reasons.most_common()]
-    lines += [(count, f"without a point for {words}: score 0") for count, words in lacks]
+    if isinstance(source, Estimates):
+        lines += [(count, f"without a point for {words}: score 0") for count, words in source.lacks()]
+        lines += [(count, f"lost: {words}") for count, words in source.loses()]
     return "\n".join(f"{count:>8}  {fact}" for count, fact in lines)
 
 
 def convert(source: PoseData, layout: str, out: Path, *, splits: Sequence[str] | None = None) -> int:
     """`source` into the new folder `out`, in another layout; 1 if a clip was left out."""
     chosen = choose_splits(source, splits)
-    if layout == "pose":
+    if layout not in ("csl_daily", "npz"):
         check_skeleton(source.data)
+    if layout == "pose":
         open_library()
     with whole_folder(out) as root:
         done = write_all(root, layout, source, splits=chosen)
@@ -188,6 +207,6 @@ def convert(source: PoseData, layout: str, out: Path, *, splits: Sequence[str] |
             print(f"left out: {read.split}/{read.name}: {read.reason}", file=sys.stderr)
         if len(left_out) == len(done):
             raise UserError(f"--root {source.root} has no clip that can be converted: nothing was written")
-    print(table(done, chosen, source.lacks() if isinstance(source, DotPose) else []))
+    print(table(done, chosen, source))
     print(f"wrote {out}", flush=True)
     return 1 if left_out else 0

@@ -107,7 +107,7 @@ def annotate(clip: Clip, note: Any) -> Clip:
         gloss=_words(note, "gloss", clip.gloss),
         signer=_words(note, "signer", clip.signer),
         fps=_frame_rate(note.get("fps")) or clip.fps,
-        size=(float(size[0]), float(size[1])) if _is_size(size) else clip.size,
+        size=(float(size[0]), float(size[1])) if is_size(size) else clip.size,
         segments=segments_of(note.get("segments"), len(clip.poses)),
     )
 
@@ -116,7 +116,7 @@ def _words(note: dict[str, Any], key: str, otherwise: str) -> str:
     return otherwise if note.get(key) is None else str(note[key])
 
 
-def _is_size(value: Any) -> TypeGuard[list[float]]:
+def is_size(value: Any) -> TypeGuard[list[float]]:
     pair = isinstance(value, list) and len(value) == 2
     return pair and all(isinstance(side, (int, float)) and 0 < side < FARTHEST for side in value)
 
