@@ -68,8 +68,11 @@ class Prompts:
     def of(self, codes: Tensor, text: str | None = None) -> LLMSequence:
         """codes [N, P, Q], no chunk of them where nothing is shown; without a text it is still to be said. Where a
         chunk's ids are summed, runs are written out: what holds would be nobody's there."""
+        return self.behind(codes, [] if text is None else self.units.ids(text, self.most))
+
+    def behind(self, codes: Tensor, units: Sequence[int]) -> LLMSequence:
         chunks = self.vocabulary.chunks(codes, rle=self.positions == "ids")
-        return offline(self.vocabulary, chunks, [] if text is None else self.units.ids(text, self.most))
+        return offline(self.vocabulary, chunks, units)
 
     def cells(self, sequence: LLMSequence) -> list[Cell]:
         cells: list[Cell] = []
@@ -84,7 +87,10 @@ class Prompts:
         return cells
 
     def batch(self, codes: Sequence[Tensor], texts: Sequence[str] | None = None) -> PromptBatch:
-        made = [self.cells(self.of(clip, texts[i] if texts is not None else None)) for i, clip in enumerate(codes)]
+        return self.collated([self.of(clip, texts[i] if texts is not None else None) for i, clip in enumerate(codes)])
+
+    def collated(self, sequences: Sequence[LLMSequence]) -> PromptBatch:
+        made = [self.cells(sequence) for sequence in sequences]
         longest = max(map(len, made), default=0)
         said = [
             (i * longest + at - 1, cell.label)

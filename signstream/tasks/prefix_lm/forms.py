@@ -3,7 +3,9 @@
     form = Offline(basis)                              or LiveForm(basis), of live_form.py; makes the network
     told = form.told(codes, clips, rng=None)           PromptBatch or LiveBatch, on the device; rng: as training has it
     form.counts(told), form.totals(told)               [R, 1]
-    form.spoken(codes)                                 [Spoken(text, early), ..]
+    form.likelihoods(codes, clips)                     [B] of each clip's sentence
+    form.spoken(codes)                                 [Spoken(text, words, ..), ..]
+    form.said_anyway(codes, spoken)                    how many of these words would be said with other signs, too
 
 R terms: of the sentence's units with their end, and live also of the question whether to speak. clips: whose sentence
 goes with the codes, which may be another's.
@@ -25,8 +27,10 @@ from signstream.data.sentences import leave_out_too_long
 from signstream.data.sources import TokenSequences
 from signstream.errors import UserError
 from signstream.io.pose_cache import PoseCache
+from signstream.models.policies import Words
 from signstream.models.prefix_lm import PrefixLM, PromptBatch, Prompts
 from signstream.models.prefix_sources import LanguageModel
+from signstream.models.whole_words import words_of
 from signstream.tokens.vectors import CodeVectors
 from signstream.tokens.vocabulary import Vocabulary
 from signstream.training.task import Terms
@@ -62,7 +66,15 @@ class Basis(NamedTuple):
 
 class Spoken(NamedTuple):
     text: str
-    early: str  # what of it was said before signing ended
+    words: Words
+    after: list[int]  # of each word, the chunk behind which it was said; at the end: how many there were
+    early: int  # words that were said before signing ended
+
+
+class Answers(NamedTuple):
+    logits: Tensor  # [U, V]
+    asked: Tensor  # [U] columns
+    clip: Tensor  # [U] of the batch
 
 
 class Form(ABC, Generic[Told]):
@@ -85,12 +97,36 @@ class Form(ABC, Generic[Told]):
         """R: how often each term is asked for."""
 
     @abstractmethod
+    def answers(self, told: Told) -> Answers:
+        """To all that is asked for."""
+
+    @abstractmethod
     def totals(self, told: Told) -> Tensor:
         """Cross entropies."""
 
     @abstractmethod
+    def retold(self, codes: Sequence[Tensor], spoken: Sequence[Spoken]) -> Told:
+        """What was said, asked for where it was, with other codes."""
+
+    @abstractmethod
     def spoken(self, codes: Sequence[Tensor]) -> list[Spoken]:
         """In evaluation mode, for which the caller cares."""
+
+    def likelihoods(self, codes: Sequence[Tensor], clips: Sequence[int]) -> Tensor:
+        """[B] float64: their logarithms."""
+        told = self.told(codes, clips)
+        units = self.asked(told)[0]  # the others are the question's
+        logits, asked, clip = (column[:units] for column in self.answers(told))
+        each = F.cross_entropy(logits, asked, reduction="none").double()
+        return each.new_zeros(len(clips)).index_add(0, clip, -each)
+
+    def said_anyway(self, codes: Sequence[Tensor], spoken: Sequence[Spoken]) -> int:
+        """Words whose every unit is the likeliest with these codes, behind the words that were said before."""
+        logits, asked, _ = self.answers(self.on_device(self.retold(codes, spoken)))
+        logits[:, self.model.offset : self.model.offset + 1] = -torch.inf  # a live model is not let say <SEP> there
+        same = (logits.argmax(-1) == asked)[asked < self.model.offset]
+        lengths = [len(word) for each in spoken for word in each.words]
+        return sum(bool(word.all()) for word in same.cpu().split(lengths))
 
     def counts(self, told: Told) -> Tensor:
         count = torch.tensor(self.asked(told), dtype=torch.float64)[:, None]
@@ -122,11 +158,23 @@ class Offline(Form[PromptBatch]):
     def asked(self, told: PromptBatch) -> list[int]:
         return [len(told.targets)]
 
-    def totals(self, told: PromptBatch) -> Tensor:
+    def answers(self, told: PromptBatch) -> Answers:
         logits = self.model(told.ids, told.places).float()  # [U, V]
-        return F.cross_entropy(logits, told.targets, reduction="sum").view(1, 1)
+        return Answers(logits, told.targets, told.places // told.ids.shape[1])
+
+    def totals(self, told: PromptBatch) -> Tensor:
+        logits, asked, _ = self.answers(told)
+        return F.cross_entropy(logits, asked, reduction="sum").view(1, 1)
+
+    def retold(self, codes: Sequence[Tensor], spoken: Sequence[Spoken]) -> PromptBatch:
+        units = ([unit for word in each.words for unit in word] for each in spoken)
+        return self.prompts.collated([self.prompts.behind(*each) for each in zip(codes, units)])
 
     def spoken(self, codes: Sequence[Tensor]) -> list[Spoken]:
         told = self.on_device(self.prompts.batch(codes))
         rows = self.model.generate(told.ids, told.lengths, most=self.config.decode.max_tokens)
-        return [Spoken(self.units.text(row), "") for row in rows]
+        words = [words_of(self.units, row, before=[], ended=True) for row in rows]
+        return [
+            Spoken(self.units.text(row), said, [len(heard)] * len(said), 0)
+            for row, said, heard in zip(rows, words, codes)
+        ]

@@ -23,7 +23,7 @@ from signstream.models.live_lm import LiveLM
 from signstream.models.live_prompts import LiveBatch, LivePrompts, window_of
 from signstream.models.live_text import Speaker
 from signstream.models.policies import POLICY, policy_of
-from signstream.tasks.prefix_lm.forms import Basis, Form, Spoken
+from signstream.tasks.prefix_lm.forms import Answers, Basis, Form, Spoken
 from signstream.training.task import Terms
 
 AROUND = 4  # ids of a sequence beside its chunks and words: <SIGN>, </SIGN>, <SEP>, <COMMIT>
@@ -121,18 +121,32 @@ class LiveForm(Form[LiveBatch]):
     def asked(self, told: LiveBatch) -> list[int]:
         return [told.words, len(told.targets) - told.words]
 
-    def totals(self, told: LiveBatch) -> Tensor:
+    def answers(self, told: LiveBatch) -> Answers:
         hidden = self.model.hear(told.ids, told.layout, told.positions)  # [B, S, D]
         logits = self.model.logits(hidden.flatten(0, 1)[told.places]).float()  # [U, V + 2]
-        losses = F.cross_entropy(logits, self.model.said(told.targets), reduction="none")
+        return Answers(logits, self.model.said(told.targets), told.places // told.ids.shape[1])
+
+    def totals(self, told: LiveBatch) -> Tensor:
+        logits, asked, _ = self.answers(told)
+        losses = F.cross_entropy(logits, asked, reduction="none")
         return torch.stack((losses[: told.words].sum(), losses[told.words :].sum())).view(2, 1)
+
+    def retold(self, codes: Sequence[Tensor], spoken: Sequence[Spoken]) -> LiveBatch:
+        """Where there are fewer chunks, at their end."""
+        made = [
+            self.prompts.of(rows, said.words, after=[min(chunk, len(rows)) for chunk in said.after])
+            for rows, said in zip(codes, spoken)
+        ]
+        return self.prompts.batch(made, begins=[0] * len(made), asked=[False] * len(made))
 
     def spoken(self, codes: Sequence[Tensor]) -> list[Spoken]:
         return [self._spoken(rows) for rows in codes]
 
     def _spoken(self, codes: Tensor) -> Spoken:
         speaker = Speaker(self.model, self.vocabulary, units=self.units, policy=policy_of(POLICY))
-        early = [word for ids in self.vocabulary.chunks(codes, longest=1) for word in speaker.hear(ids).words]
-        said = [early, early + speaker.end().words]
-        before, whole = (self.units.text([unit for word in words for unit in word]) for words in said)
-        return Spoken(whole, before)
+        chunks = self.vocabulary.chunks(codes, longest=1)
+        heard = [speaker.hear(ids).words for ids in chunks]
+        early, words = sum(map(len, heard)), [word for said in [*heard, speaker.end().words] for word in said]
+        after = [chunk for chunk, said in enumerate(heard) for _ in said]
+        after += [len(chunks)] * (len(words) - early)
+        return Spoken(self.units.text([unit for word in words for unit in word]), words, after, early)

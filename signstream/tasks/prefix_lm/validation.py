@@ -3,7 +3,9 @@
     score = measure(setup, loader)      # Score: by prefix (RIGHT, SHUFFLED, NONE) losses and scores; some sentences
 
 The controls are the same model: SHUFFLED is given the signs of another clip that says something else, NONE a prefix
-without a chunk. What it says then it has of the sentences alone. Every rank makes the same calls.
+without a chunk. What it says then it has of the sentences alone. Which of the words that are
+said with RIGHT it would say with these, too, is asked behind the same words. Whether the signs find their sentence is
+retrieval.py's. Every rank makes the same calls.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from signstream.data.earliest import words_in
 from signstream.io.batch import StreamBatch
 from signstream.io.dataloader_utils import BatchLoader
 from signstream.models.metrics.text import TextScores
 from signstream.tasks.prefix_lm.forms import Spoken
+from signstream.tasks.prefix_lm.retrieval import retrieval
 from signstream.tasks.prefix_lm.setup import Setup
 
 RIGHT, SHUFFLED, NONE = "right", "shuffled", "none"
@@ -34,11 +36,14 @@ class Measured(NamedTuple):
     """With one kind of prefix."""
 
     losses: dict[str, float]
-    scores: dict[str, float]  # nothing where no clip was measured; live also `early`, the share of words before the end
+    scores: dict[str, float]  # nothing where no clip was measured
+    early: float | None  # live: the share of words before signing ended
+    anyway: float | None  # of a control: the share of RIGHT's words that are said with it, too
 
 
 class Score(NamedTuple):
     by: dict[str, Measured]
+    found: dict[str, float]  # retrieval.py
     variants: dict[str, str]  # what the scores are to be quoted with
     samples: dict[str, Sample]  # by the clip's name
 
@@ -58,18 +63,20 @@ def measure(setup: Setup, loader: BatchLoader[StreamBatch]) -> Score:
             continue
         texts, index = batch.clips.texts, batch.clips.index
         right = sums[RIGHT].add(batch.codes, index)
-        sums[NONE].add([nothing] * len(batch), index, by_heart * len(batch))
+        sums[NONE].add([nothing] * len(batch), index, by_heart * len(batch), own=right)
         having = [i for i, clip in enumerate(index) if clip in others]
         other = [setup.sequences.rows(others[index[i]]) for i in having]
-        shuffled = dict(zip(having, sums[SHUFFLED].add(other, [index[i] for i in having])))
+        own = [right[i] for i in having]
+        shuffled = dict(zip(having, sums[SHUFFLED].add(other, [index[i] for i in having], own=own)))
         for i, clip in enumerate(index):
             if clip in shown:
                 name = setup.sequences.examples[clip].name
-                samples[name] = Sample(texts[i], right[i], shuffled.get(i, ""))
+                samples[name] = Sample(texts[i], right[i].text, shuffled[i].text if i in shuffled else "")
+    found = retrieval(setup, loader.clips)
     setup.model.train()
     by = {kind: each.over_ranks() for kind, each in sums.items()}
     collected = {name: sample for part in setup.ranks.collect(samples) for name, sample in part.items()}
-    return Score(by, sums[RIGHT].scores.variants(), dict(sorted(collected.items())))
+    return Score(by, found, sums[RIGHT].scores.variants(), dict(sorted(collected.items())))
 
 
 class Sums:
@@ -79,11 +86,19 @@ class Sums:
         self.setup = setup
         device = setup.ranks.device
         self.totals, self.counts = setup.terms.zeros(device), setup.terms.zeros(device)
-        self.words = torch.zeros(2, dtype=torch.float64, device=device)  # before signing ended, and all
+        self.words = torch.zeros(4, dtype=torch.float64, device=device)  # early, of all; said anyway, of RIGHT's
         self.scores = TextScores(setup.config.model.target_language, device)
 
-    def add(self, codes: Sequence[Tensor], clips: Sequence[int], said: list[Spoken] | None = None) -> list[str]:
-        """What is said of these codes, if it is not known, held against what these clips mean."""
+    def add(
+        self,
+        codes: Sequence[Tensor],
+        clips: Sequence[int],
+        said: list[Spoken] | None = None,
+        *,
+        own: Sequence[Spoken] = (),
+    ) -> list[Spoken]:
+        """What is said of these codes, if it is not known, held against what these clips mean. Of a control, `own` is
+        what is said with their own signs."""
         if not codes:
             return []
         form = self.setup.form
@@ -91,21 +106,23 @@ class Sums:
         self.totals += form.totals(prompts).double()
         self.counts += form.counts(prompts)
         said = form.spoken(codes) if said is None else said
-        self.words += self.words.new_tensor(
-            [sum(len(words_in(each.early)) for each in said), sum(len(words_in(each.text)) for each in said)]
-        )
-        texts = [each.text for each in said]
-        self.scores.add([self.setup.sequences.examples[clip].text for clip in clips], texts)
-        return texts
+        early, anyway = sum(each.early for each in said), form.said_anyway(codes, own) if own else 0
+        every, right = (sum(len(each.words) for each in of) for of in (said, own))
+        self.words += self.words.new_tensor([early, every, anyway, right])
+        texts = [self.setup.sequences.examples[clip].text for clip in clips]
+        self.scores.add(texts, [each.text for each in said])
+        return said
 
     def over_ranks(self) -> Measured:
         for sums in (self.totals, self.counts, self.words, self.scores.flat):
             self.setup.ranks.sum_(sums)
-        scores = self.scores.result()
-        if scores and self.setup.form.says_early:
-            early, every = self.words.tolist()
-            scores["early"] = early / max(every, 1)
-        return Measured(self.setup.terms.named(self.totals, self.counts), scores)
+        early, every, anyway, right = self.words.tolist()
+        return Measured(
+            self.setup.terms.named(self.totals, self.counts),
+            self.scores.result(),
+            early / max(every, 1) if self.setup.form.says_early else None,
+            anyway / right if right else None,
+        )
 
 
 def strangers(clips: Sequence[int], texts: Sequence[str]) -> dict[int, int]:
