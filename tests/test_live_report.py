@@ -57,6 +57,7 @@ def test_a_lag_is_held_against_that_of_who_speaks_as_soon_as_the_signs_were_seen
     for run in made.report["runs"]:
         numbers = run["numbers"]
         assert numbers["latency/beyond_seen"] == pytest.approx(numbers["latency/consumed/laal"] - 500)
+        assert numbers["latency/first_beyond_seen"] == pytest.approx(numbers["latency/elapsed/first"] - 500)
     own, late = made.report["runs"][0], made.report["runs"][2]
     assert own["numbers"]["sentences/latency/beyond_seen"] < late["numbers"]["sentences/latency/beyond_seen"]
 

@@ -115,7 +115,7 @@ def _summary(numbers: Numbers) -> str:
         "BLEU-4": (numbers.get(f"{where}text/bleu_4"), ""),
         "StreamLAAL" if where else "LAAL": (numbers.get(f"{where}latency/consumed/laal"), " ms"),
         "beyond what must be seen": (numbers.get(f"{where}latency/beyond_seen"), " ms"),
-        "first word": (numbers.get("latency/consumed/first"), " ms"),
+        "first word beyond its signs": (numbers.get(f"{where}latency/first_beyond_seen"), " ms"),
         "erasure": (numbers["erasure/shown"], ""),
         "real-time factor": (numbers["real_time_factor"], ""),
     }

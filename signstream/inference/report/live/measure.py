@@ -7,6 +7,7 @@
     latency/consumed/laal, ...         models/metrics/latency.py, ms; elapsed: computing and waiting included
     sentences/latency/consumed/laal    StreamLAAL
     latency/beyond_seen                laal, less that of who says each word once its signs have been seen
+    latency/first_beyond_seen          the first word's lag by the clock, less when its signs have been seen
     erasure/shown, erasure/committed   units taken back, a unit that stands in the end; the second is 0
     before_end                         share of units that were committed before all signing was read
     real_time_factor, computing/p50, computing/p95     computing over signing; ms a chunk
@@ -28,6 +29,7 @@ from signstream.models.metrics.latency import Said, Sentence, Unit, by_sentence,
 from signstream.models.metrics.text import TextScores
 
 Numbers = dict[str, float | None]
+BEYOND = {"beyond_seen": "consumed/laal", "first_beyond_seen": "elapsed/first"}
 
 
 class SaidSentence(NamedTuple):
@@ -64,12 +66,13 @@ def measure(run: LiveRun, meant: Mapping[str, MeantClip], language: str) -> Meas
 
 
 def beyond(numbers: Numbers, least: Numbers) -> Numbers:
-    """`least`: those of the soonest."""
+    """`least`: those of the soonest, whose text costs no time."""
     out: Numbers = {}
     for prefix in ("", "sentences/"):
-        lag, soonest = (each.get(f"{prefix}latency/consumed/laal") for each in (numbers, least))
-        if lag is not None and soonest is not None:
-            out[f"{prefix}latency/beyond_seen"] = lag - soonest
+        for name, key in BEYOND.items():
+            lag, soonest = (each.get(f"{prefix}latency/{key}") for each in (numbers, least))
+            if lag is not None and soonest is not None:
+                out[f"{prefix}latency/{name}"] = lag - soonest
     return out
 
 

@@ -5,6 +5,7 @@ const score = (x) => (isNumber(x) ? x.toFixed(2) : NONE);
 const ms = (x) => (isNumber(x) ? `${number(x)} ms` : NONE);
 const TEXT = [["BLEU-4", "text/bleu_4", score], ["BLEU-1", "text/bleu_1", score], ["chrF", "text/chrf", score], ["ROUGE-L", "text/rouge_l", score], ["nothing said", "text/empty", per100]];
 const LATE = [["LAAL", "laal"], ["AL", "al"], ["DAL", "dal"], ["first word", "first"]];
+const LATER_THAN_SEEN = [["beyond what must be seen", "latency/beyond_seen"], ["first word beyond its signs", "latency/first_beyond_seen"]];
 const SHOWN = [
   ["said before the end", "before_end", percent],
   ["taken back of what was shown", "erasure/shown", number],
@@ -64,9 +65,9 @@ function runTable(report, title, told, rows) {
 const textRows = (report, prefix) => TEXT.map(([name, key, show]) => [named(report, name, key), (numbers) => show(numbers[prefix + key])]);
 function lateRows(report, prefix) {
   const value = (numbers, key) => [LAG(numbers[`${prefix}latency/consumed/${key}`]), h("small", LAG(numbers[`${prefix}latency/elapsed/${key}`]))];
-  const beyond = [named(report, "beyond what must be seen", "latency/beyond_seen"), (numbers) => LAG(numbers[`${prefix}latency/beyond_seen`])];
+  const beyond = LATER_THAN_SEEN.map(([name, key]) => [named(report, name, key), (numbers) => LAG(numbers[prefix + key])]);
   const rows = LATE.map(([name, key]) => [named(report, prefix && key === "laal" ? "StreamLAAL" : name, `latency/consumed/${key}`), (numbers) => value(numbers, key)]);
-  return [...rows, beyond];
+  return [...rows, ...beyond];
 }
 
 function numbersOf(report) {
