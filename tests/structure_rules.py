@@ -41,6 +41,7 @@ NEVER = (
 ONLY = {"config.schema": ("signstream.errors",)}
 OPTIONAL = {
     "mamba_ssm",
+    "av",
     "mediapipe",
     "onnx",
     "onnxruntime",

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # What `all` has; `dev` is for those who change the tree.
-EXTRAS = {"export", "pose", "lm", "lora", "translation", "wandb", "test"}
+EXTRAS = {"export", "pose", "lm", "lora", "translation", "wandb", "video", "test"}
 
 
 def listed(name):
