@@ -5,13 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from browsing import data_of
 from clips import moving_clip
 from data_sets import note, write_csl
 from signstream.inference import live_report
 from signstream.inference.report.live.events import read_events
 from signstream.inference.report.live.meant import MeantClip
 from signstream.inference.report.live.measure import measure
-from test_page import data_of
 
 FRAMES = 60  # 2000 ms
 SENTENCES = [

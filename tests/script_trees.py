@@ -8,7 +8,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = "-m pip install -q --disable-pip-version-check transformers tokenizers sacrebleu>=2.2,<3"
-NEEDED = ("scripts/env.sh", "scripts/sentences.sh", "scripts/check_requirements.py", "requirements-extra.txt")
+NEEDED = (
+    "scripts/env.sh",
+    "scripts/extras.sh",
+    "scripts/sentences.sh",
+    "scripts/check_requirements.py",
+    "requirements-extra.txt",
+)
 
 
 def make_tree(folder: Path, *files: str) -> Path:

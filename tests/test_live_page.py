@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from browsing import NARROW, NASTY, browse, browser, data_of, digest
 from live_events import FRAMES, lines_of, make_place, make_report, measured, reported
 from signstream.inference.report.live import player as player_module
 from signstream.inference.report.live.measure import SaidSentence
@@ -14,7 +15,6 @@ from signstream.inference.report.live.player import kept_of
 from signstream.inference.report.page import render_live
 from signstream.models.metrics.latency import Said, Unit
 from signstream.models.metrics.text import TextScores
-from test_page import NARROW, NASTY, browse, browser, data_of, digest
 
 pytest.importorskip("sacrebleu")
 pytestmark = pytest.mark.usefixtures("one_thread")

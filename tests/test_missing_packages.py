@@ -23,6 +23,7 @@ DOORS = {
     "inference.evaluate": "--checkpoint run",
     "inference.export_model": "--checkpoint run --output out",
     "inference.export_tokens": "--out out",
+    "inference.live": "--demo --no-browser",
     "inference.live_report": "--checkpoint run --events file --out out",
     "inference.recognize": "--checkpoint run --split val --out out",
     "inference.stream": "--checkpoint run",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from browsing import NARROW, NASTY, browse, browser, data_of, digest
 from page_data import make_report
 from phoenix_data import save_info, write_frames
 from processes import on_ranks
@@ -29,7 +30,6 @@ from signstream.inference.report.recognition.measure import in_any_order, measur
 from signstream.inference.report.recognition.sections import SECTIONS
 from signstream.inference.report.recognition.verdict import RULES
 from signstream.inference.report.verdict import verdict
-from test_page import NARROW, NASTY, browse, browser, data_of, digest
 
 ROOT = Path(__file__).parents[1]
 RATE = 100 * sum(ERRORS) / VAL_WORDS

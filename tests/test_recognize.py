@@ -18,9 +18,11 @@ import signstream
 from clips import moving_clip
 from recognition_runs import ERRORS, FRAMES, LINES, VAL_WORDS, WRONG, Run, make_run, write_tokens
 from signstream.config.recognition import Decode
+from signstream.data.datasets import open_data
 from signstream.errors import UserError
 from signstream.glosses import RULES, clean
 from signstream.inference import export_tokens, recognize
+from signstream.inference.live_page.session import Session, open_readers
 from signstream.inference.recognition.live import LivePath
 from signstream.inference.recognition.recogniser import Recogniser
 from signstream.inference.recognition.spans import Cleaning, Signed
@@ -91,6 +93,15 @@ def test_a_split_is_recognised_and_its_errors_are_counted(run, capsys):
     rate = 100 * sum(ERRORS) / VAL_WORDS
     assert f"11 clips, 33 glosses; WER {rate:.1f} % (1 substituted, 1 deleted, 1 inserted of {VAL_WORDS} words)" in said
     assert run.numbers["wer"] == pytest.approx(rate)
+
+
+def test_the_live_page_says_what_the_clip_has(run):
+    readers = open_readers(None, str(run.checkpoint), None, device="cpu")
+    clip = open_data(readers.recogniser.config.data).load("val", next(iter(LINES)))
+    session = Session(readers)
+    news = [each for i, frame in enumerate(clip.poses) for each in session.see(i / 30, frame)] + session.end()
+    said = [sign.gloss for each in news for sign in each.glosses]
+    assert tuple(said) == readers.recogniser.recognise(clip.poses).glosses and len(said) > 0
 
 
 def test_a_clip_and_a_stream_are_what_the_split_is(run, tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import ablation
+from browsing import browse, browser
 from data_sets import signer_root
 from helpers import ARCHS, begin_loop, run_steps, tiny_options
 from signstream.data.transforms import num_chunks
@@ -18,7 +19,6 @@ from signstream.inference.report.page import render, render_compare
 from signstream.inference.report.player_data import make_player
 from signstream.inference.report.sections import glosses_told
 from signstream.inference.tokenizer import Tokenizer
-from test_page import browse, browser
 
 TAUGHT = (*ARCHS["mlp"], "model.rvq.semantic=gloss", "model.rvq.look_back=3", "train.epochs=40")
 CARRIER = 4

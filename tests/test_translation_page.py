@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from browsing import NARROW, NASTY, browse, browser, data_of, digest
 from clips import moving_clip
 from processes import on_ranks
 from recognition_runs import FRAMES, LINES, write_tokens
@@ -24,7 +25,6 @@ from signstream.inference.translation.translator import Translation
 from signstream.inference.translation.written import Result
 from signstream.models.metrics.text import TextScores
 from signstream.models.text_tokenizer import END
-from test_page import NARROW, NASTY, browse, browser, data_of, digest
 from translation_runs import SENTENCES, Run, make_root, make_run, refused, said_by
 
 for package in ("transformers", "tokenizers", "sacrebleu"):

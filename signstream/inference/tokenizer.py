@@ -54,6 +54,7 @@ class Chunk:
     t: int
     codes: Tensor  # [P, Q]
     held: tuple[bool, ...]  # P: whether the part repeats the codes of the chunk before
+    place: Tensor  # [n, 3] where the signer stood in its n frames: for Tokenizer.decode
 
 
 class Reading(NamedTuple):
@@ -346,13 +347,14 @@ class Stream:
         choice = tokenizer.choose(batch, self._earlier(batch))
         self.alone = tokenizer.model.looked_back_on(self.alone, choice.alone)
         chunks = []
-        for offer in choice.offers()[: int((batch.frames > 0).sum())]:
+        offers = choice.offers()[: int((batch.frames > 0).sum())]
+        for offer, place in zip(offers, rows[:, 0].split(tokenizer.config.data.chunk_len)):
             before = self.last
             self.last = hold(before, offer, tokenizer.hold_limit, told=tokenizer.model.told)
             codes = torch.tensor(self.last.codes)
             held = torch.zeros(len(codes), dtype=torch.bool)
             if before is not None:
                 held = held_chunks(torch.stack((torch.tensor(before.codes), codes)))[1]
-            chunks.append(Chunk(self.t, codes, tuple(held.tolist())))
+            chunks.append(Chunk(self.t, codes, tuple(held.tolist()), place))
             self.t += 1
         return chunks

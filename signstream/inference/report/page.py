@@ -5,6 +5,7 @@
     page = render_recognition(report, player, looks)  # a recogniser's
     page = render_translation(report, sentences)      # a translator's
     page = render_live(report, player, plot)          # of live runs
+    page = render_signing(player)                     # of who signs now (inference/live_page/)
 
 `page/` holds the template, the style and the scripts; they and the data are put into one file. The browser runs and
 styles with these alone: the page's security policy names them by their hashes, and all texts from data are set as
@@ -33,7 +34,17 @@ RECOGNITION = (
     *("compare.js", "recognition_compare.js", "recognition_main.js"),
 )
 TRANSLATION = (*COMMON, "sentences.js", "translation.js")
-LIVE = (*COMMON, "sentences.js", "live_player.js", "live.js")
+LIVE = (*COMMON, "sentences.js", "captions.js", "live_player.js", "live.js")
+SIGNING = (
+    "dom.js",
+    "figure.js",
+    "player.js",
+    "ribbons.js",
+    "captions.js",
+    "signing.js",
+    "camera.js",
+    "signing_main.js",
+)
 POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
 )
@@ -72,11 +83,16 @@ def render_live(report: dict[str, Any], player: dict[str, Any], plot: str | None
     return _page({"report": report, "player": player, "plot": plot}, LIVE)
 
 
-def _page(data: dict[str, Any], scripts: Sequence[str]) -> str:
+def render_signing(player: dict[str, Any]) -> str:
+    """The page of who signs now, which asks the server that it came from."""
+    return _page({"player": player}, SIGNING, f"{POLICY}; connect-src 'self'")
+
+
+def _page(data: dict[str, Any], scripts: Sequence[str], policy: str = POLICY) -> str:
     style = _read("page.css")
     script = '"use strict";\n' + "\n".join(_read(name) for name in scripts)
     fill = {
-        "policy": POLICY.format(script=_digest(script), style=_digest(style)),
+        "policy": policy.format(script=_digest(script), style=_digest(style)),
         "style": style,
         "script": script,
         "data": _json(data),

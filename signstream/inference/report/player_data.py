@@ -22,6 +22,7 @@ from signstream.inference.tokenizer import Tokenizer
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics.steadiness import seeded_order
 from signstream.pictures.figure import frame_limits
+from signstream.skeleton import Skeleton
 from signstream.space import in_pixels
 from signstream.tokens.codes import held_chunks
 
@@ -50,22 +51,12 @@ def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *,
     axes = latent_axes(tokenizer, cache, [clips[i] for i in seeded_order(len(clips))[:PCA_CLIPS]])
     lengths = shares([cache.clips[i].length for i in shown], MOST_FRAMES)
     made = [_clip(tokenizer, cache, i, frames=frames, axes=axes) for i, frames in zip(shown, lengths)]
-    parts = [
-        {
-            "name": part.name,
-            "tag": part.tag,
-            "start": part.start,
-            "stop": part.stop,
-            "bones": [list(bone) for bone in part.bones],
-        }
-        for part in tokenizer.skeleton.parts
-    ]
     first = {tag: sorted({codes[0] for clip in made for codes in clip["codes"][tag]} - {-1}) for tag in tokenizer.parts}
     return {
         "fps": tokenizer.config.data.fps,
         "chunk_len": tokenizer.config.data.chunk_len,
         "joints": tokenizer.skeleton.num_joints,
-        "parts": parts,
+        "parts": parts_of(tokenizer.skeleton),
         "clips": made,
         "dictionary": {
             tag: {str(code): view for code, view in zip(codes, _alone(tokenizer, p, codes))}
@@ -73,6 +64,20 @@ def make_player(tokenizer: Tokenizer, cache: PoseCache, clips: Sequence[int], *,
             if p != tokenizer.model.told
         },
     }
+
+
+def parts_of(skeleton: Skeleton) -> list[dict[str, Any]]:
+    """Where each part's joints are, and what joins them."""
+    return [
+        {
+            "name": part.name,
+            "tag": part.tag,
+            "start": part.start,
+            "stop": part.stop,
+            "bones": [list(bone) for bone in part.bones],
+        }
+        for part in skeleton.parts
+    ]
 
 
 def shares(lengths: Sequence[int], most: int) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from signstream.inference.report.live.measure import Measured, MeasuredClip, text_of
-from signstream.inference.report.player_data import packed, shares
+from signstream.inference.report.player_data import packed, parts_of, shares
 from signstream.io.pose_cache import PoseCache
 from signstream.models.metrics import wer
 from signstream.models.metrics.text import TextScores
@@ -45,10 +45,7 @@ def make_player(measured: Measured, cache: PoseCache, fps: float, *, scores: Tex
     return {
         "fps": fps,
         "joints": cache.skeleton.num_joints,
-        "parts": [
-            {"name": part.name, "tag": part.tag, "start": part.start, "stop": part.stop, "bones": list(part.bones)}
-            for part in cache.skeleton.parts
-        ],
+        "parts": parts_of(cache.skeleton),
         "blank": "" if scores.by_character else " ",
         "clips": [
             _clip(clip, cache, fps, most=most, scores=scores) for clip, most in zip(shown, shares(lengths, MOST_FRAMES))

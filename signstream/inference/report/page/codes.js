@@ -18,8 +18,6 @@ function decoded(player, tag, code) {
   const part = player.part(tag);
   return text ? reader(unpack(text), part.stop - part.start, part.start) : null;
 }
-// Of the part whose codes tell what is signed and are not drawn.
-const tells = (player, part) => player.report.tells === part.name;
 const glossesOf = (player, code) => player.report.meaning?.told?.[code] || [];
 const groupsOf = (player, part) => layers(player.parts.filter((p) => p.start >= part.start && p.stop <= part.stop));
 

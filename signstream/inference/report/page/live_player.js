@@ -1,8 +1,6 @@
 // The player of a live run: a skeleton, under it the text as it stood there at that moment, beside it what was meant, sentence by sentence.
 // Whatever is shown follows from the moment alone, so that it is the same however one comes there. Times are milliseconds from the clip's first frame.
 
-const STRUCK = 1500; // ms for which what was taken back stays to be seen
-const FRESH = 700; // and for which committed words are marked
 const clock = (ms) => `${Math.floor(ms / 60000)}:${((ms % 60000) / 1000).toFixed(1).padStart(4, "0")}`;
 const later = (ms) => `${(Math.abs(ms) / 1000).toFixed(1)} s`;
 const hueOf = (i) => (i * 137 + 215) % 360;
@@ -13,7 +11,8 @@ class LivePlayer extends Player {
     const clip = super.clipAt(index);
     if (!clip.states) {
       clip.poses = clip.poses.map((read) => (t, joint) => read(Math.min(t, clip.posed - 1), joint));
-      clip.states = statesOf(clip);
+      clip.states = [firstState(clip.earlier, clip.guess)];
+      for (const update of clip.updates) clip.states.push(nextState(clip.states.at(-1), update));
     }
     return clip;
   }
@@ -31,44 +30,6 @@ class LivePlayer extends Player {
     const at = (ms) => Math.min(Math.max((100 * (ms - this.now.begins)) / this.span, 0), 100);
     return at(to) > at(from) ? { left: `${at(from).toFixed(3)}%`, width: `${(at(to) - at(from)).toFixed(3)}%` } : null;
   }
-}
-
-// What stands there after each update; texts as lists of characters, since places count these.
-function statesOf(clip) {
-  let committed = Array.from(clip.earlier);
-  const states = [{ at: -Infinity, committed, thought: Array.from(clip.guess), kept: 0, taken: "", old: committed.length }];
-  for (const [at, added, thought, kept, taken] of clip.updates) {
-    const old = committed.length;
-    committed = committed.concat(Array.from(added));
-    states.push({ at, committed, thought: Array.from(thought), kept, taken: taken.trim(), old });
-  }
-  return states;
-}
-
-const stateAt = (states, ms) => states.findLastIndex((state) => state.at <= ms + 0.5);
-
-function captionsAt(clip, ms, blank) {
-  const last = stateAt(clip.states, ms);
-  const { committed, thought } = clip.states[last];
-  const text = [...committed, ...thought];
-  const struck = new Map();
-  let [fresh, kept] = [committed.length, text.length];
-  for (let i = last; i > 0 && ms - clip.states[i].at < STRUCK; i--) {
-    const state = clip.states[i];
-    kept = Math.min(kept, state.kept);
-    if (state.taken) struck.set(kept, [state.taken, ...(struck.get(kept) || [])]);
-    if (ms - state.at < FRESH) fresh = state.old;
-  }
-  const edges = [...new Set([0, fresh, committed.length, text.length, ...struck.keys()])].sort((a, b) => a - b);
-  const kind = (at) => (at >= committed.length ? "span.guess" : at >= fresh ? "span.fresh" : "span");
-  const apart = (at) => (at < 0 || at >= text.length || /\s/.test(text[at]) ? "" : blank);
-  const dels = (at) => (struck.get(at) || []).map((words, i) => [i ? blank : apart(at - 1), h("del", words)]).concat(struck.has(at) ? apart(at) : []);
-  const span = (from, to) => {
-    const [, before, words, after] = /^(\s*)(.*?)(\s*)$/s.exec(text.slice(from, to).join(""));
-    return [before, words && h(kind(from), words), after]; // a mark has no blank at its ends
-  };
-  const pieces = edges.map((at, i) => [dels(at), i + 1 < edges.length && span(at, edges[i + 1])]);
-  return text.length || struck.size ? [clip.more && h("span.quiet", "… "), pieces] : h("em.quiet", "nothing has been said yet");
 }
 
 function captions(player) {
@@ -186,16 +147,7 @@ function liveView(player) {
     note.textContent = clip.cut ? `Of this recording the page has ${clock(clip.begins)} to ${clock(stop)}.` : "";
     about.textContent = [clip.signer && signerName(clip.signer), plural(clip.sentences.length, "sentence")].filter(Boolean).join(" · ");
   });
-  const legend = h(
-    "p.keys",
-    "Black: committed, for good, ",
-    h("span.fresh", "new"),
-    " for a moment. ",
-    h("span.guess", "Grey"),
-    ": a thought, which may change. ",
-    h("del", "Struck"),
-    ": just taken back. Space plays, ← → go a frame, with Shift half a second.",
-  );
+  const legend = captionsLegend("Space plays, ← → go a frame, with Shift half a second.");
   const view = h(
     "div.player.live",
     h("div.choose", chooser, about),

@@ -110,6 +110,7 @@ class Player {
         const p = read(this.frame, joint);
         return p && [left + p[0] * unit, top + p[1] * unit];
       };
+      this.backdrop(pen, pane, { left, top, scale });
       const thick = Math.max(0.8, Math.min(height / 300, 1.5));
       const line = { width: thick, colour: this.colour };
       const band = { width: 3.2 * thick, alpha: 0.2, bare: true, colour: () => this.colour("ink") }; // the original, pale under the lines
@@ -117,6 +118,9 @@ class Player {
       pen.restore();
     });
   }
+
+  // What lies behind the skeleton of a pane: nothing.
+  backdrop() {}
 
   // [frames] mean distance of the shown joints, in pixels.
   errors() {

@@ -14,57 +14,65 @@ function runsOf(clip, tag) {
   return out;
 }
 
+// Of the part whose codes tell what is signed and are not drawn.
+const tells = (player, part) => player.report.tells === part.name;
+
+// A part's name with the box that shows or hides it.
+function partLabel(player, part) {
+  const box = h("input", {
+    type: "checkbox",
+    checked: true,
+    style: { "accent-color": partColour(part.name) },
+    "data-part": part.name,
+    onchange: () => player.toggle(part.name, box.checked),
+  });
+  return h(
+    "label.toggle",
+    { "data-tip": `Show the ${partName(part.name)}${tells(player, part) ? "; its codes tell what is signed and draw nothing" : ""}` },
+    box,
+    h("span.swatch", { style: { background: partColour(part.name) } }),
+    twoNames(part.name, part.tag),
+  );
+}
+
+// A run of chunks in its code's colour: its `place` on the time line, `room` in pixels for its codes, hatched from a `share` of its width on, where it holds.
+function tokenCell(part, { chunk, length, codes }, { place, room, share, onclick }) {
+  const all = codesText(codes);
+  const said = room > 6.4 * all.length ? all : room > 7 * String(codes[0]).length && codes[0] >= 0 ? String(codes[0]) : "";
+  const where = length > 1 ? `chunks ${chunk + 1} to ${chunk + length}, held` : `chunk ${chunk + 1}`;
+  const name = `${partName(part.name)}, ${where}: ${all}`;
+  return h(
+    "button",
+    {
+      class: codes[0] < 0 ? "cell none" : "cell",
+      tabindex: -1,
+      "aria-label": name,
+      "data-tip": name,
+      onclick,
+      style: { "--hue": hue(codes[0]), ...place },
+    },
+    length > 1 && h("span.held", { style: { left: `${100 * share}%` } }),
+    h("span", said),
+  );
+}
+
 function ribbons(player, scrub) {
   const cursor = h("div.cursor");
   const strip = h("div.strip");
   const far = h("span.far");
-  const rows = player.parts.map((part) => {
-    const box = h("input", {
-      type: "checkbox",
-      checked: true,
-      style: { "accent-color": partColour(part.name) },
-      "data-part": part.name,
-      onchange: () => player.toggle(part.name, box.checked),
-    });
-    return {
-      part,
-      cells: h("div.cells"),
-      label: h(
-        "label.toggle",
-        { "data-tip": `Show the ${partName(part.name)}${tells(player, part) ? "; its codes tell what is signed and draw nothing" : ""}` },
-        box,
-        h("span.swatch", { style: { background: partColour(part.name) } }),
-        twoNames(part.name, part.tag),
-      ),
-    };
-  });
+  const rows = player.parts.map((part) => ({ part, cells: h("div.cells"), label: partLabel(player, part) }));
   let [errors, marked] = [[], null];
 
   const cell = (part, clip, run, width) => {
     const [start, stop] = [run.chunk * player.chunk_len, Math.min((run.chunk + run.length) * player.chunk_len, clip.frames)];
-    const all = codesText(run.codes);
     const room = (width * (stop - start)) / clip.frames - 11;
-    const said = room > 6.4 * all.length ? all : room > 7 * String(run.codes[0]).length && run.codes[0] >= 0 ? String(run.codes[0]) : "";
-    const where = run.length > 1 ? `chunks ${run.chunk + 1} to ${run.chunk + run.length}, held` : `chunk ${run.chunk + 1}`;
-    const name = `${partName(part.name)}, ${where}: ${all}`;
     const open = (event) => {
       const share = event.detail ? (event.clientX - event.currentTarget.getBoundingClientRect().left) / event.currentTarget.clientWidth : 0;
       player.seek(start + player.chunk_len * Math.floor(share * run.length));
       player.choose(part.tag, run);
     };
-    return h(
-      "button",
-      {
-        class: run.codes[0] < 0 ? "cell none" : "cell",
-        tabindex: -1,
-        "aria-label": name,
-        "data-tip": name,
-        onclick: open,
-        style: { "--hue": hue(run.codes[0]), left: `${(100 * start) / clip.frames}%`, width: `${(100 * (stop - start)) / clip.frames}%` },
-      },
-      run.length > 1 && h("span.held", { style: { left: `${(100 * player.chunk_len) / (stop - start)}%` } }),
-      h("span", said),
-    );
+    const place = { left: `${(100 * start) / clip.frames}%`, width: `${(100 * (stop - start)) / clip.frames}%` };
+    return tokenCell(part, run, { place, room, share: player.chunk_len / (stop - start), onclick: open });
   };
   const fill = () => {
     for (const { part, cells } of rows) {

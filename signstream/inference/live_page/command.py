@@ -1,0 +1,77 @@
+"""What the door inference/live.py does: opens what reads, and who signs, and serves the page until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import webbrowser
+from argparse import Namespace
+from pathlib import Path
+from types import FrameType
+
+from signstream.data.estimator import open_estimator
+from signstream.errors import UserError
+from signstream.inference.live_page.page import Names, live_page
+from signstream.inference.live_page.recording import Recording
+from signstream.inference.live_page.server import LiveServer
+from signstream.inference.live_page.session import Readers, open_readers
+from signstream.inference.live_page.show import Show
+from signstream.inference.live_page.sources import Camera, Demo, Source, Video
+
+NOBODY = "none"
+# Where the quickstarts leave their runs: these are taken if nothing is said and they are there.
+USUAL_TOKENIZER, USUAL_TEXT = "checkpoints/quickstart", "checkpoints/prefix_lm_live_quickstart"
+
+
+def live(args: Namespace) -> None:
+    tokenizer, text = run_of(args.checkpoint, USUAL_TOKENIZER), run_of(args.lm, USUAL_TEXT)
+    if tokenizer is None and args.lm is None:
+        text = None
+    readers = open_readers(tokenizer, args.recogniser, text, policy=args.policy, device=args.device)
+    recording = None if args.record is None else Recording(args.record, readers.tokenizer)
+    source = open_source(args, readers)
+    try:
+        title = {"demo": "a synthetic signer", "camera": "your camera", "video": getattr(args.video, "name", "")}
+        names = Names(title[source.kind], tokenizer or "", args.recogniser or "", text or "", str(args.record or ""))
+        server = LiveServer(Show(source, readers, recording), live_page(readers, source.kind, names), port=args.port)
+        serve(server, names, browser=not args.no_browser)
+    finally:
+        source.close()
+
+
+def run_of(given: str | None, usual: str) -> str | None:
+    """The run that was named, or the usual one if there is one."""
+    if given is None:
+        return usual if any(Path(usual).glob("*/best.pt")) else None
+    return None if given == NOBODY else given
+
+
+def open_source(args: Namespace, readers: Readers) -> Source:
+    if args.demo and args.video is not None:
+        raise UserError("--demo and --video FILE are two signers: choose one")
+    if args.demo:
+        return Demo(readers.fps)
+    estimator = open_estimator()
+    return Camera(estimator) if args.video is None else Video(args.video, estimator)
+
+
+def serve(server: LiveServer, names: Names, *, browser: bool) -> None:
+    """Until Ctrl-C, or whoever started it ends it."""
+    absent = {"tokens": names.tokenizer, "glosses": names.recogniser, "text": names.text}
+    for what, reader in absent.items():
+        if not reader:
+            print(f"no {what}: nobody is here who reads them")
+    print(f"{names.title}, live: {server.address}", flush=True)
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        if browser:
+            webbrowser.open(server.address)
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print("ended")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        server.server_close()
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
