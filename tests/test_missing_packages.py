@@ -14,6 +14,7 @@ DOORS = {
     "data.convert": "--from csl_daily --to npz --root in --out out",
     "data.features": "--model model --out out",
     "data.synthetic": "--out out --clips 8",
+    "data.video": "in --out out",
     "data.visualize_dataset": "--out out",
     "training.check_gpu": "",
     "training.train": "",

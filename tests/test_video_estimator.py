@@ -11,6 +11,7 @@ from signstream.data.estimator import estimator_library, open_estimator
 from signstream.errors import UserError
 from signstream.io.video_files import pictures
 
+pytestmark = pytest.mark.filterwarnings("ignore:SymbolDatabase.GetPrototype")
 # Published recordings, never copied here: one folder above the repository.
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "video" / "test_video.mp4"
 HEIGHT, WIDTH = 48, 64

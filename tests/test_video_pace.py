@@ -49,8 +49,12 @@ def test_frames_come_as_soon_as_they_are_known():
     assert not pace.end()
 
 
-def test_the_last_frame_is_shown_for_half_a_step():
-    assert len(paced(30, [i / 25 for i in range(100)], [frame(i) for i in range(100)])) == 120
+@pytest.mark.parametrize(("fps", "count"), [(30, 120), (25, 100), (50, 199), (5, 20), (1, 4)])
+def test_a_clip_keeps_its_length(fps, count):
+    assert len(paced(fps, [i / 25 for i in range(100)], [frame(i) for i in range(100)])) == count
+
+
+def test_one_frame_is_one():
     assert len(paced(25, [0.0], [frame(1)])) == 1
     assert EvenPace(25).end() == []
 

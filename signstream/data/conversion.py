@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,10 +107,15 @@ def read_clips(source: PoseData, splits: Mapping[str, list[str]]) -> Iterator[Re
                 yield Read(split, name, " ".join(str(error).split()))
 
 
+def csl_daily_rows(clip: Clip) -> np.ndarray:
+    """[T, 134, 3], the picture's size first; [T, 133, 3] where it is not known."""
+    if clip.size is None:
+        return clip.poses
+    return np.concatenate((np.full((len(clip.poses), 1, 3), (*clip.size, 1), np.float32), clip.poses), 1)
+
+
 def write_csl_daily(root: Path, split: str, clip: Clip) -> None:
-    rows = clip.poses
-    if clip.size is not None:
-        rows = np.concatenate((np.full((len(rows), 1, 3), (*clip.size, 1), np.float32), rows), 1)
+    rows = csl_daily_rows(clip)
     path = root / "frames_512x512" / f"{clip.name}.npy"
     if path.exists() and not np.array_equal(np.load(path, allow_pickle=False), rows, equal_nan=True):
         raise UserError("duplicate name: another split has another clip of it, and this layout has one place for both")
@@ -180,17 +185,27 @@ def write_all(root: Path, layout: str, source: PoseData, *, splits: Mapping[str,
     return done
 
 
-def table(done: Sequence[Read], splits: Mapping[str, list[str]], source: PoseData) -> str:
-    """What became of the clips, a line a fact, its number of clips first."""
+def table(done: Sequence[Read], splits: Iterable[str], facts: Sequence[tuple[int, str]]) -> str:
+    """What became of the clips, a line a fact, its number of clips first; `facts`: what else is to be said of some."""
     counts = Counter(read.split for read in done if not read.reason)
     reasons = Counter(read.reason.split(":")[0].split(" [")[0].split(" (")[0] for read in done if read.reason)
     by_split = ", ".join(f"{split} {counts[split]}" for split in splits)
     lines = [(counts.total(), f"converted: {by_split}; {sum(read.frames for read in done)} frames")]
     lines += [(count, f"left out: {reason}") for reason, count in reasons.most_common()]
-    if isinstance(source, Estimates):
-        lines += [(count, f"without a point for {words}: score 0") for count, words in source.lacks()]
-        lines += [(count, f"lost: {words}") for count, words in source.loses()]
+    lines += facts
     return "\n".join(f"{count:>8}  {fact}" for count, fact in lines)
+
+
+def without_point(joints: str) -> str:
+    return f"without a point for {joints}: score 0"
+
+
+def facts_of(source: PoseData) -> list[tuple[int, str]]:
+    """(clips, what an estimator's files lack and what of them was lost)."""
+    if not isinstance(source, Estimates):
+        return []
+    lacks = [(clips, without_point(joints)) for clips, joints in source.lacks()]
+    return lacks + [(clips, f"lost: {what}") for clips, what in source.loses()]
 
 
 def convert(source: PoseData, layout: str, out: Path, *, splits: Sequence[str] | None = None) -> int:
@@ -207,6 +222,6 @@ def convert(source: PoseData, layout: str, out: Path, *, splits: Sequence[str] |
             print(f"left out: {read.split}/{read.name}: {read.reason}", file=sys.stderr)
         if len(left_out) == len(done):
             raise UserError(f"--root {source.root} has no clip that can be converted: nothing was written")
-    print(table(done, chosen, source))
+    print(table(done, chosen, facts_of(source)))
     print(f"wrote {out}", flush=True)
     return 1 if left_out else 0

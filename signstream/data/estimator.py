@@ -76,7 +76,8 @@ class Holistic:
     def __init__(self, library: Library, complexity: int, models: Path | None = None, *, refine_face: bool) -> None:
         self.rows = _rows([point.name for point in library.solutions.PoseLandmark])
         self.files = ExitStack()
-        self.root = self.files.enter_context(_model_root(library.root, complexity, models))
+        check_model(library, complexity, models)
+        self.root = self.files.enter_context(_model_root(library.root, MODELS[complexity], models))
         self.point_models = library.base.resource_util.set_resource_dir
         asked = SimpleNamespace(set_resource_dir=lambda _: self.point_models(self.root))
         offline = SimpleNamespace(download_oss_model=lambda _: None)
@@ -143,22 +144,28 @@ def _rows(body: list[str]) -> dict[str, Rows]:
     return rows
 
 
-@contextmanager
-def _model_root(own: Path, complexity: int, models: Path | None) -> Iterator[str]:
-    """The folder under which MediaPipe finds all its models: its own, or one of links to those and to the one named."""
+def check_model(library: Library, complexity: int, models: Path | None) -> Path:
+    """Where the model of that complexity lies."""
     if not 0 <= complexity < len(MODELS):
         raise UserError(f"complexity {complexity}: 0, 1 or 2 are possible")
     name = MODELS[complexity]
+    path = library.root / MODEL_FOLDER / name if models is None else models / name
+    if path.is_file():
+        return path
+    if models is not None:
+        raise UserError(f"--models {models} has no {name}, which complexity {complexity} needs")
+    raise UserError(
+        f"complexity {complexity} needs the model {name}, which is not in mediapipe's wheel and which nothing "
+        "here downloads: put it into a folder and name that with --models, or take complexity 1"
+    )
+
+
+@contextmanager
+def _model_root(own: Path, name: str, models: Path | None) -> Iterator[str]:
+    """The folder under which MediaPipe finds all its models: its own, or one of links to those and to the one named."""
     if models is None:
-        if not (own / MODEL_FOLDER / name).is_file():
-            raise UserError(
-                f"complexity {complexity} needs the model {name}, which is not in mediapipe's wheel and which nothing "
-                "here downloads: put it into a folder and name that with --models, or take complexity 1"
-            )
         yield str(own)
         return
-    if not (models / name).is_file():
-        raise UserError(f"--models {models} has no {name}, which complexity {complexity} needs")
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / MODEL_FOLDER
         folder.mkdir(parents=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from signstream.errors import UserError
 
-NEAR = 0.05  # of a step of the grid: containers round their time stamps
+NEAR = 0.05  # of a step, the grid's or the frames': containers round their time stamps
 FAR = 0.5  # seconds between two frames over which no straight line leads
 LONGEST_GAP = 600.0  # seconds; what is longer is no pause but a broken clock
 
@@ -26,6 +26,7 @@ class EvenPace:
     def __init__(self, fps: float) -> None:
         self.fps = fps
         self.start = self.before = 0.0  # seconds: of the first frame, of the latest
+        self.step = 0.0  # between the latest two, at most the grid's
         self.frame: np.ndarray | None = None  # the latest
         self.made = 0  # frames of the grid
 
@@ -37,31 +38,29 @@ class EvenPace:
         gap = seconds - self.before
         if not 0 < gap <= LONGEST_GAP:
             raise UserError(f"broken time stamps: a frame at {self.before:.3f} s, the next at {seconds:.3f} s")
-        known = math.floor((seconds - self.start) * self.fps + NEAR) + 1
-        made = [self._between(self._share(index, gap), frame, gap) for index in range(self.made, known)]
+        self.step = min(gap, 1 / self.fps)
+        known = math.floor((seconds + NEAR * self.step - self.start) * self.fps) + 1
+        made = [self._between(self.start + index / self.fps, seconds, frame) for index in range(self.made, known)]
         self.before, self.frame, self.made = seconds, frame, max(self.made, known)
         return made
 
     def end(self) -> list[np.ndarray]:
-        """The last frame is shown for as long as half a step."""
+        """The last frame once more, if the grid wants one before a next frame would be nearer."""
         if self.frame is None:
             return []
-        until = math.ceil((self.before - self.start) * self.fps + 0.5 - NEAR)
+        until = math.ceil((self.before + (0.5 - NEAR) * self.step - self.start) * self.fps)
         return [self.frame] * (until - self.made)
 
-    def _share(self, index: int, gap: float) -> float:
-        """How far a place of the grid lies from the frame before to the next one, 0 to 1; next to one it is there."""
-        share = (self.start + index / self.fps - self.before) / gap
-        near = NEAR / self.fps / gap
-        return 0.0 if share <= near else 1.0 if share >= 1 - near else share
-
-    def _between(self, share: float, after: np.ndarray, gap: float) -> np.ndarray:
+    def _between(self, wanted: float, seconds: float, after: np.ndarray) -> np.ndarray:
+        """The joints at the time that is wanted, which lies between the frame before and the one that just came."""
         assert self.frame is not None
-        if share in (0.0, 1.0):
-            return after if share else self.frame
+        near, gap = NEAR * self.step, seconds - self.before
+        if wanted <= self.before + near:
+            return self.frame
+        if wanted >= seconds - near:
+            return after
         if gap > FAR:
             return np.zeros_like(after)
-        nearer = after if share >= 0.5 else self.frame
+        share = np.float32((wanted - self.before) / gap)
         both = (self.frame[:, 2:] > 0) & (after[:, 2:] > 0)
-        line = (self.frame + np.float32(share) * (after - self.frame)).astype(after.dtype)
-        return np.where(both, line, nearer)
+        return np.where(both, self.frame + share * (after - self.frame), after if share >= 0.5 else self.frame)

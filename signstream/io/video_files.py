@@ -1,5 +1,6 @@
 """Videos as a viewer sees them, frame by frame: upright, with square pixels, at their own time stamps.
 
+    promised_frames(path) -> about how many frames it has, by its header; 0 where that does not say
     read_head(path) -> Head(frames, seconds, rate)      its packets are counted, nothing is decoded
     pictures(path)  -> iterator of Picture(seconds, pixels [H, W, 3] uint8 RGB), the first at 0.0
 
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from signstream.errors import UserError, first_line, refusal
+from signstream.errors import UserError, refusal
 from signstream.text_files import open_regular
 
 MOST_PIXELS = 1 << 26  # of a picture; 8K video has half
@@ -55,11 +56,21 @@ class Span(NamedTuple):
 def video_library() -> Any:
     try:
         import av
+        import av.error
         import av.sidedata.sidedata
         import av.stream
     except ImportError:
         raise UserError("videos need the package av (pip install av)") from None
     return av
+
+
+def promised_frames(path: Path) -> int:
+    try:
+        with _opened(path) as (container, stream):
+            seconds = (container.duration or 0) / SECOND
+            return stream.frames or round(seconds * float(stream.average_rate or 0))
+    except UserError:
+        return 0
 
 
 def read_head(path: Path) -> Head:
@@ -79,22 +90,23 @@ def read_head(path: Path) -> Head:
 
 def pictures(path: Path) -> Iterator[Picture]:
     """What can be decoded, in the order of the time stamps, all of one size; then, if something cannot, how much."""
-    broken = 0
+    lost = spoilt = 0  # packets that say or show that they are not whole; frames that say so, of whatever packet
     with _opened(path) as (container, stream):
         eye = _Eye(stream)
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
-            except video_library().FFmpegError:
+                lost += packet.is_corrupt
+            except video_library().error.FFmpegError:
                 frames = []
-                broken += 1
+                lost += 1
             for frame in frames:
-                broken += bool(frame.is_corrupt)
+                spoilt += frame.is_corrupt
                 yield eye.see(frame)
-        if eye.size is None and not broken:
-            raise UserError("no frame")
-    if broken:
+    if broken := max(lost, spoilt):
         raise UserError(f"broken: {broken} frame{'s' * (broken > 1)} cannot be decoded")
+    if eye.size is None:
+        raise UserError("no frame")
 
 
 class _Eye:
@@ -116,7 +128,8 @@ class _Eye:
                 raise UserError(f"too large: {self.size[0]} x {self.size[1]} pixels")
         seconds = -1.0 if frame.time is None else frame.time - self.start
         self.now = seconds if seconds > self.now else self.now + self.interval if self.now >= 0 else 0.0
-        pixels = frame.reformat(width=self.size[0], height=self.size[1], format="rgb24").to_ndarray()
+        rgb = frame.reformat(format="rgb24")  # first, since both at once would move the picture by up to a pixel
+        pixels = rgb.reformat(width=self.size[0], height=self.size[1]).to_ndarray()
         return Picture(self.now, _upright(pixels, _matrix(frame)))
 
 
@@ -129,7 +142,7 @@ def _matrix(frame: Any) -> np.ndarray | None:
 def _upright(pixels: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
     """Turned by quarters and mirrored, as x' = a x + c y, y' = b x + d y of the matrix ((a, b, .), (c, d, .), ...)."""
     if matrix is None:
-        return pixels
+        return np.ascontiguousarray(pixels)
     (a, b), (c, d) = matrix[:2, :2].tolist()
     if abs(b) > abs(a):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
@@ -145,19 +158,16 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
             still = av.stream.Disposition.attached_pic
             streams = [stream for stream in container.streams.video if still not in stream.disposition]
             if not streams:
-                raise UserError(f"no moving picture in it: {_kinds(container)} alone")
+                kinds = {"a cover" if still in each.disposition else each.type for each in container.streams}
+                raise UserError(f"no moving picture in it: {' and '.join(sorted(kinds)) or 'nothing'} alone")
             if streams[0].codec_context is None:
                 raise UserError("a coding that PyAV cannot read")
             streams[0].codec_context.thread_count = 1
             yield container, streams[0]
-    except av.FFmpegError as error:
-        raise UserError(f"not a whole video: {first_line(error)}") from None
+    except av.error.FFmpegError as error:
+        raise UserError(f"not a whole video: {error.strerror}") from None
     except OSError as error:
         raise UserError(f"cannot be read: {refusal(error)}") from None
-
-
-def _kinds(container: Any) -> str:
-    return " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
 
 
 def _span(container: Any, stream: Any) -> Span:
