@@ -81,7 +81,9 @@ def test_a_data_set_is_written(videos, tmp_path, capsys):
 
 def test_what_gives_no_clip_is_named(videos, tmp_path, capsys):
     assert make_set(options(videos, tmp_path / "out")) == 1
-    err = dict(line.split(": ", 2)[1:] for line in capsys.readouterr().err.splitlines())
+    printed = capsys.readouterr()
+    err = dict(line.split(": ", 2)[1:] for line in printed.err.splitlines())
+    assert "3  converted: train 1, val 1, test 1; 33 frames\n" in printed.out
     assert err["bad_cut"].startswith("truncated: ") and err["bad_sound"].startswith("no moving picture in it")
     assert err["bad_nobody"] == "nobody there: no body in any of 5 frames"
     assert err["bad_still"] == "hands not seen: in 0 % of 10 frames (--min-hands 5)"

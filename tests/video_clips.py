@@ -7,7 +7,10 @@ import pytest
 
 HEIGHT, WIDTH, SQUARE = 48, 64, 16
 av = pytest.importorskip("av", reason="needs av, of the extra `video`")
-FORMATS = [(".mp4", "libx264"), (".mkv", "libx264"), (".webm", "libvpx"), (".avi", "mpeg4"), (".ts", "libx264")]
+FORMATS = [
+    *((".mp4", "libx264"), (".mkv", "libx264"), (".webm", "libvpx")),
+    *((".avi", "mpeg4"), (".avi", "libx264"), (".ts", "libx264")),
+]
 
 
 def drawn(number, dot=(4, 4)):

@@ -92,7 +92,8 @@ def _parse_shares(text: str) -> tuple[float, ...]:
 
 def make_set(options: Options) -> int:
     names, refused = usable_names([video.name for video in options.videos])
-    videos = {video.name: video for video in options.videos if video.name in names}
+    by_name = {video.name: video for video in options.videos}
+    videos = {name: by_name[name] for name in names}
     with open_journal(options.out) as journal:
         (options.out / CLIPS).mkdir(exist_ok=True)
         remove_parts(options.out / CLIPS)
@@ -100,7 +101,8 @@ def make_set(options: Options) -> int:
         faults = {name: _fault(entry, options.min_hands) for name, entry in entries.items()}
         clips = [videos[name] for name in sorted(entries) if not faults[name]]
         splits = draw_splits(clips, options.shares, options.seed)
-        reads = [Read(splits.get(name, ""), name, faults[name], entries[name].frames) for name in sorted(entries)]
+        reads = [Read("", name, faults[name]) for name in sorted(entries) if faults[name]]
+        reads += [Read(splits[clip.name], clip.name, "", entries[clip.name].frames) for clip in clips]
         reads += [Read("", name, reason) for name, reason in refused]
         for read in (left_out := [read for read in reads if read.reason]):
             print(f"left out: {read.name}: {read.reason}", file=sys.stderr)

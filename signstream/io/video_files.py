@@ -12,6 +12,7 @@ not. Only the file itself is read: a playlist's or a reference's other files are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,20 +118,28 @@ class _Eye:
         if not 1 / WIDEST_PIXEL <= self.shape <= WIDEST_PIXEL:
             raise UserError(f"pixels {self.shape:.3g} times as wide as high: at most {WIDEST_PIXEL} can be true")
         self.interval = 1 / float(stream.average_rate or NO_RATE)
+        self.order_alone = stream.container.format.name == "avi"  # of decoding, not of showing
         self.size: tuple[int, int] | None = None
-        self.start, self.now = 0.0, -1.0
+        self.start, self.now = 0.0, -math.inf
 
     def see(self, frame: Any) -> Picture:
         if self.size is None:
             self.size = max(1, round(frame.width * self.shape)), frame.height
-            self.start = frame.time or 0.0
+            self.start = self._time(frame) or 0.0
             if self.size[0] * self.size[1] > MOST_PIXELS:
                 raise UserError(f"too large: {self.size[0]} x {self.size[1]} pixels")
-        seconds = -1.0 if frame.time is None else frame.time - self.start
-        self.now = seconds if seconds > self.now else self.now + self.interval if self.now >= 0 else 0.0
+        time = self._time(frame)
+        if time is not None and time - self.start > self.now:
+            self.now = time - self.start
+        else:
+            self.now = max(self.now + self.interval, 0.0)
         rgb = frame.reformat(format="rgb24")  # first, since both at once would move the picture by up to a pixel
         pixels = rgb.reformat(width=self.size[0], height=self.size[1]).to_ndarray()
         return Picture(self.now, _upright(pixels, _matrix(frame)))
+
+    def _time(self, frame: Any) -> float | None:
+        stamp = frame.dts if self.order_alone else frame.pts
+        return None if stamp is None else float(stamp * frame.time_base)
 
 
 def _matrix(frame: Any) -> np.ndarray | None:
