@@ -4,10 +4,12 @@
 
     prompts = LivePrompts(vocabulary, window, first_summary=id)
     prompts.of(codes [N, P, Q], words, after=after)       LLMSequence: tokens/llm.live, summaries where a group ends
+    prompts.of(codes, words, after=late, due=after)       the same of words that are held back
     prompts.batch(sequences, begins=begins, asked=asked)  LiveBatch
 
-The question is whether to speak: behind each chunk <SEP>, or <COMMIT>, which is then not written. All else that is
-asked for are words, and the <COMMIT> that ends them.
+The question is whether to speak: behind each chunk <SEP>, or <COMMIT>, which is then not written. Who is held back is
+to answer <SEP> as long as a word is due, though nothing is said. All else that is asked for are words, and the <COMMIT>
+that ends them.
 
 What follows the prompt begins at a position of its own, as in a stream that was moved back or soon will be
 (kv_window.py).
@@ -69,10 +71,21 @@ class LivePrompts:
         self.summary = list(range(first_summary, first_summary + window.summary))
         self.separator, self.commit = vocabulary.special("<SEP>"), vocabulary.special("<COMMIT>")
 
-    def of(self, codes: Tensor, words: Sequence[Sequence[int]], *, after: Sequence[int]) -> LLMSequence:
-        """after: of each word the chunk behind which it is said, N: the end."""
+    def of(
+        self, codes: Tensor, words: Sequence[Sequence[int]], *, after: Sequence[int], due: Sequence[int] | None = None
+    ) -> LLMSequence:
+        """after: of each word the chunk behind which it is said, N: the end; due: behind which it could have been."""
         sequence = live(self.vocabulary, self.vocabulary.chunks(codes, longest=1), words, after=after)
+        if due is not None:
+            self._ask_for(sequence, list(zip(due, after)))
         return self.summed_up(sequence) if self.summary else sequence
+
+    def _ask_for(self, sequence: LLMSequence, words: Sequence[tuple[int, int]]) -> None:
+        """Of each word, when it is due and when it is said."""
+        for at in range(1, len(sequence.labels)):
+            heard = sequence.chunk[at - 1]
+            if self.is_question(sequence, at) and any(due <= heard < said for due, said in words):
+                sequence.labels[at] = self.separator
 
     def summed_up(self, sequence: LLMSequence) -> LLMSequence:
         """With a summary before the first chunk behind each group. What is asked for behind the group's last sign still

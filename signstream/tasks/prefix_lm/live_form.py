@@ -1,7 +1,8 @@
 """The live form: chunk by chunk, and between them what can be said by then (data/live_targets.py).
 
 In training some sequences say their words late, since a policy may hold the model back: every so many chunks all that
-could be said since, or everything at the end. To be silent there is no lesson, so these do not ask whether to speak.
+could be said since, or everything at the end. To be silent there is no lesson: the question's answer is to speak as
+long as something is due. So the wish is how likely something is due, and who has waited wishes it the more.
 """
 
 from __future__ import annotations
@@ -71,15 +72,13 @@ class LiveForm(Form[LiveBatch]):
         )
 
     def tell(self, codes: Sequence[Tensor], clips: Sequence[int], rng: np.random.Generator | None) -> LiveBatch:
-        made, begins, asked = [], [], []
+        made, begins = [], []
         for rows, clip in zip(codes, clips):
             after = self.earliest(clip, len(rows))
             late = self.late(after, len(rows), rng)
-            sequence = self.prompts.of(rows, self.line(clip).ids, after=after if late is None else late)
-            made.append(sequence)
-            begins.append(self._begin(len(sequence.input_ids), rng))
-            asked.append(late is None)
-        return self.prompts.batch(made, begins=begins, asked=asked)
+            made.append(self.prompts.of(rows, self.line(clip).ids, after=after if late is None else late, due=after))
+            begins.append(self._begin(len(made[-1].input_ids), rng))
+        return self.prompts.batch(made, begins=begins, asked=[True] * len(made))
 
     def line(self, clip: int) -> Line:
         """Its units are the sentence's, but for the end, cut likewise."""
