@@ -1,7 +1,11 @@
 """What is read of a signer who goes on signing: the tokens of the file, whoever is absent; pictures, recordings."""
 
+import errno
 import io
 import json
+import os
+import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -195,7 +199,9 @@ def test_a_camera_that_comes_back_is_looked_at_afresh():
 def test_what_is_no_picture_or_too_large_a_one_is_a_line():
     out = io.BytesIO()
     Image.new("RGB", (32, 32)).save(out, "PNG")
-    for content in (b"", b"\xff\xd8\xff", jpeg()[:200], out.getvalue(), b"x" * 1000):
+    at = jpeg().index(b"\xff\xc0") + 5  # where height and width stand
+    bomb = jpeg()[:at] + b"\xff" * 4 + jpeg()[at + 4 :]
+    for content in (b"", b"\xff\xd8\xff", jpeg()[:200], out.getvalue(), b"x" * 1000, bomb):
         said_in_one_line(lambda content=content: read_jpeg(content), "no picture|a picture of")
     said_in_one_line(lambda: read_jpeg(jpeg(4000, 20)), "4000 x 20 pixels: 16 to 1920")
     assert read_jpeg(jpeg()).shape == (48, 64, 3)
@@ -253,6 +259,83 @@ def test_a_second_question_is_refused_and_not_queued(place):
     with place.show.lock:
         refused(lambda: place.show.step(reader), 429)
     assert place.show.step(reader)["news"]
+
+
+def test_the_look_for_who_is_gone_holds_nobody_up(place):
+    show, held = place.show, []
+    reader = show.begin()["reader"]
+    show.now = lambda: held.append(show.lock.locked()) or place.clock()
+    show.expire()
+    assert held == [False]
+    show.now = place.clock
+    assert show.step(reader)["news"]
+
+
+def test_who_waits_long_for_an_answer_is_not_gone(place, monkeypatch):
+    show, reader = place.show, place.show.begin()["reader"]
+    look = show.source.look
+
+    def slow(*given):
+        place.clock.seconds += STALE + 1
+        return look(*given)
+
+    monkeypatch.setattr(show.source, "look", slow)
+    show.step(reader)
+    show.expire()
+    assert show.step(reader)["news"] and show.session.clips == 1
+
+
+def test_a_page_that_is_loaded_anew_while_a_step_runs_has_the_signer(place):
+    show, answers = place.show, []
+    old = show.begin()["reader"]
+    with show.lock:
+        leaves = threading.Thread(target=lambda: show.end(old))
+        begins = threading.Thread(target=lambda: answers.append(show.begin()["reader"]))
+        leaves.start()
+        while show.leaving != old:
+            time.sleep(0.01)
+        begins.start()
+    begins.join()
+    leaves.join()
+    assert answers == [show.reader] and show.step(show.reader)["news"]
+
+
+@pytest.mark.parametrize("leaves", ["expire", "begin", "close"])
+def test_what_was_being_kept_is_kept_when_nobody_is_there_any_more(place, leaves):
+    show, reader = place.show, place.show.begin()["reader"]
+    show.record(reader, True)
+    for _ in range(20):
+        place.clock.seconds += 0.1
+        show.step(reader)
+    assert show.kept.frames and not place.root.exists()
+    place.clock.seconds += STALE + 1
+    told = getattr(show, leaves)()
+    kept = list(read_jsonl(place.root / "tokens.jsonl"))
+    assert len(kept) == 1 and kept[0].num_frames > 55 and show.kept is None
+    if leaves == "close":
+        assert [news["saved"] for news in told] == [kept[0].name]
+        refused(lambda: show.step(reader), 429)
+
+
+def test_a_full_disk_is_said_and_the_page_goes_on(place, monkeypatch):
+    show, reader = place.show, place.show.begin()["reader"]
+
+    def full(self, kept):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Recording, "write", full)
+    show.record(reader, True)
+    told = played(place, reader)[-1]
+    assert told["news"][-1]["lost"] == f"{place.root}: No space left on device" and told["news"][-1]["over"]
+    assert told["kept"] is None
+    place.clock.seconds += PAUSE
+    assert played(place, reader)[-1]["news"][-1]["over"]
+
+
+def test_what_a_full_disk_leaves_is_no_other_data_set(tmp_path):
+    (tmp_path / "frames_512x512").mkdir()
+    (tmp_path / "frames_512x512" / ".live.npy.12345678.part").touch()
+    Recording(tmp_path, None)
 
 
 def test_nothing_is_kept_but_on_request(place):

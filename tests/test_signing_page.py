@@ -15,7 +15,7 @@ from live_shows import Follows, serving
 from signstream.inference.live_page.page import Names, live_page
 from signstream.inference.live_page.recording import Recording
 from signstream.inference.live_page.session import Readers
-from signstream.inference.live_page.show import Show
+from signstream.inference.live_page.show import STALE, Show
 from signstream.inference.live_page.sources import Camera, Demo, Video
 from signstream.inference.live_text import LiveText
 from signstream.io import video_files
@@ -221,6 +221,32 @@ def test_a_tab_that_closes_ends_the_work(tmp_path):
         eventually(lambda: show.session.clip is not None)
         tab.open("about:blank")
         eventually(lambda: show.reader is None and show.session.clip is None)
+
+
+def test_a_page_that_was_forgotten_begins_anew_and_goes_on(tmp_path):
+    show = Show(Demo(30), Readers())
+    page = acting(live_page(Readers(), "demo", Names("somebody")), "")
+    with serving(show, page) as server, Browser(tmp_path, width=800, height=600) as tab:
+        tab.open(server.address)
+        eventually(lambda: show.session.clip is not None and show.session.clip.frames > 75)
+        show.heard = -STALE
+        eventually(lambda: show.heard > 0 and show.session.clip is not None and show.session.clip.frames > 15)
+        before = tab.run("picture()")
+        time.sleep(0.5)
+        assert show.session.clip.frames < 75 and tab.run("picture()") != before
+
+
+def test_who_stopped_at_a_fault_can_start_again_at_once(tmp_path, monkeypatch):
+    show = Show(Demo(30), Readers())
+    page = acting(live_page(Readers(), "demo", Names("somebody")), "")
+    with serving(show, page) as server, Browser(tmp_path, width=800, height=600) as tab:
+        tab.open(server.address)
+        eventually(lambda: show.session.clip is not None)
+        with monkeypatch.context() as broken:
+            broken.setattr(show.source, "look", lambda *_: [][1])
+            eventually(lambda: "a fault of the program" in tab.run("$('.note').textContent").lower())
+        tab.run("press(' ')")
+        eventually(lambda: show.session.clip is not None)
 
 
 HOOK = """

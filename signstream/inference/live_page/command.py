@@ -29,12 +29,15 @@ def live(args: Namespace) -> None:
     readers = open_readers(tokenizer, args.recogniser, text, policy=args.policy, device=args.device)
     recording = None if args.record is None else Recording(args.record, readers.tokenizer)
     source = open_source(args, readers)
+    show = Show(source, readers, recording)
     try:
         title = {"demo": "a synthetic signer", "camera": "your camera", "video": getattr(args.video, "name", "")}
         names = Names(title[source.kind], tokenizer or "", args.recogniser or "", text or "", str(args.record or ""))
-        server = LiveServer(Show(source, readers, recording), live_page(readers, source.kind, names), port=args.port)
+        server = LiveServer(show, live_page(readers, source.kind, names), port=args.port)
         serve(server, names, browser=not args.no_browser)
     finally:
+        for told in show.close():
+            print(f"not kept: {told['lost']}" if "lost" in told else f"kept as {told['saved']}")
         source.close()
 
 

@@ -55,7 +55,7 @@ class Recording:
         self.tokens = root / "tokens.jsonl"
         if root.exists() and not root.is_dir():
             raise UserError(f"--record {root} is no folder: name one that is new, or that a recording made")
-        if root.is_dir() and any(root.iterdir()) and not self.notes.is_file():
+        if root.is_dir() and holds_files(root) and not self.notes.is_file():
             raise UserError(f"--record {root} holds something else: name a new folder, or one that a recording made")
         if tokenizer is not None and self.tokens.exists():
             for tokens in read_jsonl(self.tokens):
@@ -97,6 +97,11 @@ class Recording:
 
     def _table(self, path: Path) -> dict[str, Any]:
         return read_table(path, "what a recording wrote") if path.exists() else {}
+
+
+def holds_files(root: Path) -> bool:
+    """Folders alone, and hidden files, are left where the disk was full or the program was killed."""
+    return any(path.is_file() and not path.name.startswith(".") for path in root.rglob("*"))
 
 
 def _as_npy(rows: np.ndarray) -> bytes:

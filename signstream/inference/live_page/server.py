@@ -22,7 +22,7 @@ import traceback
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from signstream.errors import UserError, one_line
 from signstream.inference.live_page.show import Refused, Show
@@ -114,10 +114,16 @@ class Handler(BaseHTTPRequestHandler):
         """What stands behind the token."""
         if self.headers.get_all("Host", []) not in [[host] for host in self.server.hosts]:
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "no host of that name is here")
-        match = re.fullmatch(r"/([\w-]{1,64})/(\w{0,16})", urlsplit(self.path).path, re.ASCII)
+        match = re.fullmatch(r"/([\w-]{1,64})/(\w{0,16})", self._url().path, re.ASCII)
         if match is None or not secrets.compare_digest(match[1], self.server.token):
             raise Refused(HTTPStatus.FORBIDDEN, "open the address that the program printed, with its token")
         return match[2]
+
+    def _url(self) -> SplitResult:
+        try:
+            return urlsplit(self.path)
+        except ValueError:
+            raise Refused(HTTPStatus.BAD_REQUEST, "no address") from None
 
     def _check_origin(self) -> None:
         if self.headers.get_all("Origin", []) not in [[f"http://{host}"] for host in self.server.hosts]:
@@ -131,7 +137,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no number")
         if int(lengths[0]) > LARGEST:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a picture has at most {LARGEST >> 20} MB")
-        body = self.rfile.read(int(lengths[0]))
+        try:
+            body = self.rfile.read(int(lengths[0]))
+        except OSError:  # it waited too long, or the page was closed
+            raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the rest of the request did not come") from None
         if len(body) < int(lengths[0]):
             raise Refused(HTTPStatus.BAD_REQUEST, "shorter than its Content-Length")
         return body
@@ -139,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
     def _act(self, action: str, body: bytes) -> dict[str, Any]:
         if action not in PARAMETERS:
             raise Refused(HTTPStatus.NOT_FOUND, f"one of {', '.join(PARAMETERS)} is expected")
-        given = parse_qsl(urlsplit(self.path).query, keep_blank_values=True, max_num_fields=8)
+        given = parse_qsl(self._url().query, keep_blank_values=True)  # of a line of 64 KB at most
         values, show = dict(given), self.server.show
         if len(values) < len(given) or set(values) - set(PARAMETERS[action]):
             raise Refused(HTTPStatus.BAD_REQUEST, "a parameter that is not known, or twice")

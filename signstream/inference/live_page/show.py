@@ -5,6 +5,7 @@
     show.step(reader, picture, seconds)              # what has become known; for the page, as plain values for JSON
     show.record(reader, on=True)                     # the clip that begins now is kept
     show.end(reader)                                 # what is left of the clip
+    show.close()                                     # for good
 
 A Refused says an HTTP status and a line. One step runs at a time: a second one is refused, not queued.
 """
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from signstream.config import Poses
-from signstream.errors import UserError
+from signstream.errors import UserError, refusal
 from signstream.inference.live_page.recording import Kept, Recording
 from signstream.inference.live_page.session import Decoded, News, Readers, Session
 from signstream.inference.live_page.sources import Box, Look, Source
@@ -66,7 +67,8 @@ class Show:
         self.source, self.readers, self.recording, self.now = source, readers, recording, now
         self.lock = threading.Lock()
         self.reader: str | None = None
-        self.heard = 0.0  # when the reader last asked
+        self.heard = 0.0  # when the reader last asked, or was last answered
+        self.leaving: str | None = None  # a reader who has said that he goes
         self._fresh()
 
     def _fresh(self) -> None:
@@ -79,10 +81,10 @@ class Show:
     # -- what the page asks for
 
     def begin(self) -> dict[str, Any]:
-        with self._alone():
-            if self.reader is not None and self.now() - self.heard < STALE:
+        with self._alone(LAST_WAIT):
+            if self.reader not in (None, self.leaving) and self.now() - self.heard < STALE:
                 raise Refused(409, "another page shows this signer already: close it, or pause it there")
-            self._fresh()
+            self._leave()
             self.source.begin()
             self.reader, self.heard = secrets.token_urlsafe(16), self.now()
             return {"reader": self.reader}
@@ -104,21 +106,39 @@ class Show:
             return {"news": told, "kept": self._kept_seconds()}
 
     def end(self, reader: str) -> dict[str, Any]:
+        self.leaving = reader  # so that who begins while a step still runs need not wait for this
         with self._alone(LAST_WAIT), self._ours(reader):
             self.reader = None
             return {"news": self._end()}
 
+    # -- what the program does by itself
+
     def expire(self) -> None:
-        """Ends the work for a reader who has gone without a word."""
-        if self.lock.acquire(blocking=False):
+        """Ends the work for a reader who has gone without a word. Nobody else is ever held up by the look."""
+        if self._silent() and self.lock.acquire(blocking=False):
             try:
-                if self.reader is not None and self.now() - self.heard > STALE:
-                    self.reader = None
-                    self._fresh()
+                if self._silent():
+                    self._leave()
             finally:
                 self.lock.release()
 
+    def close(self) -> list[dict[str, Any]]:
+        """Waits for a step that still runs; no other one will. News of the clip that was being kept, if one was."""
+        self.lock.acquire(timeout=LAST_WAIT)
+        return self._leave()
+
     # -- how it is done
+
+    def _silent(self) -> bool:
+        return self.reader is not None and self.now() - self.heard > STALE
+
+    def _leave(self) -> list[dict[str, Any]]:
+        """Nobody reads any more: a clip that is being kept is over with it, the rest is forgotten."""
+        self.reader = None
+        try:
+            return self._end() if self.kept is not None else []
+        finally:
+            self._fresh()
 
     @contextmanager
     def _alone(self, wait: float = 0.0) -> Iterator[None]:
@@ -143,6 +163,8 @@ class Show:
         except Exception:
             self._fresh()  # whatever was being read is spoilt
             raise
+        finally:
+            self.heard = self.now()  # however long that took
 
     def _see(self, look: Look) -> list[dict[str, Any]]:
         if self.wanted and self.session.clip is None:
@@ -180,15 +202,21 @@ class Show:
         if self.kept is not None:
             self.kept.add(news)
         if news.over:
-            told["over"], told["saved"] = True, self._written()
+            told |= {"over": True, **self._written()}
             self.captions = Captions()
         return told
 
-    def _written(self) -> str | None:
+    def _written(self) -> dict[str, str | None]:
+        """The name of the clip that was being kept, if one was, or why it is lost."""
         kept, self.kept = self.kept, None
         if kept is None or not kept.frames or self.recording is None:
-            return None
-        return self.recording.write(kept)
+            return {"saved": None}
+        try:
+            return {"saved": self.recording.write(kept)}
+        except OSError as error:
+            return {"saved": None, "lost": f"{self.recording.root}: {refusal(error)}"}
+        except UserError as error:
+            return {"saved": None, "lost": str(error)}
 
     def _chunk(self, decoded: Decoded, box: Box) -> dict[str, Any]:
         tokenizer = self.readers.tokenizer

@@ -208,8 +208,9 @@ def read_jpeg(content: bytes) -> np.ndarray:
             width, height = image.size
             fits = min(image.size) >= NARROWEST and max(image.size) <= WIDEST
             pixels = np.asarray(image.convert("RGB")) if fits else None
-    except (OSError, SyntaxError, ValueError, TypeError) as error:  # whatever Pillow says of bytes that are no picture
-        raise UserError(f"no picture: {error}") from None
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError) as error:
+        # whatever Pillow says of bytes that are no picture
+        raise UserError(f"no picture: {str(error).split(' <')[0]}") from None  # not which object it was
     if pixels is None:
         raise UserError(f"a picture of {width} x {height} pixels: {NARROWEST} to {WIDEST} are read")
     return pixels

@@ -56,7 +56,8 @@ class Conversation {
       if (turn !== this.turn) return;
       this.say(error.message);
       this.player.set("playing", false);
-      this.camera?.close();
+      await (this.ending = this.stop()).catch(() => {}); // what went wrong stands there
+      if (turn === this.turn && this.note !== error.message) this.say(`${error.message} ${this.note}`);
     }
   }
 
@@ -64,7 +65,7 @@ class Conversation {
     this.say("");
     await this.ending.catch(() => {}); // it was said
     if (this.camera) await this.camera.open();
-    this.reader = (await ask("begin")).reader;
+    await this.begin();
     while (goesOn()) {
       const began = performance.now();
       const shot = await this.camera?.shot();
@@ -73,6 +74,14 @@ class Conversation {
       if (this.asked && goesOn()) await this.record();
       if (!this.camera) await new Promise((done) => setTimeout(done, Math.max(0, BEAT - (performance.now() - began))));
     }
+  }
+
+  // A clip that was never told to be over, since the program had forgotten this page, is over with it.
+  async begin() {
+    this.reader = (await ask("begin")).reader;
+    if (this.player.over) return;
+    const over = { over: true, box: this.player.now.box, first: 0, count: 0, frames: "", chunks: [], glosses: [], said: [], spent: {} };
+    this.told({ news: [over], kept: null }, { grab: 0, way: 0 });
   }
 
   // A step; false: nothing more will come, or nothing more is wanted. Who was away too long begins again.
@@ -84,7 +93,7 @@ class Conversation {
     } catch (error) {
       if (!(error instanceof Gone)) throw error;
       if (!this.reader) return false;
-      this.reader = (await ask("begin")).reader;
+      await this.begin();
       return true;
     }
     if (shot) this.player.show(shot.picture);
@@ -102,6 +111,7 @@ class Conversation {
       this.player.hear(news);
       if (news.picture) this.unpack(news.picture);
       if (news.saved) this.say(`Kept as ${news.saved}.`);
+      if (news.lost) this.say(`Not kept: ${news.lost}.`);
       this.hear(news, times);
     }
   }
