@@ -216,7 +216,8 @@ def test_left_maps_to_left():
 def test_splits_are_folders_or_a_list_and_else_all_is_train(tmp_path):
     for layout, name in (("rtmpose", "a.pkl"), ("openpose", "a"), ("mediapipe75", "a.npy")):
         root = tmp_path / layout
-        for folder in (root / "flat", root / "folders" / "test", root / "folders" / "more"):
+        for folder in ("flat", "flat/.git", "folders/test", "folders/more", "folders/.cache"):
+            folder = root / folder
             folder.mkdir(parents=True)
             (folder / name).mkdir() if layout == "openpose" else (folder / name).write_bytes(b"")
         assert open_source(layout, data_config(root / "flat")).splits() == {"train": ["a"]}

@@ -13,7 +13,7 @@ import pytest
 
 from data_sets import data_config
 from signstream.cli import run
-from signstream.data import video
+from signstream.data import video, video_workers
 from signstream.data.csl_daily import CSLDaily
 from signstream.data.datasets import load_checked
 from signstream.data.video_clip import Box, How, make_clip
@@ -89,6 +89,14 @@ def test_what_gives_no_clip_is_named(videos, tmp_path, capsys):
     assert err["bad_still"] == "hands not seen: in 0 % of 10 frames (--min-hands 5)"
     assert err["bad_text"].startswith("not a whole video: ") and len(err) == 5
     assert sorted(path.stem for path in (tmp_path / "out").rglob("*.npy")) == ["good_b_x", "good_x", "good_y"]
+
+
+def test_a_video_that_is_missing_was_not_finished_before(videos, tmp_path, capsys):
+    gone = Video("gone", videos / "gone.mp4")
+    given = options(videos / "good", tmp_path / "out")
+    assert make_set(given._replace(videos=[*given.videos, gone])) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "left out: gone: missing file\n" and "finished before" not in printed.out
 
 
 def test_where_nothing_is_left_it_is_an_error(videos, tmp_path):
@@ -252,6 +260,19 @@ def test_a_video_that_ends_its_process_is_named(videos, tmp_path, capsys):
     assert make_set(options(tmp_path / "in", tmp_path / "out", eyes=eyes(die_on=50), workers=2)) == 1
     assert capsys.readouterr().err == "left out: b: the process that looked at it died\n"
     assert again(tmp_path / "in", tmp_path / "out") == 10, "it may have been killed, so it is tried again"
+
+
+def test_ctrl_c_is_not_for_the_processes_not_even_while_they_begin(videos):
+    connection, process = video_workers.start(eyes(), How())
+    os.kill(process.pid, signal.SIGINT)
+    connection.send(video_workers.Job("x", videos / "good" / "x.mp4"))
+    while isinstance(message := connection.recv(), int):
+        pass
+    assert message.poses.shape == (10, 133, 3)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    connection.close()
+    process.join()
+    assert process.exitcode == 0
 
 
 def test_a_folder_of_something_else_is_refused(videos, tmp_path):

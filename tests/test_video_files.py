@@ -128,6 +128,14 @@ def test_a_truncated_file_is_named(folder, ending, codec):
     assert reason_of(cut).startswith("truncated: ")
 
 
+@pytest.mark.parametrize(("ending", "codec"), [(".mkv", "libx264"), (".webm", "libvpx"), (".mp4", "libx264")])
+def test_a_video_that_begins_late_is_whole_and_a_part_of_it_is_not(folder, ending, codec):
+    whole = write_video(folder / f"late{ending}", noisy(60), codec=codec, times=[700_000 + 40 * n for n in range(60)])
+    assert len(read(whole)[0]) == 60 and read_head(whole).seconds == pytest.approx(2.4) and promised_frames(whole) == 60
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    assert reason_of(whole).startswith("truncated: 1.")
+
+
 def test_a_file_that_was_never_finished_is_named(folder):
     whole = write_video(folder / "begun.mov", noisy(60))  # which has its table at the end
     whole.write_bytes(whole.read_bytes()[:-2000])

@@ -102,6 +102,8 @@ def test_a_name_may_be_the_files_own(folder):
         ("list.csv", b"name\n\xff\n", "cannot be read: 'utf-8'"),
         ("list.json", "[1]", "is expected"),
         ("list.json", "{", "cannot be read: Expecting"),
+        ("list.json", '[{"path": "a\\u0000.mp4"}]', "entry 1: no file can be called "),
+        ("list.json", '{"a\\ud800": {}}', "entry 1: no file can be called "),
         ("gone.csv", None, "cannot read --list .*gone.csv: No such file"),
     ],
 )
@@ -110,6 +112,11 @@ def test_a_list_that_cannot_be_is_a_line(folder, file, content, says):
         (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=says):
         find_videos([folder / "in"], folder / file)
+
+
+def test_blanks_in_a_header_are_no_part_of_a_columns_name(folder):
+    (folder / "list.csv").write_text("name , text\nx, hello\n")
+    assert {video.name: video.text for video in find_videos([folder / "in"], folder / "list.csv")}["x"] == "hello"
 
 
 def test_a_name_without_a_video_stays_to_be_missed(folder):

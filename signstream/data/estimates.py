@@ -83,7 +83,7 @@ class Estimates(PoseData):
         splits = [split for split in USUAL if (self.folder / split).is_dir()]
         splits += sorted(
             other.name
-            for other in self.folder.glob("*")
+            for other in self.folder.glob("[!.]*")
             if other.is_dir() and other.name not in splits and self.names_in(other)
         )
         if splits:

@@ -57,7 +57,7 @@ class OpenPose(Estimates):
     shape = "<name>/<name>_000000000000_keypoints.json"
 
     def names_in(self, folder: Path) -> list[str]:
-        return sorted(path.name for path in folder.iterdir() if path.is_dir())
+        return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
 
     def read(self, split: str, name: str) -> Clip:
         paths = files.frame_files(self.path(split, name))

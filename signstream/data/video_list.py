@@ -91,13 +91,20 @@ def _annotate(found: dict[str, Video], list_file: Path) -> None:
         exact = [key for key in meant if found[key].name == name] or meant
         if len(exact) > 1:
             raise UserError(f"{place}: several videos are called {shown(name)}: give their path too")
-        key = exact[0] if exact else os.path.realpath(list_file.parent / (path or name))
+        key = exact[0] if exact else _real(list_file.parent / (path or name), place)
         if key in told:
             raise UserError(f"{place} is of the same video as {told[key]}: keep one")
         told[key] = place
         video = found.get(key, Video(name or Path(path).stem, list_file.parent / (path or name)))
         video = video if exact or not name else video._replace(name=name)
         found[key] = video._replace(text=row["text"], gloss=row["gloss"], signer=row["signer"], split=row["split"])
+
+
+def _real(path: Path, place: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # NUL, or half a character
+        raise UserError(f"{place}: no file can be called {shown(str(path))}") from None
 
 
 def _rows(list_file: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -130,7 +137,7 @@ def _raw_rows(list_file: Path) -> Iterator[tuple[str, dict[Any, Any]]]:
             place = f"{list_file}, line {reader.line_num}"
             if None in row:
                 raise UserError(f"{place} has more columns than the header: a text that holds a comma is put in quotes")
-            yield place, row
+            yield place, {column.strip(): value for column, value in row.items()}
     except OSError as error:
         raise UserError(f"cannot read --list {list_file}: {error.strerror}") from None
     except UserError:

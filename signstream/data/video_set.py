@@ -143,7 +143,7 @@ def _make_clips(options: Options, videos: Mapping[str, Video], journal: Journal)
             entries[name] = entry
         else:
             jobs[Job(name, video.path)] = origin
-    before = len(entries)
+    before = sum(not entry.reason.startswith(PASSING) for entry in entries.values())
     frames = sum(promised_frames(job.path) for job in jobs)
     with tqdm(total=frames, desc="video", unit="frame", disable=None) as bar:
         done = work(list(jobs), options.eyes, options.how, workers=options.workers, tick=bar.update)

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -63,7 +64,7 @@ def _in_processes(
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                connection, process = _start(eyes, how)
+                connection, process = start(eyes, how)
                 busy[connection] = Worker(process, _give(connection, waiting))
             ready: list[Any] = wait(list(busy))
             for connection in ready:
@@ -83,10 +84,15 @@ def _in_processes(
             worker.process.terminate()
 
 
-def _start(eyes: Eyes, how: How) -> tuple[Connection, BaseProcess]:
+def start(eyes: Eyes, how: How) -> tuple[Connection, BaseProcess]:
     ours, theirs = PROCESSES.Pipe()
     process = PROCESSES.Process(target=_serve, args=(theirs, eyes, how), daemon=True)
-    process.start()
+    resource_tracker.ensure_running()  # which would let Ctrl-C through again, if it began only now
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for this process alone
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return ours, process
 
@@ -107,7 +113,6 @@ def _message(connection: Connection) -> int | Made:
 
 def _serve(connection: Connection, eyes: Eyes, how: How) -> None:
     """What a process does until the one that started it closes the connection or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for that one
     see = eyes.open()
     try:
         while True:

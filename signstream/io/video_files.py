@@ -68,7 +68,7 @@ def video_library() -> Any:
 def promised_frames(path: Path) -> int:
     try:
         with _opened(path) as (container, stream):
-            seconds = (container.duration or 0) / SECOND
+            seconds = (container.duration or 0) / SECOND - _duration_from(container)
             return stream.frames or round(seconds * float(stream.average_rate or 0))
     except UserError:
         return 0
@@ -83,7 +83,8 @@ def read_head(path: Path) -> Head:
         rate = _rate(stream, span)
         seconds = max(float((span.end - span.first) * stream.time_base), span.packets / rate)
         promised = (container.duration or 0) / SECOND
-        reached = span.reached - (container.start_time or 0) / SECOND
+        began = (container.start_time or 0) / SECOND
+        promised, reached = promised - _duration_from(container), span.reached - began
         if promised - reached > MISSING_END / rate:
             raise UserError(f"truncated: {max(reached, 0):.1f} s of {promised:.1f} s are there")
         return Head(span.packets, seconds, rate)
@@ -177,6 +178,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         raise UserError(f"not a whole video: {error.strerror}") from None
     except OSError as error:
         raise UserError(f"cannot be read: {refusal(error)}") from None
+
+
+def _duration_from(container: Any) -> float:
+    """Seconds that its duration counts before the first frame: Matroska's ends when the video does."""
+    late = (container.start_time or 0) / SECOND if "matroska" in container.format.name else 0
+    return max(late, 0)
 
 
 def _span(container: Any, stream: Any) -> Span:
