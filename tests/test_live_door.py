@@ -13,6 +13,8 @@ import pytest
 from live_shows import Follows
 from sentences import said_in_one_line
 from signstream.inference import live
+from signstream.inference.live_page import command
+from signstream.inference.live_page.session import Readers
 
 ROOT = Path(__file__).parents[1]
 NOBODY = ("--checkpoint", "none", "--lm", "none")
@@ -53,9 +55,20 @@ def test_what_cannot_be_is_a_line(tmp_path, monkeypatch):
     said_in_one_line(door(), "needs the package mediapipe")
 
 
+def test_before_a_person_the_quickstarts_words_mean_nothing(monkeypatch, capsys):
+    """Which it says, on the page as well."""
+    said = []
+    monkeypatch.setattr(command, "open_estimator", Follows)
+    monkeypatch.setattr(command, "open_readers", lambda *_, **__: Readers())
+    monkeypatch.setattr(command, "serve", lambda _, names, **__: said.append(names.note))
+    for who in ([], ["--demo"], ["--lm", "mine"]):
+        live.main(["--checkpoint", "run", "--lm", command.USUAL_TEXT, *who])
+    assert said == [command.FOREIGN, "", ""] and "mean nothing" in command.FOREIGN
+
+
 def test_a_video_that_is_none_is_a_line(tmp_path, monkeypatch):
     pytest.importorskip("av")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("signstream.inference.live_page.command.open_estimator", Follows)
+    monkeypatch.setattr(command, "open_estimator", Follows)
     (tmp_path / "letter.mp4").write_text("dear")
     said_in_one_line(lambda: live.main(["--no-browser", "--video", "letter.mp4"]), "letter.mp4: ")

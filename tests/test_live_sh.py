@@ -1,5 +1,6 @@
 """live.sh: what it starts, in a tree whose programs only say how they were called."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from script_trees import make_tree, run_script
 from test_train_lm import RUN, trained
 
+ROOT = Path(__file__).parents[1]
 LIVE = f"-m signstream.inference.live{{}} --checkpoint checkpoints/quickstart --lm {RUN}"
 
 
@@ -34,7 +36,9 @@ def test_what_is_missing_is_trained_and_the_demo_opens(tree):
 def test_a_camera_or_a_video_needs_the_packages_that_see(tree):
     trained(tree, "prefix_lm_live_quickstart")
     assert started(tree, CAMERA="1") == [LIVE.format("")]
-    added = "-m pip install -q --disable-pip-version-check av>=14 mediapipe==0.10.14"
+    listed = (ROOT / "requirements-extra.txt").read_text(encoding="utf-8")
+    pins = [re.search(rf"^{name}[^ #;]*", listed, re.M)[0] for name in ("av", "mediapipe")]
+    added = f"-m pip install -q --disable-pip-version-check {' '.join(pins)}"
     assert started(tree, CAMERA="1", FAILS="import av") == [added, LIVE.format("")]
     assert started(tree, "--video", "clip.mp4", FAILS="import av") == [added, LIVE.format("") + " --video clip.mp4"]
     assert started(tree, FAILS="import av") == [LIVE.format(" --demo")]

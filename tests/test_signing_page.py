@@ -215,10 +215,11 @@ def eventually(holds, seconds=8.0):
 
 def test_a_tab_that_closes_ends_the_work(tmp_path):
     show = Show(Demo(30), Readers())
-    page = live_page(Readers(), "demo", Names("somebody"))
+    page = live_page(Readers(), "demo", Names("somebody", note="His words mean nothing."))
     with serving(show, page) as server, Browser(tmp_path, width=800, height=600) as tab:
         tab.open(server.address)
         eventually(lambda: show.session.clip is not None)
+        assert tab.run("document.querySelector('.warning').textContent") == "His words mean nothing."
         tab.open("about:blank")
         eventually(lambda: show.reader is None and show.session.clip is None)
 

@@ -16,7 +16,7 @@ def healthy():
     level = {"used": 0.9, "perplexity": 200.0, "count": 1000}
     curve = {"rec": [0.1, 1.0, 0.5, 0.5], "commit": [0.0, 1.0, 1.0, 1.0]}  # the first is from before there were codes
     return {
-        "run": {"clips": 20, "split": "val"},
+        "run": {"clips": 20, "chunks": 1000, "split": "val"},
         "parts": ["face", "body"],
         "codebook_size": 512,
         "recon": {"face": dict(error), "body": dict(error), "weighted": dict(error)},
@@ -203,3 +203,13 @@ def test_a_dead_code_that_tells_is_not_to_get_other_levels(healthy):
     assert "model.rvq.levels" not in worst["advice"]
     healthy["codes"]["face"][0]["perplexity"] = 1.0
     assert "model.rvq.levels" in verdict(healthy)[2]["advice"]
+
+
+@pytest.mark.parametrize(("chunks", "grade"), [(4, "warn"), (99, "warn"), (100, "good")])
+def test_of_a_handful_of_chunks_it_says_first_that_they_say_little(healthy, chunks, grade):
+    healthy["run"]["chunks"] = chunks
+    head, first, *_ = verdict(healthy)
+    assert head["grade"] == grade
+    assert (first["text"].startswith(f"Only {chunks} chunks of 20 clips") and "'val'" in first["advice"]) == (
+        grade == "warn"
+    )

@@ -20,6 +20,9 @@ from signstream.inference.live_page.sources import Camera, Demo, Source, Video
 NOBODY = "none"
 # Where the quickstarts leave their runs: these are taken if nothing is said and they are there.
 USUAL_TOKENIZER, USUAL_TEXT = "checkpoints/quickstart", "checkpoints/prefix_lm_live_quickstart"
+FOREIGN = (
+    "The quickstart's language model knows the synthetic signer's signs alone: of a person its words mean nothing."
+)
 
 
 def live(args: Namespace) -> None:
@@ -32,7 +35,9 @@ def live(args: Namespace) -> None:
     show = Show(source, readers, recording)
     try:
         title = {"demo": "a synthetic signer", "camera": "your camera", "video": getattr(args.video, "name", "")}
-        names = Names(title[source.kind], tokenizer or "", args.recogniser or "", text or "", str(args.record or ""))
+        reads = (tokenizer or "", args.recogniser or "", text or "")
+        note = FOREIGN if text == USUAL_TEXT and source.kind != "demo" else ""
+        names = Names(title[source.kind], *reads, records=str(args.record or ""), note=note)
         server = LiveServer(show, live_page(readers, source.kind, names), port=args.port)
         serve(server, names, browser=not args.no_browser)
     finally:
@@ -59,10 +64,12 @@ def open_source(args: Namespace, readers: Readers) -> Source:
 
 def serve(server: LiveServer, names: Names, *, browser: bool) -> None:
     """Until Ctrl-C, or whoever started it ends it."""
-    absent = {"tokens": names.tokenizer, "glosses": names.recogniser, "text": names.text}
-    for what, reader in absent.items():
+    readers = {"--checkpoint": names.tokenizer, "--recogniser": names.recogniser, "--lm": names.text}
+    for (option, reader), what in zip(readers.items(), ("tokens", "glosses", "text")):
         if not reader:
-            print(f"no {what}: nobody is here who reads them")
+            print(f"no {what}: {option} names nobody who reads them")
+    if names.note:
+        print(names.note)
     print(f"{names.title}, live: {server.address}", flush=True)
     before = signal.signal(signal.SIGTERM, _stop)
     try:

@@ -18,6 +18,7 @@ class Names(NamedTuple):
     recogniser: str = ""
     text: str = ""
     records: str = ""  # where clips are kept
+    note: str = ""  # what whoever looks has to know
 
 
 def live_page(readers: Readers, kind: str, names: Names) -> str:
@@ -39,5 +40,6 @@ def live_page(readers: Readers, kind: str, names: Names) -> str:
             "tells": None if told is None else skeleton.parts[told].name,
             "reads": {"tokens": names.tokenizer, "glosses": names.recogniser, "text": names.text},
             "records": names.records,
+            "note": names.note,
         }
     )

@@ -34,6 +34,7 @@ FLOORS = {
     "kept": 0.9,  # a tenth is two standard errors of the quickstart's 375 segments
     "half": 0.5,  # below it most is lost: bad, unless tokens beat chance as "probe" says
 }
+FEW = 100  # chunks, half a minute of signing: less shows next to nothing
 GRADES = ("good", "warn", "bad")
 
 
@@ -58,6 +59,18 @@ def called(part: str) -> str:
 def can_show(size: int, chunks: float) -> float:
     """How many of `size` codes so many chunks show where all are used alike."""
     return size * (1 - (1 - 1 / size) ** chunks)
+
+
+def enough(report: Report) -> Judgement | None:
+    """Says something where there is too little alone."""
+    run = report["run"]
+    if run["chunks"] >= FEW:
+        return None
+    return Judgement(
+        "warn",
+        f"Only {run['chunks']} chunks of {run['clips']} clips were measured: whatever is said below says little.",
+        f"Put more clips into {run['split']!r}: hundreds of chunks are needed to judge by.",
+    )
 
 
 def alive(report: Report) -> Judgement | None:
@@ -265,6 +278,7 @@ def holding(report: Report) -> Judgement | None:
 RULES: tuple[Rule, ...] = (
     words,
     cost,
+    enough,
     alive,
     visible,
     error,
@@ -274,7 +288,7 @@ RULES: tuple[Rule, ...] = (
     steadiness,
     holding,
 )
-LEADING: tuple[Rule, ...] = (words, cost)  # whatever their grade
+LEADING: tuple[Rule, ...] = (enough, words, cost)  # whatever their grade
 
 
 def verdict(report: Report, rules: Sequence[Rule] = RULES) -> list[dict[str, str]]:

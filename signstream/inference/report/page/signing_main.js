@@ -337,7 +337,7 @@ function main() {
   const kept = data.records ? "A clip is kept when you press Record, and only then." : "Nothing is kept.";
   document
     .getElementById("page")
-    .append(h("header.signing-head", h("h1", "SignStream, live: ", data.title), h("p.run", where, kept)), view);
+    .append(h("header.signing-head", h("h1", "SignStream, live: ", data.title), h("p.run", where, kept), data.note && h("p.run.warning", data.note)), view);
   player.tell("start");
   talk.play(true);
 }
