@@ -11,6 +11,7 @@ what it has and they have no place for, is counted in clips.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def check_skeleton(data: Poses) -> None:
         )
 
 
-class Estimates(PoseData):
+class Estimates(PoseData, ABC):
     """A data set of an estimator's files, a file or a folder a clip: a subclass reads one."""
 
     ending = ""
@@ -61,9 +62,9 @@ class Estimates(PoseData):
         expected = "an object {name: {text, gloss, signer}}"
         self.notes = read_table(table, expected, within=self.root) if table.exists() else {}
 
+    @abstractmethod
     def read(self, split: str, name: str) -> Clip:
         """The clip as its own file has it, or a ValueError whose text is the reason why there is none."""
-        raise NotImplementedError(f"{type(self).__name__} must read a clip")
 
     def splits(self) -> dict[str, list[str]]:
         return self.names

@@ -13,6 +13,7 @@ class Camera {
     this.video = h("video", { muted: true, playsinline: true });
     this.video.muted = true; // the attribute alone is read from HTML only
     this.canvases = [h("canvas"), h("canvas")]; // one is shown while the other is sent
+    this.come = () => {}; // whoever waits for a picture: told whether there is one
   }
 
   get there() {
@@ -26,6 +27,7 @@ class Camera {
     } catch (error) {
       throw new Error(REFUSALS[error.name] || `The camera cannot be opened: ${error.message}`);
     }
+    for (const track of this.stream.getTracks()) track.addEventListener("ended", () => this.come(false));
     this.video.srcObject = this.stream;
     await this.video.play();
   }
@@ -38,7 +40,7 @@ class Camera {
   // The next picture: {picture: a canvas, blob, seconds, grab: ms that it took}; null: the camera is gone.
   async shot() {
     const fresh = await new Promise((done) => {
-      this.stream?.getTracks().forEach((track) => track.addEventListener("ended", () => done(false), { once: true }));
+      this.come = done;
       if (!this.there) done(false);
       this.video.requestVideoFrameCallback(() => done(true));
     });
