@@ -206,10 +206,9 @@ def test_a_dead_code_that_tells_is_not_to_get_other_levels(healthy):
 
 
 @pytest.mark.parametrize(("chunks", "grade"), [(4, "warn"), (99, "warn"), (100, "good")])
-def test_of_a_handful_of_chunks_it_says_first_that_they_say_little(healthy, chunks, grade):
+def test_of_a_handful_of_chunks_it_says_that_they_say_little(healthy, chunks, grade):
     healthy["run"]["chunks"] = chunks
-    head, first, *_ = verdict(healthy)
-    assert head["grade"] == grade
-    assert (first["text"].startswith(f"Only {chunks} chunks of 20 clips") and "'val'" in first["advice"]) == (
-        grade == "warn"
-    )
+    head, cost, worst, *_ = verdict(healthy)
+    assert head["grade"] == grade and "a linear probe" in cost["text"]
+    few = worst["text"].startswith(f"Only {chunks} chunks of 20 clips") and "'val'" in worst["advice"]
+    assert few == (grade == "warn")

@@ -68,7 +68,7 @@ def enough(report: Report) -> Judgement | None:
         return None
     return Judgement(
         "warn",
-        f"Only {run['chunks']} chunks of {run['clips']} clips were measured: whatever is said below says little.",
+        f"Only {run['chunks']} chunks of {run['clips']} clips were measured: whatever is said here says little.",
         f"Put more clips into {run['split']!r}: hundreds of chunks are needed to judge by.",
     )
 
@@ -288,7 +288,7 @@ RULES: tuple[Rule, ...] = (
     steadiness,
     holding,
 )
-LEADING: tuple[Rule, ...] = (enough, words, cost)  # whatever their grade
+LEADING: tuple[Rule, ...] = (words, cost)  # whatever their grade
 
 
 def verdict(report: Report, rules: Sequence[Rule] = RULES) -> list[dict[str, str]]:
