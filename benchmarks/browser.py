@@ -20,8 +20,9 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 def chromium() -> str | None:
@@ -36,7 +37,7 @@ class Browser:
         self.ours_in, theirs_out = os.pipe()
         sized = (f"--window-size={width},{height}", f"--user-data-dir={folder / 'profile'}")
         shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        command = ["bash", "-c", shell, "bash", program, *FLAGS, *flags, *sized]
+        command = ["bash", "-c", shell, "bash", program, *FLAGS, "--remote-debugging-pipe", *flags, *sized]
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), start_new_session=True, **quiet)
         os.close(theirs_in)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.browser import FAKE_CAMERA
 from benchmarks.live_pages import shown
 from signstream import cli
 from signstream.data.estimator import open_estimator
@@ -27,7 +28,6 @@ from signstream.io.video_files import pictures, read_head, video_library
 
 STAGES = ("waited", "picture", "estimator", "tokens", "text", "glosses", "reconstruction", "way")
 TO_TOKENS, TO_TEXT = STAGES[:4], STAGES[:5]
-FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 MOST = 900  # frames of a film
 WIDE = 640
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         measure("the synthetic signer", Demo(readers.fps), readers, folder=Path(folder), seconds=args.seconds)
         if args.film is not None:
             film = as_y4m(args.film, Path(folder) / "film.y4m")
-            flags = (*FAKE, f"--use-file-for-fake-video-capture={film}")
+            flags = (*FAKE_CAMERA, f"--use-file-for-fake-video-capture={film}")
             camera = Camera(open_estimator())
             measure(args.film.name, camera, readers, folder=Path(folder), seconds=args.seconds, flags=flags)
 

@@ -11,24 +11,12 @@ import threading
 
 import pytest
 
-from benchmarks.browser import NAMES, chromium
+from benchmarks.browser import FLAGS, NAMES, chromium
 
 CHROMIUM = chromium()
 browser = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here: none of {', '.join(NAMES)} is on the PATH")
 NASTY = (
     '</script><script>window.hacked=1</script><img src=x onerror=hacked=2> "it\'s" & 你好 🙂 \u2028 {{script}} \ud800'
-)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--hide-scrollbars",
 )
 WATCH = """
 const problems = [];
@@ -94,7 +82,7 @@ def acting(page: str, script: str) -> str:
 def visit(address: str, folder, *, width: int = 1200, flags: tuple[str, ...] = ()) -> dict:
     """What an acting page says, in real time: a virtual clock outruns the frames in which things are laid out."""
     sized = (f"--window-size={width},1000", f"--user-data-dir={folder / 'profile'}")
-    command = [CHROMIUM, *FLAGS, *flags, *sized, address]
+    command = [CHROMIUM, *FLAGS, "--enable-logging=stderr", *flags, *sized, address]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace", start_new_session=True
     )

@@ -40,3 +40,10 @@ def run_script(script: Path, *arguments: str, **environment: str) -> subprocess.
         text=True,
         timeout=60,
     )
+
+
+def calls(done: subprocess.CompletedProcess) -> list[str]:
+    """What a script that went well started, but for what it asks of the environment."""
+    assert done.returncode == 0, done.stderr
+    lines = [line.removeprefix("python ") for line in done.stdout.splitlines()]
+    return [line for line in lines if not line.startswith(("scripts/check", "-c "))]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from script_trees import make_tree, run_script
+from script_trees import calls, make_tree, run_script
 from test_train_lm import RUN, trained
 
 ROOT = Path(__file__).parents[1]
@@ -20,10 +20,7 @@ def tree(tmp_path) -> Path:
 
 
 def started(tree: Path, *arguments: str, **environment: str) -> list[str]:
-    done = run_script(tree / "live.sh", *arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    lines = [line.removeprefix("python ") for line in done.stdout.splitlines()]
-    return [line for line in lines if not line.startswith(("scripts/check", "-c "))]
+    return calls(run_script(tree / "live.sh", *arguments, **environment))
 
 
 def test_what_is_missing_is_trained_and_the_demo_opens(tree):

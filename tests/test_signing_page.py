@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.browser import Browser
+from benchmarks.browser import FAKE_CAMERA, Browser
 from browsing import NARROW, acting, browser, data_of, digest, visit
 from live_models import WINDOW, restored
 from live_shows import Follows, serving
@@ -37,7 +37,6 @@ def test_the_page_asks_its_own_server_alone_and_runs_only_its_own_script():
     assert page.count("</script") == 2 and "innerHTML" not in script and "{{" not in shell
 
 
-FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 LOOK = """
 const secondHalf = () => {
   const [canvas, half] = [$(".stage"), $(".stage").width / 2];

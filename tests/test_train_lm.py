@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from script_trees import EXTRAS, ROOT, make_tree, run_script
+from script_trees import EXTRAS, ROOT, calls, make_tree, run_script
 from signstream.config import load_config
 
 RUN = "checkpoints/prefix_lm_live_quickstart"
@@ -21,10 +21,7 @@ def ran(tree: Path, *arguments: str, **environment: str) -> subprocess.Completed
 
 
 def started(tree: Path, *arguments: str, **environment: str) -> list[str]:
-    done = ran(tree, *arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    lines = [line.removeprefix("python ").removeprefix("-m signstream.") for line in done.stdout.splitlines()]
-    return [line for line in lines if not line.startswith(("scripts/check", "-c "))]
+    return [line.removeprefix("-m signstream.") for line in calls(ran(tree, *arguments, **environment))]
 
 
 def trained(tree: Path, experiment: str) -> None:

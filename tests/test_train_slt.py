@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from script_trees import EXTRAS, ROOT, make_tree, run_script
+from script_trees import EXTRAS, ROOT, calls, make_tree, run_script
 
 
 @pytest.fixture
@@ -13,10 +13,7 @@ def tree(tmp_path) -> Path:
 
 
 def started(tree: Path, *arguments: str, **environment: str) -> list[str]:
-    done = run_script(tree / "train_slt.sh", *arguments, **environment)
-    assert done.returncode == 0, done.stderr
-    lines = [line.removeprefix("python ") for line in done.stdout.splitlines()]
-    return [line for line in lines if not line.startswith(("scripts/check", "-c "))]
+    return calls(run_script(tree / "train_slt.sh", *arguments, **environment))
 
 
 def test_without_arguments_it_makes_the_synthetic_signer_and_ends_with_the_page(tree):

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from signstream.data.conversion import csl_daily_rows, note_of
+from signstream.data.datasets import Clip
 from signstream.errors import UserError
 from signstream.inference.live_page.session import News
 from signstream.inference.tokenizer import Tokenizer
@@ -68,12 +70,15 @@ class Recording:
         frames = self.root / "frames_512x512"
         frames.mkdir(parents=True, exist_ok=True)
         name = self._free_name(frames)
-        rows = np.concatenate((np.full((len(kept.frames), 1, 3), (*kept.size, 1)), np.stack(kept.frames)), 1)
-        notes = self._table(self.notes)
-        notes[name] = {"text": "", "gloss": "", "num_frames": len(rows), "signer": "live", "fps": kept.fps}
+        clip = Clip(name, np.stack(kept.frames), kept.fps, kept.size, signer="live")
+        notes = {**self._table(self.notes), name: note_of(clip)}
         splits = {"train": [], "val": [], "test": [], **self._table(self.splits)}
         splits["train"] = [*splits["train"], name]
-        contents = {frames / f"{name}.npy": _as_npy(rows), self.notes: _as_json(notes), self.splits: _as_json(splits)}
+        contents = {
+            frames / f"{name}.npy": _as_npy(csl_daily_rows(clip)),
+            self.notes: _as_json(notes),
+            self.splits: _as_json(splits),
+        }
         write_together({**contents, **self._tokens_of(kept, name)})
         return name
 

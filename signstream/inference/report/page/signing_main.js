@@ -16,8 +16,6 @@ const STAGES = [
   ["way", "way", "to the program and back to this page"],
 ];
 
-class Gone extends Error {}
-
 async function ask(action, values = {}, body = null) {
   let answer;
   try {
@@ -26,8 +24,7 @@ async function ask(action, values = {}, body = null) {
     throw new Error("The program that shows this page has ended: start it again and open the address that it prints.");
   }
   const told = await answer.json();
-  if (answer.status === 410) throw new Gone(told.error);
-  if (!answer.ok) throw new Error(`${capital(told.error)}.`);
+  if (!answer.ok) throw Object.assign(new Error(`${capital(told.error)}.`), { forgotten: answer.status === 410 });
   return told;
 }
 
@@ -91,7 +88,7 @@ class Conversation {
     try {
       answer = await ask("step", shot ? { reader: this.reader, seconds: shot.seconds.toFixed(6) } : { reader: this.reader }, shot?.blob);
     } catch (error) {
-      if (!(error instanceof Gone)) throw error;
+      if (!error.forgotten) throw error;
       if (!this.reader) return false;
       await this.begin();
       return true;
@@ -144,7 +141,7 @@ class Conversation {
     try {
       this.told({ kept: null, ...(await ask("end", { reader })) }, { grab: 0, way: 0 });
     } catch (error) {
-      if (!(error instanceof Gone)) throw error;
+      if (!error.forgotten) throw error;
     }
   }
 
