@@ -161,17 +161,20 @@ def film(path, frames=60, width=320, height=240):
 
 CAMERA = """
 await until(() => $(".stages .estimator"), 4000);
+await until(() => said().length > 30); const first = said().length; // more than that nothing was said yet
+await until(() => said().length > first); out.grew = first > 30 && said().length > first;
 out.stages = $$(".stages dt").map((one) => one.textContent);
 const pictured = picture(); $$(".controls input").at(-1).click(); await drawn(); out.bare = painted();
 """
 
 
-def test_a_camera_moves_the_skeleton_over_its_picture(readers, tmp_path):
+def test_a_camera_moves_the_skeleton_over_its_picture_and_the_text_grows(readers, tmp_path):
     flags = (*FAKE_CAMERA, f"--use-file-for-fake-video-capture={film(tmp_path / 'bar.y4m')}")
     estimator = Follows()
     found = seen(Camera(estimator), readers, tmp_path, LOOK + CAMERA, flags=flags)
     assert found["problems"] == [] and found["moved"] and found["painted"] > 50000 > found["bare"] > 500
     assert estimator.seen > 10 and {"picture", "keypoints", "tokens"} <= set(found["stages"]) and found["cells"] > 6
+    assert found["grew"]
 
 
 @pytest.mark.slow
