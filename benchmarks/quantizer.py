@@ -10,18 +10,18 @@ Sides take turns; ratios are medians over pairs. The library is measured where i
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.pairs import PAIRS, Row, Times, Work, in_turn, over
 from signstream import cli
 from signstream.models.rvq.quantizer import ResidualQuantizer
 
 PARTS, LEVELS, DIM = 5, 3, 256
-Work = Callable[[], object]
+VECTORS, CODES = (512, 4096, 16384), (1024, 2048)
 # what is divided by what
 RATIOS = {
     "eval/products": ("this, eval", "products"),
@@ -29,12 +29,6 @@ RATIOS = {
     "library/eval": ("library, eval", "this, eval"),
     "library/train": ("library, train", "this, train"),
 }
-
-
-def seconds(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def make_quantizer(latents: Tensor, codes: int) -> ResidualQuantizer:
@@ -95,22 +89,21 @@ def sides(latents: Tensor, codes: int, library: bool) -> dict[str, Work]:
     return out
 
 
-def ratio(times: Mapping[str, Sequence[float]], over: str, under: str) -> str:
-    if over not in times:
-        return f"{'-':>18}"
-    return f"{statistics.median(a / b for a, b in zip(times[over], times[under])):16.2f} x"
+def ratio(times: Times, slow: str, fast: str) -> str:
+    return f"{over(times, slow, fast):16.2f} x" if slow in times else f"{'-':>18}"
 
 
-def measure(count: int, codes: int, *, pairs: int, library: bool) -> str:
-    """A line of the table."""
+def measured(count: int, codes: int, *, pairs: int, library: bool) -> dict[str, list[float]]:
     torch.manual_seed(0)
-    jobs = sides(torch.randn(PARTS, count, DIM), codes, library)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(pairs):
-        for name, work in jobs.items():
-            times[name].append(seconds(work))
-    cells = "".join(ratio(times, *pair) for pair in RATIOS.values())
-    return f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}{cells}"
+    return in_turn(sides(torch.randn(PARTS, count, DIM), codes, library), pairs)
+
+
+def rows() -> Iterator[Row]:
+    for codes in CODES:
+        for count in VECTORS:
+            times = measured(count, codes, pairs=PAIRS, library=False)
+            what = f"quantiser, {count} vectors, {PARTS} parts x {LEVELS} levels x {codes} codes"
+            yield Row.of(what, times, ours="this, eval", against="products", at_most=1.10)
 
 
 def has_library() -> bool:
@@ -125,15 +118,17 @@ def has_library() -> bool:
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--vectors", type=int, nargs="+", default=[512, 4096, 16384])
-    parser.add_argument("--codes", type=int, nargs="+", default=[1024, 2048])
+    parser.add_argument("--vectors", type=int, nargs="+", default=VECTORS)
+    parser.add_argument("--codes", type=int, nargs="+", default=CODES)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     library = has_library()
     print(f"{'vectors':>8}{'codes':>7}   {'products ms':>12}" + "".join(f"{name:>18}" for name in RATIOS))
     for codes in args.codes:
         for count in args.vectors:
-            print(measure(count, codes, pairs=args.pairs, library=library), flush=True)
+            times = measured(count, codes, pairs=args.pairs, library=library)
+            cells = "".join(ratio(times, *pair) for pair in RATIOS.values())
+            print(f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}{cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from benchmarks.pairs import PAIRS, Row, Work, in_turn, over
 from signstream import cli
 from signstream.models.mamba import TemporalMixer
 from signstream.models.state_space import CHUNK, scan, scan_step
@@ -26,7 +27,6 @@ from signstream.models.state_space import CHUNK, scan, scan_step
 HEADS, CHANNELS, STATE, WIDTH = 8, 64, 32, 512
 RATIOS = ("loop/scan", "step/scan")
 STREAM = 300  # frames of a stream that is timed
-Work = Callable[[], object]
 
 
 class Given(NamedTuple):
@@ -91,29 +91,13 @@ def sides(row: Given, chunk: int) -> dict[str, Work]:
     }
 
 
-def seconds(work: Work) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def in_turn(jobs: dict[str, Work], rounds: int) -> dict[str, list[float]]:
-    for work in jobs.values():
-        work()
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name, work in jobs.items():
-            times[name].append(seconds(work))
-    return times
-
-
-def over(times: dict[str, list[float]], slow: str, fast: str) -> float:
-    return statistics.median(a / b for a, b in zip(times[slow], times[fast]))
+def turns(jobs: dict[str, Work], pairs: int) -> dict[str, list[float]]:
+    return in_turn(jobs, pairs, clock=time.process_time)
 
 
 def against_loop(clips: int, steps: int, *, chunks: Sequence[int], pairs: int) -> None:
     for chunk in chunks:
-        times = in_turn(sides(given(clips, steps), chunk), pairs)
+        times = turns(sides(given(clips, steps), chunk), pairs)
         cells = []
         for kind in ("forward", "train"):
             ms = statistics.median(times[f"scan, {kind}"]) * 1e3
@@ -122,13 +106,51 @@ def against_loop(clips: int, steps: int, *, chunks: Sequence[int], pairs: int) -
         print(f"{clips:8}{steps:8}{chunk:8}{''.join(cells)}", flush=True)
 
 
+def products(row: Given) -> list[Work]:
+    """The matrix products of a scan and of its gradient alone, in pieces of its own size."""
+    clips, steps = row.dt.shape[:2]
+    pieces = -(-steps // CHUNK)
+    length = -(-steps // pieces)
+    read = torch.randn(clips * pieces, length, STATE)  # of one group: b, c
+    pairs = torch.randn(clips * pieces * HEADS, length, length)
+    x = torch.randn(clips * pieces * HEADS, length, CHANNELS)
+    by_head = torch.randn(clips * pieces * HEADS, length, STATE)
+    state = torch.randn(clips * pieces * HEADS, STATE, CHANNELS)
+    forward: list[Work] = [
+        lambda: read @ read.transpose(1, 2),  # which step reads how much of which
+        lambda: pairs @ x,
+        lambda: by_head.transpose(1, 2) @ x,  # what a piece leaves
+        lambda: by_head @ state,
+    ]
+    gradient: list[Work] = [
+        lambda: [read.transpose(1, 2) @ pairs[: len(read)] for _ in range(2)],
+        lambda: (x @ x.transpose(1, 2), pairs.transpose(1, 2) @ x),
+        lambda: (by_head @ state, x @ state.transpose(1, 2)),
+        lambda: (x @ state.transpose(1, 2), by_head.transpose(1, 2) @ x),
+    ]
+    return [*forward, *gradient]
+
+
+def rows() -> Iterator[Row]:
+    torch.manual_seed(0)
+    for clips in (1, 8):
+        row = given(clips, 200)
+        both, alone = sides(row, CHUNK), products(row)
+        jobs: dict[str, Work] = {"scan": both["scan, train"], "a loop over steps": both["loop, train"]}
+        jobs["its products"] = lambda alone=alone: [product() for product in alone]
+        times = turns(jobs, PAIRS)
+        what = f"scan and its gradient, {clips} x 200 steps"
+        yield Row.of(what, times, ours="scan", against="a loop over steps", at_least=20)
+        yield Row.of(what, times, ours="scan", against="its products", at_most=2)
+
+
 def by_length(lengths: Sequence[int], pairs: int) -> None:
     """Microseconds a frame, of one clip."""
     jobs: dict[str, Work] = {}
     for steps in lengths:
         both = sides(given(1, steps), CHUNK)
         jobs |= {f"{steps}, {kind}": both[f"scan, {kind}"] for kind in ("forward", "train")}
-    times = in_turn(jobs, pairs)
+    times = turns(jobs, pairs)
     for steps in lengths:
         cells = []
         for kind in ("forward", "train"):

@@ -5,19 +5,21 @@
 The plain version calls nn.TransformerEncoder part by part and has one ResidualVQ of vector-quantize-pytorch a part.
 Both take a whole step: forward, loss, backward, clipping, AdamW and the codebooks' update. Printed: milliseconds, the
 ratio pair by pair, and what the step's matrix products alone would take at the rate of a large product measured in the
-same run. On a GPU bf16 is printed beside fp32.
+same turn. On a GPU bf16 is printed beside fp32.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from benchmarks.pairs import PAIRS, Row, Times, Work, in_turn, over, shown_seconds
 from signstream import cli
 from signstream.config import load_config
 from signstream.config.rvq import Config
@@ -96,14 +98,6 @@ def step_ours(
     model.quantizer.update(out.quantised.statistics)
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def products(model: RVQModel, views: list[torch.Tensor]) -> float:
     """Floating-point operations of a step's matrix products: the linear layers three times (forward and both
     gradients), the distances once."""
@@ -120,11 +114,12 @@ def products(model: RVQModel, views: list[torch.Tensor]) -> float:
     return total[0] + 2 * parts * depth * codes * dim * len(views[0])
 
 
-def gemm_rate(device: str) -> float:
-    """Floating-point operations a second of a large product."""
-    a = torch.randn(2048, 2048, device=device)
-    seconds(lambda: a @ a, device)
-    return 2 * 2048**3 / min(seconds(lambda: a @ a, device) for _ in range(5))
+SIDE = 2048  # of a large product
+
+
+def large_product(device: str) -> Work:
+    a = torch.randn(SIDE, SIDE, device=device)
+    return lambda: a @ a
 
 
 def random_views(shapes: list[PartShape], chunks: int, *, frames: int, device: str) -> list[torch.Tensor]:
@@ -157,15 +152,56 @@ def plain_model(config: Config, shapes: list[PartShape], device: str) -> Plain |
         return None
 
 
-def measure(sides: dict[str, Callable[[], object]], pairs: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each side, in turn, after a step that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for work in sides.values():
-        seconds(work, device)
-    for _ in range(pairs):
-        for name, work in sides.items():
-            times[name].append(seconds(work, device))
-    return times
+def on(device: str, sides: dict[str, Work]) -> dict[str, Work]:
+    """Each until the device has done it."""
+
+    def done(work: Work) -> None:
+        work()
+        torch.cuda.synchronize()
+
+    return {name: partial(done, work) for name, work in sides.items()} if device == "cuda" else sides
+
+
+class Ours(NamedTuple):
+    model: RVQModel
+    views: list[torch.Tensor]
+    step: Work
+    step_bf16: Work
+
+
+def ours(config: Config, chunks: int, device: str) -> Ours:
+    shapes = part_shapes(COCO_WHOLEBODY, share_hands=True)
+    views = random_views(shapes, chunks, frames=config.data.chunk_len, device=device)
+    model = our_model(config, shapes, views)
+    optimizer = torch.optim.AdamW(model.parameters())
+    step = partial(step_ours, model, optimizer, views)
+    return Ours(model, views, step, partial(step, dtype=torch.bfloat16))
+
+
+def bare(times: Times, model: RVQModel, views: list[torch.Tensor]) -> list[float]:
+    """Seconds of the step's products, at the rate of the large product of each turn."""
+    count = products(model, views) / (2 * SIDE**3)
+    return [count * spent for spent in times["large product"]]
+
+
+def has_bf16() -> bool:
+    """Whether the CPU multiplies it: without, it is worked out in float32."""
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and any(name in flags.read_text() for name in ("avx512_bf16", "amx_bf16"))
+
+
+def rows() -> Iterator[Row]:
+    torch.manual_seed(0)
+    made = ours(load_config("configs/default.yaml", kind=Config), 512, "cpu")
+    sides: dict[str, Work] = {"step": made.step, "large product": large_product("cpu")}
+    if has_bf16():
+        sides["bf16"] = made.step_bf16
+    times = in_turn(sides, PAIRS)
+    times["its matrix products"] = bare(times, made.model, made.views)
+    what = "tokenizer's training step, default.yaml, 512 chunks"
+    yield Row.of(what, times, ours="step", against="its matrix products", at_most=1.15)
+    if "bf16" in times:
+        yield Row.of(f"{what}, bf16", times, ours="bf16", against="step", at_least=1.5)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -179,25 +215,21 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = load_config("configs/default.yaml", [f"model.arch={args.arch}"])
-    shapes = part_shapes(COCO_WHOLEBODY, share_hands=True)
-    views = random_views(shapes, args.chunks, frames=config.data.chunk_len, device=device)
-    model = our_model(config, shapes, views)
-    optimizer = torch.optim.AdamW(model.parameters())
-    sides: dict[str, Callable[[], object]] = {"ours": lambda: step_ours(model, optimizer, views)}
+    made = ours(config, args.chunks, device)
+    sides: dict[str, Work] = {"ours": made.step, "large product": large_product(device)}
     if device == "cuda":
-        sides["ours, bf16"] = lambda: step_ours(model, optimizer, views, dtype=torch.bfloat16)
-    plain = plain_model(config, shapes, device)
+        sides["ours, bf16"] = made.step_bf16
+    plain = plain_model(config, part_shapes(COCO_WHOLEBODY, share_hands=True), device)
     if plain is not None:
         plain_optimizer = torch.optim.AdamW(plain.parameters())
-        sides["plain"] = lambda: step_plain(plain, plain_optimizer, views)
-    times = measure(sides, args.pairs, device)
+        sides["plain"] = lambda: step_plain(plain, plain_optimizer, made.views)
+    times = in_turn(on(device, sides), args.pairs)
+    times["products"] = bare(times, made.model, made.views)
     for name, spent in times.items():
-        print(f"{name:12} {statistics.median(spent) * 1e3:9.1f} ms")
-    if "plain" in times:
-        print(f"plain / ours {statistics.median(p / o for p, o in zip(times['plain'], times['ours'])):9.2f} x")
-    bare = products(model, views) / gemm_rate(device)
-    ratio = statistics.median(times["ours"]) / bare
-    print(f"products     {bare * 1e3:9.1f} ms at the rate of a large product; a step is {ratio:.2f} times that")
+        print(f"{name:14} {shown_seconds(statistics.median(spent)):>9}")
+    for slow, fast in (("plain", "ours"), ("ours", "products")):
+        if slow in times:
+            print(f"{slow} / {fast} {over(times, slow, fast):9.2f} x")
 
 
 if __name__ == "__main__":
