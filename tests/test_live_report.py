@@ -2,10 +2,13 @@
 
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from live_events import FRAMES, SENTENCES, STEPS, lines_of, make_place, make_report, measured, reported, write_events
 from signstream.config import load_config, to_dict
@@ -101,6 +104,17 @@ def test_a_point_of_the_plot_is_a_run_and_a_control_is_a_line(tmp_path):
     assert drawn[:2] == [[[3, 4]], [[0.9, 20], [1, 5], [1.5, 20]]] and len(drawn) == 3
     assert {text.get_text() for text in figure.axes[0].texts} == {"wait:1", "own:1", "own:2", "own:$x^", "none"}
     assert figure_pixels(figure).shape[2] == 3
+
+
+def test_no_name_of_the_plot_lies_on_another():
+    """Nor outside of the picture, however near to each other the points are."""
+    points = [Point(f"own:{i}", 0.3 + 0.01 * i, 18 - 0.1 * i) for i in range(9)] + [Point("wait:3:2", 1, 0.1)]
+    figure = frontier(points, floors={}, lag="LAAL")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[0].texts]
+    assert len(boxes) == 10 and not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(figure.bbox.contains(*corner) for box in boxes for corner in box.get_points())
 
 
 def test_a_word_is_said_when_it_stands_whole_and_its_beginning_is_not_taken_back(tmp_path):
