@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -135,38 +135,53 @@ class SigningSpace:
         return cls(tuple(state["parts"]), state["shift"], state["scale"], state["attach"], state.get("shown"))
 
 
+class Box(NamedTuple):
+    low: Tensor  # [2]
+    high: Tensor
+
+
 def fit_signing_space(frames: Tensor, skeleton: Skeleton, data: Data) -> SigningSpace:
     """From prepared training frames [M, J, 3]: a box that holds 99.8 % of each part's joints. Where the skeleton can be
     mirrored the box counts mirrored frames too, so that the left hand's constants are the right hand's, mirrored."""
-    if skeleton.flip is not None:
-        frames = torch.cat((frames, mirror(frames, skeleton)))
-    xy, weight = frames[..., :2], frames[..., 2]
+    sides = [frames] if skeleton.flip is None else [frames, mirror(frames, skeleton)]
     shift: list[Tensor] = []
     scale: list[Tensor] = []
     attach: list[Tensor] = []
     shown: list[Tensor] = []
     for part in skeleton.parts:
-        seen = weight[:, part.joints] > 0
-        values = local_view(xy, weight, part, centred=data.normalize.center_parts)[seen]  # [K, 2]
-        if len(values):
-            low, high = (torch.from_numpy(np.quantile(values.double().numpy(), q, axis=0)) for q in (0.001, 0.999))
-        else:
-            low, high = torch.full((2,), -1.0), torch.full((2,), 1.0)
+        low, high = _box(torch.cat([_shown(side, part, data) for side in sides]))
         shift.append((low + high).float() / 2)
         scale.append(data.normalize.bbox_range / ((high - low).amax().float() / 2).clamp(min=1e-3))
         joint, host = part.hangs_on[0] if part.hangs_on else (part.centre, part.centre)
-        both = (weight[:, joint] > 0) & (weight[:, host] > 0)
-        attach.append((xy[both, joint] - xy[both, host]).mean(0) if bool(both.any()) else torch.zeros(2))
-        shown.append(_share_shown(weight, part))
+        ends = torch.cat([side[:, [joint, host]] for side in sides])  # [M, 2, 3]
+        apart = (ends[:, 0, :2] - ends[:, 1, :2])[(ends[..., 2] > 0).all(1)]
+        attach.append(apart.mean(0) if len(apart) else torch.zeros(2))
+        shown.append(_share_shown(sides, part))
     parts = tuple(part.name for part in skeleton.parts)
     return SigningSpace(parts, torch.stack(shift), torch.stack(scale), torch.stack(attach), torch.stack(shown))
 
 
-def _share_shown(weight: Tensor, part: Part) -> Tensor:
-    """weight [M, J] -> [J]: of the frames that show anything of the part, the share that shows each of its joints."""
-    seen = weight[:, part.joints] > 0
-    share = torch.zeros(weight.shape[1])
-    share[part.joints] = seen.sum(0) / seen.any(1).sum().clamp(min=1)
+def _shown(frames: Tensor, part: Part, data: Data) -> Tensor:
+    """[K, 2] wherever a joint of the part is seen from its centre."""
+    xy, weight = frames[..., :2], frames[..., 2]
+    return local_view(xy, weight, part, centred=data.normalize.center_parts)[weight[:, part.joints] > 0]
+
+
+def _box(values: Tensor) -> Box:
+    """That holds all but a thousandth at either end of each axis of [K, 2]; one axis at a time, for memory."""
+    if not len(values):
+        return Box(torch.full((2,), -1.0), torch.full((2,), 1.0))
+    columns = (values[:, axis].double().numpy() for axis in range(2))
+    ends = [np.quantile(column, (0.001, 0.999), overwrite_input=True) for column in columns]
+    return Box(*torch.from_numpy(np.stack(ends, 1)))
+
+
+def _share_shown(sides: Sequence[Tensor], part: Part) -> Tensor:
+    """[M, J, 3] each -> [J]: of the frames that show anything of the part, the share that shows each of its joints."""
+    seen = [side[:, part.joints, 2] > 0 for side in sides]
+    share = torch.zeros(sides[0].shape[1])
+    frames = torch.stack([each.any(1).sum() for each in seen]).sum()
+    share[part.joints] = torch.stack([each.sum(0) for each in seen]).sum(0) / frames.clamp(min=1)
     return share
 
 

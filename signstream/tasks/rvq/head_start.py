@@ -23,14 +23,18 @@ MOST_ROUNDS = 8  # times that a small data set is gone over for that
 def fit_constants(setup: Setup) -> None:
     """Rank 0's are everyone's."""
     sample, ranks = sample_clips(setup), setup.ranks
-    frames = torch.from_numpy(np.concatenate([setup.cache.frames(i)[:, 1:] for i in sample]))
-    space = fit_signing_space(frames, setup.skeleton, setup.config.data)
+    space = _space_of(setup, sample)
     setup.use_space(SigningSpace.from_state(ranks.broadcast(space.state_dict())))
     if ranks.is_main:
         chunks = make_chunks(setup.clips(sample), setup.skeleton, setup.config.data)
         setup.model.cpu().fit(setup.views.of(chunks)[0])
         setup.model.to(ranks.device)
     ranks.share_(setup.model.state_dict().values())
+
+
+def _space_of(setup: Setup, sample: list[int]) -> SigningSpace:
+    frames = torch.from_numpy(np.concatenate([setup.cache.frames(i)[:, 1:] for i in sample]))
+    return fit_signing_space(frames, setup.skeleton, setup.config.data)
 
 
 @torch.no_grad()
