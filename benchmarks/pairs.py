@@ -3,13 +3,14 @@
 times = in_turn({"ours": work, "products": other}, pairs=10)    seconds of each side, after a round that does not count
 over(times, "ours", "products")                                 the median of the ratios, pair by pair
 yield Row.of("quantiser", times, ours="ours", against="products", at_most=1.10)     what a module's rows() gives
+tell(rows())                                                    a line each, for a module's own main
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 Work = Callable[[], object]
@@ -76,6 +77,12 @@ class Row:
     def reached(self) -> bool:
         at_most, at_least = self.at_most, self.at_least
         return (at_most is None or self.ratio <= at_most) and (at_least is None or self.ratio >= at_least)
+
+
+def tell(rows: Iterable[Row]) -> None:
+    for row in rows:
+        verdict = "" if row.reached else ", missed"
+        print(f"{row.what}: {row.ours}; {row.against}: {row.other}; {row.ratio:.3g} ({row.goal}{verdict})", flush=True)
 
 
 def shown_seconds(value: float) -> str:
