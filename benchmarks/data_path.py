@@ -16,7 +16,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,8 +25,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.pairs import PAIRS, Row, in_turn, over, seconds
+from benchmarks.train_step import ours
 from signstream import cli
 from signstream.config import Data, load_config
+from signstream.config.rvq import Config
 from signstream.data.cache import open_cache
 from signstream.data.collate import make_chunks
 from signstream.data.csl_daily import CSLDaily
@@ -40,6 +43,7 @@ from signstream.skeleton import COCO_FLIP, COCO_WHOLEBODY
 
 BATCH = 16
 WORKERS = (0, 2)
+CLIPS, CHUNKS = 200, 512  # of a turn of rows()
 
 
 class SameProcessing(Dataset):
@@ -129,12 +133,6 @@ def pad_batch(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def read_raw(source: CSLDaily, names: list[str]) -> None:
     for name in names:
         np.load(source.path(name))
@@ -182,21 +180,30 @@ def sides_of(work: Work, device: str) -> dict[str, Callable[[], None]]:
     return sides
 
 
-def take_turns(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """The median seconds of each side."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, run in sides.items():
-            times[name].append(seconds(run))
-    return {name: statistics.median(spent) for name, spent in times.items()}
+def rows() -> Iterator[Row]:
+    """The loader beside the fastest step there is, both on one thread and by that thread's own time."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    loader, step = "the loader, all augmentation", "a step of quickstart.yaml"
+    with tempfile.TemporaryDirectory() as scratch:
+        root = make_dataset(f"{scratch}/signer", clips=CLIPS)
+        places = [f"data.root={root}", f"data.cache={scratch}/cache"]
+        config = load_config("configs/quickstart.yaml", places, kind=Config)
+        work = Work(CSLDaily(config.data), open_cache(config.data, quiet=True), replace(config.data, workers=0))
+        epoch = partial(cached, work.cache, work.data, "cpu")
+        times = in_turn({loader: epoch, step: ours(config, CHUNKS, "cpu").step}, PAIRS, clock=time.process_time)
+        frames = {loader: work.frames, step: CHUNKS * config.data.chunk_len}
+    a_frame = {name: [spent / frames[name] for spent in values] for name, values in times.items()}
+    rates = [f"{1 / statistics.median(a_frame[name]):,.0f} frames/s" for name in (loader, step)]
+    yield Row(loader, rates[0], step, rates[1], over(a_frame, step, loader), at_least=5)
 
 
 def print_ratios(rate: dict[str, float], device: str) -> None:
     for kind in ("same processing", "plain numpy"):
         chunked = [rate[f"cached chunks on {device}, {workers} workers"] for workers in WORKERS]
         per_clip = [rate[f"per item, {kind}, {workers} workers"] for workers in WORKERS]
-        for workers, over, under in zip(WORKERS, chunked, per_clip):
-            print(f"cached / per item, {kind}, {workers} workers: {over / under:.1f} x")
+        for workers, quick, slow in zip(WORKERS, chunked, per_clip):
+            print(f"cached / per item, {kind}, {workers} workers: {quick / slow:.1f} x")
         ratio = max(chunked) / max(per_clip)
         print(f"cached / per item, {kind}, each with the workers that suit it: {ratio:.1f} x")
 
@@ -218,13 +225,12 @@ def main(argv: list[str] | None = None) -> None:
         data = load_config(None, [f"data.root={root}", f"data.cache={scratch}/cache"]).data
         built = seconds(lambda: open_cache(data, quiet=True))
         work = Work(CSLDaily(data), open_cache(data, quiet=True), data)
-        spent = take_turns(sides_of(work, device), args.repeats)
-        rows = work.cache.rows
-        frames = work.frames
+        times = in_turn(sides_of(work, device), args.repeats)
+        frames, all_frames = work.frames, work.cache.rows
     if made is not None:
-        print(f"{'synthetic signer, all cores':44s} {rows / made:10,.0f} frames/s")
-    print(f"{'cache build, all cores':44s} {rows / built:10,.0f} frames/s")
-    rate = {name: frames / time for name, time in spent.items()}
+        print(f"{'synthetic signer, all cores':44s} {all_frames / made:10,.0f} frames/s")
+    print(f"{'cache build, all cores':44s} {all_frames / built:10,.0f} frames/s")
+    rate = {name: frames / statistics.median(spent) for name, spent in times.items()}
     for name, value in rate.items():
         print(f"{name:44s} {value:10,.0f} frames/s")
     print_ratios(rate, device)
