@@ -10,6 +10,8 @@ beside two programs of two threads is a third: a busy ratio is 3 at least where 
 about eight minutes, and each other of SETTINGS four more.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -21,6 +23,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.pairs import Row
 
 SPINNING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 SETTINGS: dict[str, dict[str, str]] = {
@@ -63,7 +67,7 @@ def load(programs: int, threads: int) -> Iterator[None]:
 def train(options: list[str], environment: dict[str, str], folder: Path, steps: int) -> list[float]:
     """Milliseconds of `steps` steps, after those of the warm-up, of a run that is then stopped."""
     command = [sys.executable, "-m", "signstream.training.train_rvq", *options, f"save_path={folder}"]
-    clean = {name: value for name, value in os.environ.items() if name not in SPINNING}
+    clean = {name: value for name, value in os.environ.items() if name not in (*SPINNING, "OMP_NUM_THREADS")}
     run = subprocess.Popen(command, env={**clean, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         while run.poll() is None:
@@ -109,7 +113,7 @@ def say(what: str, spent: list[float]) -> None:
     print(f"{what}: {statistics.median(spent):.0f} ms", file=sys.stderr, flush=True)
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/quickstart.yaml")
     parser.add_argument("--steps", type=int, default=10)
@@ -118,17 +122,35 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", type=lambda text: text.split(","), default=["default", "door"], metavar="SETTING,...")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
-    args = parser.parse_intermixed_args()
-    if unknown := [name for name in args.only if name not in SETTINGS]:
-        parser.error(f"--only names {unknown[0]!r}: the settings are {', '.join(SETTINGS)}")
+    return parser
+
+
+def medians(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """{setting: {"alone" | "busy": ms}}."""
     with tempfile.TemporaryDirectory() as scratch:
-        medians = {
+        return {
             name: {kind: statistics.median(values) for kind, values in both.items()}
             for name, both in measure(args, Path(scratch)).items()
         }
-    own = medians.get("default", next(iter(medians.values())))["alone"]
+
+
+def rows() -> Iterator[Row]:
+    args = make_parser().parse_args(["--only", "door", "--rounds", "1"])
+    found = medians(args)["door"]
+    what = f"a step of {Path(args.config).name} beside {args.programs} programs of {args.threads} busy threads"
+    shown = (f"{found['busy']:.0f} ms", f"alone, {args.steps} steps of one run each", f"{found['alone']:.0f} ms")
+    yield Row(what, *shown, found["busy"] / found["alone"], at_most=4)
+
+
+def main() -> None:
+    parser = make_parser()
+    args = parser.parse_intermixed_args()
+    if unknown := [name for name in args.only if name not in SETTINGS]:
+        parser.error(f"--only names {unknown[0]!r}: the settings are {', '.join(SETTINGS)}")
+    found = medians(args)
+    own = found.get("default", next(iter(found.values())))["alone"]
     print(f"{'':14}{'alone, ms':>12}{'busy, ms':>12}{'busy / alone':>14}{'alone / default':>17}")
-    for name, both in medians.items():
+    for name, both in found.items():
         alone, busy = both["alone"], both["busy"]
         print(f"{name:14}{alone:12.0f}{busy:12.0f}{busy / alone:14.1f}{alone / own:17.2f}")
 
