@@ -34,10 +34,10 @@ FPS = 30
 MEGABYTE = 1e6
 
 
-def many_clips(folder: Path, clips: int, frames: int) -> Path:
+def many_clips(folder: Path, clips: int, frames: int, *, different: int = DIFFERENT) -> Path:
     """A data root of so many, all of them in "test"."""
     root = folder / f"clips{clips}"
-    made = min(clips, DIFFERENT)
+    made = min(clips, different)
     call("signstream.data.synthetic", "--out", root, "--clips", made, "--seed", 0)
     notes = json.loads((root / "annotations.json").read_text(encoding="utf-8"))
     names = sorted(notes)
@@ -71,9 +71,9 @@ def own_memory(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) * 1024 / MEGABYTE
 
 
-def watched(command: Sequence[object], feed: Sequence[bytes] = (), times: int = 0) -> str:
-    """Runs it, its standard input `feed` so many times over, and says what it took."""
-    began, memory = time.monotonic(), list[float]()
+def memory_of(command: Sequence[object], feed: Sequence[bytes] = (), times: int = 0) -> list[float]:
+    """Runs it, its standard input `feed` so many times over; its own megabytes, five times a second."""
+    memory = list[float]()
     pipe = subprocess.PIPE if feed else subprocess.DEVNULL
     run = subprocess.Popen(list(map(str, command)), stdin=pipe, stdout=subprocess.DEVNULL)
 
@@ -92,6 +92,13 @@ def watched(command: Sequence[object], feed: Sequence[bytes] = (), times: int = 
         time.sleep(0.2)
     if run.returncode:
         sys.exit(f"{command[2]} ended with status {run.returncode}")
+    return memory
+
+
+def watched(command: Sequence[object], feed: Sequence[bytes] = (), times: int = 0) -> str:
+    """What it took."""
+    began = time.monotonic()
+    memory = memory_of(command, feed, times)
     fifths = [f"{memory[len(memory) * part // 5 - 1]:.0f}" for part in range(1, 6)]
     minutes = (time.monotonic() - began) / 60
     return f"{', '.join(fifths)} MB; peak {max(memory):.0f} MB; {minutes:.1f} minutes"
