@@ -1,9 +1,10 @@
-"""Whole programs beside their limits: --help of every door, `import signstream`, and `bash train.sh` of a new copy.
+"""Whole programs beside their limits: --help of every door, `import signstream`, `bash train.sh` of a new copy, the
+tests.
 
-    python -m benchmarks.programs [--only help|train] [--suite]
+    python -m benchmarks.programs [--only help|train|tests]
 
-help: ten runs of each, the slowest door counts. train: once, with the active Python, all cores and no data; its peak is
-that of its largest process. --suite: `bash tests/run.sh` too, which takes minutes.
+help: ten runs of each, the slowest door counts. train and tests: once, with the active Python and all cores; a peak is
+that of the largest process.
 """
 
 from __future__ import annotations
@@ -89,7 +90,11 @@ def quickstart() -> Iterator[Row]:
     yield Row("its largest process", *shown, spent.gib / MEMORY, at_most=1)
 
 
-PARTS = {"help": starts, "train": quickstart}
+def suite() -> Iterator[Row]:
+    yield beside("`bash tests/run.sh`, once", bash(ROOT, "tests/run.sh").seconds, SUITE)
+
+
+PARTS = {"help": starts, "train": quickstart, "tests": suite}
 
 
 def rows() -> Iterator[Row]:
@@ -100,11 +105,8 @@ def rows() -> Iterator[Row]:
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__, __spec__)
     parser.add_argument("--only", choices=PARTS)
-    parser.add_argument("--suite", action="store_true", help="the tests too")
     args = parser.parse_args(argv)
     tell(PARTS[args.only]() if args.only else rows())
-    if args.suite:
-        tell([beside("`bash tests/run.sh`, once", bash(ROOT, "tests/run.sh").seconds, SUITE)])
 
 
 if __name__ == "__main__":
