@@ -25,7 +25,10 @@ from typing import NamedTuple
 from benchmarks.pairs import Row
 from signstream import cli
 
-MODULES = ("quantizer", "train_step", "scan", "data_path", "growth", "video_pace", "busy", "ranks", "programs")
+MODULES = (
+    *("quantizer", "train_step", "scan", "recognition_step", "translation_step", "generation"),
+    *("data_path", "growth", "video_pace", "busy", "ranks", "programs"),
+)
 VERSIONS = ("torch", "numpy", "transformers", "tokenizers", "mediapipe", "av", "vector-quantize-pytorch")
 HEADS = ("what", "ours", "beside", "takes", "ratio", "goal", "")
 

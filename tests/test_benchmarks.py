@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import prefix_runs
-from benchmarks import pca_kmeans, prefix_lm, quantizer, rate_distortion, reconstruction, scan, score
+from benchmarks import pca_kmeans, prefix_lm, quantizer, rate_distortion, recognition_step, reconstruction, scan, score
 from data_sets import signer_root
 from signstream.errors import UserError
 from signstream.inference.tokenizer import Tokenizer
+from signstream.models.mamba import TemporalMixer
 from signstream.tokens.format import read_jsonl
 from signstream.training import checkpoint
 
@@ -152,6 +153,15 @@ def test_the_scan_is_measured(monkeypatch, capsys):
     scan.main(["--pairs", "1", "--steps", "9", "--clips", "2", "--long", "5", "9"])
     rows = capsys.readouterr().out.split("\n\n")
     assert [len(part.splitlines()) for part in rows] == [2, 3, 1] and rows[0].count(" x") == 4
+
+
+def test_an_lstm_in_place_of_a_mixer_has_as_many_weights():
+    mixer, other = (sum(p.numel() for p in module.parameters()) for module in (TemporalMixer(512), lstm_for(512)))
+    assert 0.97 * mixer < other <= mixer
+
+
+def lstm_for(width: int) -> torch.nn.Module:
+    return recognition_step.Lstm(width, sum(p.numel() for p in TemporalMixer(width).parameters()))
 
 
 def test_what_signs_should_be_to_a_language_model_has_a_row_for_each(tmp_path, capsys):
