@@ -140,7 +140,9 @@ def test_a_stream_by_any_pieces_is_one_pass(lm, seed):
     assert (one_pass(lm, embeds, mask, nearer) - whole).abs().max() > 0.01, "positions matter"
 
 
-@pytest.mark.parametrize(("kind", "attention"), [("Qwen2", "eager"), ("Llama", "sdpa"), ("Llama", "eager")])
+@pytest.mark.parametrize(
+    ("kind", "attention"), [("Qwen2", "eager"), ("Llama", "sdpa"), ("Llama", "eager"), ("Qwen3", "sdpa")]
+)
 def test_other_models_and_attentions(kind, attention):
     lm, layout = decoder_of(kind, attention), stream(5)
     embeds = embeds_of(layout)

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from signstream.errors import UserError
+from signstream.models.decoder_pass import passed, plain
 from signstream.tokens.llm import SIGN, SINK, WORD
 
 SUMMARY = 3  # after the kinds of tokens/llm.py
@@ -99,8 +100,7 @@ def read(
     """embeds [B, S, D], mask [S, K] or [B, S, K] bool, positions [S] or [B, S] -> [B, S, D], before the model's head"""
     floor = torch.finfo(embeds.dtype).min
     added = torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(~mask, floor)
-    taken = inspect.signature(decoder.forward).parameters
-    cache = {} if kept is None else {"cache" if "cache" in taken else "past_key_values": kept}
+    cache = {} if kept is None else {kept.name: kept}
     return decoder(
         inputs_embeds=embeds,
         attention_mask=added[:, None] if mask.ndim == 3 else added[None, None],
@@ -119,7 +119,9 @@ class KVWindow:
             raise UserError(f"the window has {window.positions} positions and the language model {most}")
         if getattr(decoder.config, "_attn_implementation", "eager") not in ATTENTION:
             raise UserError('a window needs a language model that was opened with attn_implementation="sdpa"')
-        self.decoder, self.window = decoder, window
+        self.decoder, self.window, self.plain = decoder, window, plain(decoder)
+        taken = inspect.signature(decoder.forward).parameters
+        self.name = "cache" if "cache" in taken else "past_key_values"  # versions differ
         self.keys: list[Tensor] = []  # of each layer [B, H, K, D], turned to their positions
         self.values: list[Tensor] = []
         self.layout = Layout(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))  # [K]
@@ -142,7 +144,11 @@ class KVWindow:
         self.thought = 0
 
     def roll_back(self) -> None:
-        self._keep(torch.arange(len(self.positions) - self.thought))
+        left = slice(len(self.positions) - self.thought)
+        self.layout = Layout(self.layout.kind[left], self.layout.chunk[left])
+        self.positions = self.positions[left]
+        self.keys = [keys[:, :, left] for keys in self.keys]
+        self.values = [values[:, :, left] for values in self.values]
         self.next -= self.thought
         self.thought = 0
 
@@ -170,7 +176,8 @@ class KVWindow:
         self.layout, self.positions = self._with(piece), torch.cat((self.positions, positions))
         self.next += count
         mask = torch.ones(count, before + count, dtype=torch.bool, device=embeds.device).tril(before)
-        return read(self.decoder, embeds, mask=mask, positions=positions.to(embeds.device), kept=self)
+        run = passed if self.plain else read
+        return run(self.decoder, embeds, mask=mask, positions=positions.to(embeds.device), kept=self)
 
     def _with(self, piece: Layout) -> Layout:
         return Layout(torch.cat((self.layout.kind, piece.kind)), torch.cat((self.layout.chunk, piece.chunk)))
