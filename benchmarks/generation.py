@@ -68,7 +68,7 @@ def beam_search() -> dict[str, Work]:
     return made
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def our_tokens(model: LiveLM, prompt: Tensor) -> Tensor:
     """[1, S] -> [U]. Each as a Speaker reads it."""
     kept, said = KVWindow(model.decoder, model.window), []

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from signstream.errors import UserError
-from signstream.models.decoder_pass import passed, plain
+from signstream.models.decoder_pass import Turns, passed, plain
 from signstream.tokens.llm import SIGN, SINK, WORD
 
 SUMMARY = 3  # after the kinds of tokens/llm.py
@@ -119,7 +119,8 @@ class KVWindow:
             raise UserError(f"the window has {window.positions} positions and the language model {most}")
         if getattr(decoder.config, "_attn_implementation", "eager") not in ATTENTION:
             raise UserError('a window needs a language model that was opened with attn_implementation="sdpa"')
-        self.decoder, self.window, self.plain = decoder, window, plain(decoder)
+        self.decoder, self.window = decoder, window
+        self.turns = Turns.of(decoder, window.positions) if plain(decoder) else None
         taken = inspect.signature(decoder.forward).parameters
         self.name = "cache" if "cache" in taken else "past_key_values"  # versions differ
         self.keys: list[Tensor] = []  # of each layer [B, H, K, D], turned to their positions
@@ -132,6 +133,8 @@ class KVWindow:
     @torch.no_grad()
     def step(self, embeds: Tensor, layout: Layout) -> Tensor:
         """[B, S, D] -> [B, S, D]. A piece of words alone is thought, until commit() or roll_back()."""
+        if len(layout.chunk) == 1:
+            return self._step(embeds, layout)
         counts = torch.unique_consecutive(layout.chunk, return_counts=True)[1].tolist()
         heard: list[Tensor] = []
         for part, kind, chunk in zip(embeds.split(counts, 1), layout.kind.split(counts), layout.chunk.split(counts)):
@@ -176,8 +179,10 @@ class KVWindow:
         self.layout, self.positions = self._with(piece), torch.cat((self.positions, positions))
         self.next += count
         mask = torch.ones(count, before + count, dtype=torch.bool, device=embeds.device).tril(before)
-        run = passed if self.plain else read
-        return run(self.decoder, embeds, mask=mask, positions=positions.to(embeds.device), kept=self)
+        positions = positions.to(embeds.device)
+        if self.turns is None:
+            return read(self.decoder, embeds, mask=mask, positions=positions, kept=self)
+        return passed(self.decoder, embeds, mask=mask, turns=self.turns.at(positions), kept=self)
 
     def _with(self, piece: Layout) -> Layout:
         return Layout(torch.cat((self.layout.kind, piece.kind)), torch.cat((self.layout.chunk, piece.chunk)))

@@ -106,7 +106,7 @@ class Speaker:
         first = self.model.first_summary
         self._step(range(first, first + window.summary), Layout(kind, torch.full_like(kind, last)))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _step(self, ids: Sequence[int], layout: Layout) -> Tensor:
         device = self.model.marks.device
         hidden = self.kept.step(self.model.embedded(torch.tensor([[*ids]], device=device)), layout)  # [1, S, D]
