@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from sentences import GERMAN, SENTENCES, said_in_one_line
+from signstream.models import text_model
 from signstream.models.text_model import GROUPS, SPECIFIED, decoder_inputs, group_counts
 from signstream.models.text_sources import TinySizes, opened_model, published_model, tiny_model
 from signstream.models.text_tokenizer import IGNORED, PAD, trained_tokenizer
@@ -99,6 +100,15 @@ def test_generation_is_the_same_from_a_batch_and_alone(text, beams):
         torch.testing.assert_close(alone.scores[0], together.scores[clip], rtol=1e-4, atol=1e-5)
         assert text.tokenizer.texts(alone.ids[0]) == text.tokenizer.texts(together.ids[clip])
         assert (together.scores[clip].diff() <= 0).all(), "best first"
+
+
+def test_a_search_finds_what_transformers_own_finds(text, monkeypatch):
+    """Which lets what a clip's beams hear follow them from place to place."""
+    embeds, mask = signing()
+    ours = text.generate(embeds, mask, beams=4, n_best=4, max_new_tokens=12)
+    monkeypatch.setattr(text_model, "cache_of_beams", lambda mbart: {})
+    theirs = text.generate(embeds, mask, beams=4, n_best=4, max_new_tokens=12)
+    assert ours.ids.equal(theirs.ids) and ours.scores.equal(theirs.scores)
 
 
 @pytest.mark.parametrize("beams", [1, 4])

@@ -22,6 +22,7 @@ through it. It is not among what a checkpoint keeps (state_dict_to_keep): frozen
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -220,7 +221,7 @@ class TextModel(nn.Module):
         training = self.training
         self.eval()
         try:
-            inputs = self._inputs(embeds, mask)
+            inputs = {**self._inputs(embeds, mask), **cache_of_beams(self.mbart)}
             out = self.mbart.generate(**inputs, generation_config=settings, logits_processor=means)
         finally:
             self.train(training)
@@ -287,6 +288,18 @@ def whole_masks(mask: Tensor, decoder_ids: Tensor) -> dict[str, Tensor]:
     clips, units = decoder_ids.shape
     earlier = torch.ones(units, units, dtype=torch.bool, device=mask.device).tril()
     return {"attention_mask": mask[:, None, None], "decoder_attention_mask": earlier.expand(clips, 1, units, units)}
+
+
+def cache_of_beams(mbart: Any) -> dict[str, Any]:
+    """What one search keeps of each beam. All beams of a clip hear the same, so that need not follow them when they
+    change places, for which transformers copies it at every unit. Versions that have a way of their own get none."""
+    if hasattr(mbart, "_reorder_cache"):
+        return {}
+    package = transformers_package()
+    said, heard = package.DynamicCache(), package.DynamicCache()
+    heard.reorder_cache = lambda beams: None
+    taken = inspect.signature(mbart.forward).parameters
+    return {"cache" if "cache" in taken else "past_key_values": package.EncoderDecoderCache(said, heard)}
 
 
 def decoder_inputs(labels: Tensor) -> Tensor:
