@@ -16,6 +16,7 @@ training clips what is constant: means, spreads, axes.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -72,7 +73,8 @@ class Front(nn.Module, ABC):
 
 
 class KeypointMemory(NamedTuple):
-    before: Tensor  # [B, 1, J, 3] the last frame
+    before: Tensor  # [B, 1, J, 3] the last frame that became part of a step
+    waiting: Tensor  # [B, n, J, 3] those after it: what they say is worked out once they make a step
     convs: list[Tensor]  # what each convolution still needs
 
 
@@ -126,16 +128,20 @@ class KeypointFront(Front):
     def begin(self, clips: int) -> KeypointMemory:
         joints = max(part.stop for part in self.parts)
         before = self.absent.new_zeros(clips, 1, joints, 3)
-        return KeypointMemory(before, [conv.begin(clips) for conv in self.convs])
+        return KeypointMemory(before, before[:, :0], [conv.begin(clips) for conv in self.convs])
 
     def step(self, streams: Streams, memory: KeypointMemory, *, last: bool) -> tuple[Tensor, KeypointMemory]:
-        joints, kept = streams["keypoints"][:, :, : memory.before.shape[2]], []
+        joints, kept = torch.cat((memory.waiting, streams["keypoints"][:, :, : memory.before.shape[2]]), 1), []
+        late = 0 if last else joints.shape[1] % math.prod(conv.stride for conv in self.convs)
+        joints, waiting = joints.split((joints.shape[1] - late, late), 1)
+        if not joints.shape[1] and not last:
+            return joints.new_zeros(len(joints), 0, self.width), memory._replace(waiting=waiting)
         x = self._embedded(joints, memory.before)
         for number, conv in enumerate(self.convs):
             x, held = conv.step(x, memory.convs[number], last=last)
             x = self._between(x, number)
             kept.append(held)
-        return x, KeypointMemory(torch.cat((memory.before, joints), 1)[:, -1:], kept)
+        return x, KeypointMemory(torch.cat((memory.before, joints), 1)[:, -1:], waiting, kept)
 
     def _between(self, x: Tensor, number: int) -> Tensor:
         """What comes of a convolution, as the next one takes it; what comes of the last one the blocks bend."""
