@@ -157,7 +157,7 @@ def test_the_scan_is_measured(monkeypatch, capsys):
 
 def test_an_lstm_in_place_of_a_mixer_has_as_many_weights():
     mixer, other = (sum(p.numel() for p in module.parameters()) for module in (TemporalMixer(512), lstm_for(512)))
-    assert 0.97 * mixer < other <= mixer
+    assert 0.95 * mixer < other <= mixer
 
 
 def lstm_for(width: int) -> torch.nn.Module:
