@@ -26,7 +26,8 @@ from benchmarks.pairs import Row
 from signstream import cli
 
 MODULES = (
-    *("quantizer", "train_step", "scan", "recognition_step", "translation_step", "generation"),
+    *("quantizer", "train_step", "latency", "export"),
+    *("scan", "recognition_step", "translation_step", "generation"),
     *("data_path", "growth", "video_pace", "busy", "ranks", "programs"),
 )
 VERSIONS = ("torch", "numpy", "transformers", "tokenizers", "mediapipe", "av", "vector-quantize-pytorch")

@@ -10,7 +10,17 @@ import pytest
 import torch
 
 import prefix_runs
-from benchmarks import pca_kmeans, prefix_lm, quantizer, rate_distortion, recognition_step, reconstruction, scan, score
+from benchmarks import (
+    export,
+    pca_kmeans,
+    prefix_lm,
+    quantizer,
+    rate_distortion,
+    recognition_step,
+    reconstruction,
+    scan,
+    score,
+)
 from data_sets import signer_root
 from signstream.errors import UserError
 from signstream.inference.tokenizer import Tokenizer
@@ -146,6 +156,13 @@ def test_pca_and_kmeans_are_better_with_more_codes(root, tmp_path, capsys):
 def test_the_quantiser_is_measured(capsys):
     quantizer.main(["--pairs", "1", "--vectors", "64", "--codes", "16"])
     assert " x" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_export_is_measured(capsys):
+    export.main(["--pairs", "1", "--clips", "8", "--processes", "1", *TINY])
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split("  ")[0] for row in rows[1:5]] == ["all codes", "all codes, forward", "budget", "budget, forward"]
+    assert all(int(row.split()[-4]) > 0 for row in rows[1:5])
 
 
 def test_the_scan_is_measured(monkeypatch, capsys):
