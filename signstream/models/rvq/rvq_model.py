@@ -93,7 +93,8 @@ class RVQModel(nn.Module):
         self.frames = frames
         self.window = window
         self.encoder, self.decoder = build_halves(shapes, graphs, config, frames=frames, window=window)
-        self.tokens = getattr(self.encoder, "tokens", 1)  # rows at least that a chunk gives each product in there
+        self.tokens = getattr(self.encoder, "tokens", 1)
+        self.rows = getattr(self.encoder, "rows", self.tokens)  # at least, that a chunk gives each product in there
         self.quantizer = build_quantizer(levels, config, seed)
         self.carrier = carrier_of(shapes)
         self.latent = config.latent_dim
@@ -181,7 +182,7 @@ class RVQModel(nn.Module):
 
     def encode_alone(self, views: Sequence[Tensor]) -> Tensor:
         if not (self.training or recorded()):
-            padded = [whole_windows(view, self.window, self.tokens) for view in views]
+            padded = [whole_windows(view, self.window, self.rows) for view in views]
             return self._encoded(padded)[:, : len(views[0])]
         return self._encoded(views)
 
@@ -194,7 +195,7 @@ class RVQModel(nn.Module):
     def decode(self, latents: Tensor) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2], likewise"""
         if not (self.training or recorded()):
-            padded = whole_windows(latents.transpose(0, 1), self.window, self.tokens).transpose(0, 1)
+            padded = whole_windows(latents.transpose(0, 1), self.window, self.rows).transpose(0, 1)
             return [view[: latents.shape[1]] for view in self._decoded(padded)]
         return self._decoded(latents)
 
@@ -222,7 +223,7 @@ class RVQModel(nn.Module):
     @torch.no_grad()
     def detokenise(self, codes: Tensor) -> list[Tensor]:
         """[N, P, Q] -> P x [N, L, J, 2], likewise; the last window may be a part of one."""
-        padded = whole_windows(codes, self.window, self.tokens, fill=-1)
+        padded = whole_windows(codes, self.window, self.rows, fill=-1)
         latents = self.quantizer.decode_codes(at_least_rows(padded, 0, fill=-1))[:, : len(padded)]
         return [view[: len(codes)] for view in self.decode(latents)]
 
