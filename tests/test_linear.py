@@ -17,6 +17,7 @@ pytestmark = [
 def pair(monkeypatch, bias=True, least=0):
     """A layer as torch has it, and the same as ours."""
     monkeypatch.setattr(linear, "LEAST", least)
+    monkeypatch.setattr(linear, "half_width", lambda: True)
     torch.manual_seed(0)
     plain, wide = nn.Linear(40, 56, bias=bias), WideLinear(40, 56, bias=bias)
     wide.load_state_dict(plain.state_dict())

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from signstream.space import recorded
 
@@ -25,12 +28,36 @@ CPUS = Path("/proc/cpuinfo")
 class WideLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[.., F] -> [.., F']"""
-        if not self.training or x.numel() * self.out_features < LEAST or x.is_cuda or x.dtype != torch.float32:
+        small = x.numel() * self.out_features < max(LEAST, 1)
+        if not self.training or small or x.is_cuda or x.dtype != torch.float32 or recorded() or not half_width():
             return super().forward(x)
-        if recorded():
-            return super().forward(x)
-        rows = F.linear(x.reshape(-1, x.shape[-1]).to_mkldnn(), self.weight, self.bias).to_dense()
+        rows = _Wide.apply(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
         return rows.view(*x.shape[:-1], self.out_features)
+
+
+class _Wide(Function):
+    """Keeps what came in, which others keep as well, and not oneDNN's copy of it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        to_x, to_weight, to_bias = ctx.needs_input_grad
+        return (
+            _product(grad, weight.T) if to_x else None,
+            _product(grad.T, x.T) if to_weight else None,
+            grad.sum(0) if to_bias else None,
+        )
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[N, F] and [F', F] -> [N, F']"""
+    return F.linear(rows.contiguous().to_mkldnn(), weight.contiguous(), bias).to_dense()
 
 
 @cache

@@ -34,22 +34,22 @@ class Decoder(nn.Module):
         self.part = TypeEmbedding(len(self.shapes), sizes.type_width, width)
         self.frame = nn.Parameter(torch.zeros(sizes.window * self.tokens, width))
         self.trunk = Trunk(arch, sizes.layers, width)
-        self.outputs = nn.ModuleList(RowLinear(width, per_token * count * 2) for count in joints)
+        self.outputs = nn.ModuleList(nn.Linear(width, per_token * count * 2) for count in joints)
         # past the trunk; begins as a PCA's inverse
         self.linear = nn.ModuleList(RowLinear(sizes.latent, frames * count * 2) for count in joints)
 
     def forward(self, latents: Tensor) -> list[Tensor]:
         parts, chunks, _ = latents.shape
         rows, width = self.frame.shape
-        x = self.unpool(latents.flatten(0, 1))  # [P * N, T * D or D]
-        x = x.view(parts, chunks, self.spread, width).expand(-1, -1, self.tokens, -1)  # [P, N, T, D]
+        x = self.unpool(latents).unflatten(-1, (self.spread, width))  # [P, N, T or 1, D]
+        x = x.expand(-1, -1, self.tokens, -1)  # [P, N, T, D]
         x = x.reshape(parts, chunks // self.window, rows, width)  # [P, N / W, W * T, D]
         x = x + self.part() + self.frame
         x = self.trunk(x.flatten(0, 1))  # [P * N / W, W * T, D]
         x = x.reshape(parts, chunks, self.tokens, width)  # [P, N, T, D]
         views = []
         for shape, tokens, latent in zip(self.shapes, x, latents):
-            size = chunks, self.frames, shape.joints, 2
-            view = self.outputs[shape.projection](tokens.flatten(0, 1))  # [N * T, L / T * J * 2]
-            views.append(view.view(size) + self.linear[shape.projection](latent).view(size))
+            view = self.outputs[shape.projection](tokens).flatten(1)  # [N, L * J * 2]
+            view = view + self.linear[shape.projection](latent)
+            views.append(view.view(chunks, self.frames, shape.joints, 2))
         return views

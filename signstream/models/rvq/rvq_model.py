@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from signstream import registry
 from signstream.config import Model
+from signstream.models.linear import at_full_width
 from signstream.models.rvq.archs import Halves, Request
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.look_back import LookBack
@@ -93,8 +94,8 @@ class RVQModel(nn.Module):
         self.frames = frames
         self.window = window
         self.encoder, self.decoder = build_halves(shapes, graphs, config, frames=frames, window=window)
-        self.tokens = getattr(self.encoder, "tokens", 1)
-        self.rows = getattr(self.encoder, "rows", self.tokens)  # at least, that a chunk gives each product in there
+        self.tokens = getattr(self.encoder, "tokens", 1)  # rows at least that a chunk gives each product in there
+        self.rows = getattr(self.encoder, "rows", self.tokens)  # and in the encoder, where it knows better
         self.quantizer = build_quantizer(levels, config, seed)
         self.carrier = carrier_of(shapes)
         self.latent = config.latent_dim
@@ -103,6 +104,7 @@ class RVQModel(nn.Module):
             self.look_back = LookBack(len(self.shapes), config.latent_dim, past=config.rvq.look_back)
         for projection, joints in enumerate(joints_of(shapes)):
             self.register_buffer(f"mean_{projection}", torch.zeros(joints, 2))
+        at_full_width(self)
         self.init_weights(seed)
 
     @torch.no_grad()
@@ -195,7 +197,7 @@ class RVQModel(nn.Module):
     def decode(self, latents: Tensor) -> list[Tensor]:
         """[P, N, Z] -> P x [N, L, J, 2], likewise"""
         if not (self.training or recorded()):
-            padded = whole_windows(latents.transpose(0, 1), self.window, self.rows).transpose(0, 1)
+            padded = whole_windows(latents.transpose(0, 1), self.window, self.tokens).transpose(0, 1)
             return [view[: latents.shape[1]] for view in self._decoded(padded)]
         return self._decoded(latents)
 
@@ -223,7 +225,7 @@ class RVQModel(nn.Module):
     @torch.no_grad()
     def detokenise(self, codes: Tensor) -> list[Tensor]:
         """[N, P, Q] -> P x [N, L, J, 2], likewise; the last window may be a part of one."""
-        padded = whole_windows(codes, self.window, self.rows, fill=-1)
+        padded = whole_windows(codes, self.window, self.tokens, fill=-1)
         latents = self.quantizer.decode_codes(at_least_rows(padded, 0, fill=-1))[:, : len(padded)]
         return [view[: len(codes)] for view in self.decode(latents)]
 
