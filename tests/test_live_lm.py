@@ -317,6 +317,11 @@ def test_a_clip_at_another_speed_says_its_words_at_the_same_share(loop):
     assert form.earliest(0, 6) == [0, 1, 2, 3, 4, 5] and form.earliest(0, 0) == [0] * 6
 
 
+def test_a_word_waits_for_so_many_chunks_but_not_beyond_the_end(four):
+    form = begin_loop([*four, "live.wait=2"]).task.setup.form
+    assert form.earliest(0, 6) == [2, 3, 4, 5, 6, 6] and form.earliest(0, 0) == [0] * 6
+
+
 def test_a_long_sentence_is_cut_as_offline(four):
     setup = begin_loop([*four, "data.max_tokens=5"]).task.setup
     assert setup.cut == 4
@@ -360,4 +365,9 @@ def test_a_window_that_cannot_be_is_one_line(four, more, told):
 
 
 def test_words_are_held_back_for_less_than_the_window(four):
-    said_in_one_line(lambda: begin_loop([*four, "live.delayed=1", "live.delay=8"]), "the window has live.chunks 8")
+    for late in (
+        ["live.delayed=1", "live.delay=8"],
+        ["live.wait=8"],
+        ["live.delayed=1", "live.delay=4", "live.wait=4"],
+    ):
+        said_in_one_line(lambda late=late: begin_loop([*four, *late]), "the window has live.chunks 8")

@@ -84,15 +84,17 @@ class Live:
     reach: int = option(180, low=1, high=1 << 20, idle={"summary": (0,)})
     signs: str | None = None
     question: float = option(1.0, low=0)
+    wait: int = option(0, low=0, high=1 << 20)
     delayed: float = option(0.5, low=0, high=1)
     delay: int = option(6, low=1, high=1 << 20, idle={"delayed": (0.0,)})
     moved: float = option(0.5, low=0, high=1)
 
     def check(self) -> None:
-        if self.delayed and self.delay >= self.chunks:
+        late = self.wait + (self.delay if self.delayed else 0)
+        if late >= self.chunks:
             raise UserError(
-                f"live.delay is {self.delay}, and the window has live.chunks {self.chunks}: what has left it cannot be "
-                "said, so a word is held back for fewer"
+                f"live.wait is {self.wait} and live.delay {self.delay}, and the window has live.chunks {self.chunks}: "
+                "what has left it cannot be said, so a word is held back for fewer"
             )
 
 

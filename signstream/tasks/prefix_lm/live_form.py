@@ -97,7 +97,8 @@ class LiveForm(Form[LiveBatch]):
         example = self.sequences.examples[clip]
         size = self.sequences.tokens[example.split].chunk_len * max(example.length, 1) / max(chunks, 1)
         known = self.clips[example.split, example.name]
-        return self.targets.timed(known, self.line(clip).words, chunks=chunks, size=size).after
+        after = self.targets.timed(known, self.line(clip).words, chunks=chunks, size=size).after
+        return [min(chunk + self.config.live.wait, chunks) for chunk in after]
 
     def late(self, after: Sequence[int], chunks: int, rng: np.random.Generator | None) -> list[int] | None:
         """When the words are said that are held back, in a share of training's sequences. Never so late that their
