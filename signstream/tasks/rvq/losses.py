@@ -13,12 +13,11 @@ What is not among the first four is a Term: `perceptual`, and every class that a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from signstream import registry
 from signstream.config import Config
@@ -180,28 +179,10 @@ def _checked(result: Tensor, like: Tensor, what: str) -> Tensor:
 def huber(view: Tensor, target: Target, delta: float, *, joints: Tensor | None = None) -> Tensor:
     """[N] sums over a chunk's visible joints of the Huber losses of x and y, over delta: about the distance along them
     where it is far. `joints` [J]: what each weighs."""
-    error = _Huber.apply(view.float(), target.xy, delta)  # [N, L, J]
+    error = F.huber_loss(view.float(), target.xy, reduction="none", delta=delta).sum(-1) / delta  # [N, L, J]
     if joints is not None:
         error = error * joints.to(error)
     return torch.where(target.weight > 0, error, 0.0).sum((1, 2))
-
-
-class _Huber(Function):
-    """[.., 2] twice -> [..]. Torch's own takes twice the time on a CPU: of its steps the gradient needs one."""
-
-    @staticmethod
-    def forward(ctx: Any, view: Tensor, xy: Tensor, delta: float) -> Tensor:
-        error = view - xy
-        slope = error.clamp(-delta, delta)
-        ctx.save_for_backward(slope)
-        ctx.delta = delta
-        return error.sub_(slope, alpha=0.5).mul_(slope).sum(-1).div_(delta)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (slope,) = ctx.saved_tensors
-        return slope * (grad / ctx.delta)[..., None], None, None
 
 
 def visible_joints(target: Target, joints: Tensor | None = None) -> Tensor:
