@@ -69,6 +69,14 @@ def test_evaluation_and_small_products_keep_their_bits(monkeypatch):
         wide(x)
 
 
+def test_under_autocast_it_is_torchs(monkeypatch):
+    plain, wide = pair(monkeypatch)
+    x = torch.randn(70, 40)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for theirs, ours in zip(with_gradients(plain, x), with_gradients(wide, x)):
+            assert ours.dtype == theirs.dtype and ours.equal(theirs)
+
+
 @pytest.mark.parametrize("half", [True, False])
 def test_a_network_is_changed_where_it_pays(monkeypatch, half):
     monkeypatch.setattr(linear, "half_width", lambda: half)

@@ -3,8 +3,8 @@
     at_full_width(network)      from here on its layers do; weights and names stay, and so does every bit of evaluation
 
 torch.nn.Linear asks MKL, which on an AMD processor takes half of AVX-512's width. oneDNN, which torch brings too, takes
-all of it: with the way there and back a layer and its gradient take about half as long. Small products stay where they
-are, and on every other processor all of them do.
+all of it, and the larger the product, the less the way there and back matters. Small products stay where they are, and
+on every other processor all of them do.
 """
 
 from __future__ import annotations
@@ -21,18 +21,28 @@ from torch.autograd.function import once_differentiable
 
 from signstream.space import recorded
 
-LEAST = 1 << 24  # multiplications of a product that is worth the way
+LEAST = 1 << 26  # multiplications of a product that is worth the way
 CPUS = Path("/proc/cpuinfo")
 
 
 class WideLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[.., F] -> [.., F']"""
-        small = x.numel() * self.out_features < max(LEAST, 1)
-        if not self.training or small or x.is_cuda or x.dtype != torch.float32 or recorded() or not half_width():
+        large = x.numel() * self.out_features >= max(LEAST, 1)
+        if not (self.training and large and x.dtype == torch.float32 and half_width()) or x.is_cuda or recorded():
+            return super().forward(x)
+        if autocasts():
             return super().forward(x)
         rows = _Wide.apply(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
         return rows.view(*x.shape[:-1], self.out_features)
+
+
+def autocasts() -> bool:
+    """Whether a CPU's products are made in another type just now."""
+    try:
+        return torch.is_autocast_enabled("cpu")
+    except TypeError:  # before torch 2.4
+        return torch.is_autocast_cpu_enabled()
 
 
 class _Wide(Function):

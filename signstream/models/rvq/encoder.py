@@ -33,10 +33,9 @@ class Encoder(nn.Module):
         self.shapes = tuple(sizes.shapes)
         self.window = sizes.window
         self.tokens = tokens_of(arch, frames)
-        self.rows = len(self.shapes) * self.tokens  # of the trunk's products, for each chunk
         self.pool_kind = pool
         per_token = frames // self.tokens
-        self.inputs = nn.ModuleList(RowLinear(per_token * count * 3, width) for count in joints)
+        self.inputs = nn.ModuleList(nn.Linear(per_token * count * 3, width) for count in joints)
         # past the trunk; begins as a PCA
         self.linear = nn.ModuleList(RowLinear(frames * count * 2, sizes.latent) for count in joints)
         self.part = TypeEmbedding(len(self.shapes), sizes.type_width, width)
@@ -49,9 +48,8 @@ class Encoder(nn.Module):
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         parts, chunks = len(views), views[0].shape[0]
         rows, width = self.frame.shape
-        tokens = [self.inputs[s.projection](self.as_tokens(v).flatten(0, 1)) for s, v in zip(self.shapes, views)]
-        x = torch.stack(tokens)  # [P, N * T, D]
-        x = x.view(parts, chunks // self.window, rows, width)  # [P, N / W, W * T, D]
+        tokens = [self.inputs[s.projection](self.as_tokens(v)) for s, v in zip(self.shapes, views)]  # P x [N, T, D]
+        x = torch.stack(tokens).view(parts, chunks // self.window, rows, width)  # [P, N / W, W * T, D]
         x = x + self.part() + self.frame
         x = self.trunk(x.flatten(0, 1))  # [P * N / W, W * T, D]
         x = self._pooled(x.reshape(parts * chunks, self.tokens, width))  # [P * N, T * D or D]

@@ -95,7 +95,6 @@ class RVQModel(nn.Module):
         self.window = window
         self.encoder, self.decoder = build_halves(shapes, graphs, config, frames=frames, window=window)
         self.tokens = getattr(self.encoder, "tokens", 1)  # rows at least that a chunk gives each product in there
-        self.rows = getattr(self.encoder, "rows", self.tokens)  # and in the encoder, where it knows better
         self.quantizer = build_quantizer(levels, config, seed)
         self.carrier = carrier_of(shapes)
         self.latent = config.latent_dim
@@ -184,7 +183,7 @@ class RVQModel(nn.Module):
 
     def encode_alone(self, views: Sequence[Tensor]) -> Tensor:
         if not (self.training or recorded()):
-            padded = [whole_windows(view, self.window, self.rows) for view in views]
+            padded = [whole_windows(view, self.window, self.tokens) for view in views]
             return self._encoded(padded)[:, : len(views[0])]
         return self._encoded(views)
 

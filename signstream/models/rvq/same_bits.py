@@ -6,7 +6,7 @@ product gets the same bits from ROWS rows on, whatever the others hold. So where
 fewer rows, and it is enough to know, of a layer, how many rows a chunk gives it:
 
     RowLinear       a layer with one row a chunk adds empty rows to a product that has too few, and takes them off again
-    whole_windows   other layers have at least `rows` rows a chunk: as many windows as make ROWS rows, all full
+    whole_windows   other layers have at least `tokens` rows a chunk: as many windows as make ROWS rows, all full
     at_least_rows   for a product that is no layer, as the quantiser's
 
 In training, where nothing needs it, nothing is added. `blocks` cuts a large batch into pieces that stay in a CPU's
@@ -48,10 +48,10 @@ def at_least_rows(x: Tensor, axis: int, *, rows: int = ROWS, fill: int = 0) -> T
     return torch.cat((x, x.new_full(size, fill)), axis) if size[axis] > 0 else x
 
 
-def whole_windows(chunks: Tensor, window: int, rows: int, *, fill: int = 0) -> Tensor:
-    """chunks [N, ...] -> [N', ...]: whole windows of `window` chunks, and of them as many as make ROWS rows."""
+def whole_windows(chunks: Tensor, window: int, tokens: int, *, fill: int = 0) -> Tensor:
+    """chunks [N, ...] -> [N', ...]: whole windows of `window` chunks, and of them as many as make ROWS tokens."""
     filled = -(-len(chunks) // window)
-    needed = -(-ROWS // (window * rows))
+    needed = -(-ROWS // (window * tokens))
     return at_least_rows(chunks, 0, rows=max(filled, needed) * window, fill=fill)
 
 
