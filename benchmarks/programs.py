@@ -1,7 +1,7 @@
 """Whole programs beside their limits: --help of every door, `import signstream`, `bash train.sh` of a new copy, the
 tests.
 
-    python -m benchmarks.programs [--only help|train|tests]
+    python -m benchmarks.programs [--only tests|help|train]
 
 help: ten runs of each, the slowest door counts. train and tests: once, with the active Python and all cores; a peak is
 that of the largest process.
@@ -66,9 +66,7 @@ def bash(folder: Path, script: str) -> Spent:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     unasked = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", *cli.SPINNING)}
     began = time.perf_counter()
-    child = subprocess.Popen(
-        ["bash", script], cwd=folder, env={**unasked, "PATH": path}, stdout=subprocess.DEVNULL, stderr=sys.stderr
-    )
+    child = subprocess.Popen(["bash", script], cwd=folder, env={**unasked, "PATH": path}, stdout=sys.stderr)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
@@ -94,7 +92,7 @@ def suite() -> Iterator[Row]:
     yield beside("`bash tests/run.sh`, once", bash(ROOT, "tests/run.sh").seconds, SUITE)
 
 
-PARTS = {"help": starts, "train": quickstart, "tests": suite}
+PARTS = {"tests": suite, "help": starts, "train": quickstart}
 
 
 def rows() -> Iterator[Row]:

@@ -93,15 +93,16 @@ def ratio(times: Times, slow: str, fast: str) -> str:
     return f"{over(times, slow, fast):16.2f} x" if slow in times else f"{'-':>18}"
 
 
-def measured(count: int, codes: int, *, pairs: int, library: bool) -> dict[str, list[float]]:
+def sides_of(count: int, codes: int, library: bool) -> dict[str, Work]:
     torch.manual_seed(0)
-    return in_turn(sides(torch.randn(PARTS, count, DIM), codes, library), pairs)
+    return sides(torch.randn(PARTS, count, DIM), codes, library)
 
 
 def rows() -> Iterator[Row]:
     for codes in CODES:
         for count in VECTORS:
-            times = measured(count, codes, pairs=PAIRS, library=False)
+            jobs = sides_of(count, codes, library=False)
+            times = in_turn({name: jobs[name] for name in ("this, eval", "products")}, PAIRS)
             what = f"quantiser, {count} vectors, {PARTS} parts x {LEVELS} levels x {codes} codes"
             yield Row.of(what, times, ours="this, eval", against="products", at_most=1.10)
 
@@ -126,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'vectors':>8}{'codes':>7}   {'products ms':>12}" + "".join(f"{name:>18}" for name in RATIOS))
     for codes in args.codes:
         for count in args.vectors:
-            times = measured(count, codes, pairs=args.pairs, library=library)
+            times = in_turn(sides_of(count, codes, library), args.pairs)
             cells = "".join(ratio(times, *pair) for pair in RATIOS.values())
             print(f"{count:8}{codes:7}   {statistics.median(times['products']) * 1e3:12.1f}{cells}", flush=True)
 

@@ -26,9 +26,9 @@ from benchmarks.pairs import Row
 from signstream import cli
 
 MODULES = (
-    *("quantizer", "train_step", "latency", "export"),
+    *("programs", "quantizer", "train_step", "latency", "export"),
     *("scan", "recognition_step", "translation_step", "generation"),
-    *("data_path", "growth", "video_pace", "busy", "ranks", "programs"),
+    *("data_path", "growth", "video_pace", "busy", "ranks"),
 )
 VERSIONS = ("torch", "numpy", "transformers", "tokenizers", "mediapipe", "av", "vector-quantize-pytorch")
 HEADS = ("what", "ours", "beside", "takes", "ratio", "goal", "")

@@ -48,7 +48,7 @@ def frontier(points: Sequence[Point], *, floors: Mapping[str, float], lag: str) 
     for kind, (colour, marker) in looks(points).items():
         some = sorted((point for point in points if point.kind == kind), key=lambda point: point.lag)
         axes.plot([p.lag for p in some], [p.bleu for p in some], color=colour, marker=marker, linewidth=1.4, ms=5)
-    top = 1.12 * max((point.bleu for point in points), default=0) or 1
+    top = 1.12 * max([*(point.bleu for point in points), *floors.values()], default=0) or 1
     name_points(axes, points, top=top, letters=letters, style=style)
     for name, bleu in floors.items():
         axes.axhline(bleu, color=GREY, linestyle=":", linewidth=0.9)
