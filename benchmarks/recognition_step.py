@@ -28,7 +28,6 @@ from signstream.config.recognition import RecognitionConfig
 from signstream.data.frontend import FrontEnd
 from signstream.inference.recognition.live import LivePath
 from signstream.models.ctc_path import ctc_cost
-from signstream.models.linear import at_full_width
 from signstream.models.recognition import Recognizer
 from signstream.skeleton import COCO_WHOLEBODY
 from signstream.tasks.recognition.build import front_of, model_of
@@ -67,7 +66,6 @@ def with_lstm(model: Recognizer) -> Recognizer:
     for block in other.blocks:
         weights = sum(weight.numel() for weight in block.mixer.parameters())
         block.mixer = Lstm(block.norm1.normalized_shape[0], weights)
-    at_full_width(other)
     return other
 
 

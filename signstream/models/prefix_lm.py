@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 
 from signstream.config.prefix_lm import Positions, PrefixModel
-from signstream.models.linear import at_full_width
 from signstream.models.prefix_sources import CAUSAL, LanguageModel, Units
 from signstream.models.sign_rows import MappedRows, SignRows
 from signstream.models.tuning import tuned
@@ -133,7 +132,6 @@ class PrefixLM(nn.Module):
             self.signs = MappedRows.begun(vocabulary, width, spread=spread, vectors=vectors, seed=seed)
         else:
             self.signs = MappedRows(vocabulary, width, dim=dim)
-        at_full_width(self.lm)
         self.frozen = tuned(self.lm, how, seed=seed)
         named = self.named_parameters(remove_duplicate=False)
         self.stays = frozenset(name for name, weight in named if not weight.requires_grad)

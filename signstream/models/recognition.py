@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from signstream.models.ctc_path import BLANK, within
-from signstream.models.linear import at_full_width
 from signstream.models.mamba import BRANCHES
 from signstream.models.recognition_blocks import Block, Mixing, init_weights
 from signstream.models.recognition_fronts import Front, Streams
@@ -74,7 +73,6 @@ class Recognizer(nn.Module):
         self.blocks: Any = nn.ModuleList(Block(width, mixing, expand) for _ in range(depth))
         self.norm = nn.LayerNorm(width) if depth else nn.Identity()  # a front's own blocks end with theirs
         self.head = nn.Linear(width if depth else front.width, glosses)
-        at_full_width(self)
         self.init_weights(seed)
 
     @torch.no_grad()

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signstream.errors import UserError, shown
-from signstream.models.linear import at_full_width
 from signstream.models.recognition_fronts import Streams
 from signstream.models.sign_encoder import SignEncoder, Signing
 from signstream.models.text_model import Generated, Listens, TextModel
@@ -35,7 +34,6 @@ class WithText(nn.Module):
     def __init__(self, encoder: SignEncoder, text: TextModel) -> None:
         super().__init__()
         self.encoder, self.text = encoder, text
-        at_full_width(self)
 
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """All but what is frozen; tied weights once."""

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from signstream import registry
 from signstream.config import Model
-from signstream.models.linear import at_full_width
 from signstream.models.rvq.archs import Halves, Request
 from signstream.models.rvq.fsq import FiniteScalarQuantizer
 from signstream.models.rvq.look_back import LookBack
@@ -103,7 +102,6 @@ class RVQModel(nn.Module):
             self.look_back = LookBack(len(self.shapes), config.latent_dim, past=config.rvq.look_back)
         for projection, joints in enumerate(joints_of(shapes)):
             self.register_buffer(f"mean_{projection}", torch.zeros(joints, 2))
-        at_full_width(self)
         self.init_weights(seed)
 
     @torch.no_grad()

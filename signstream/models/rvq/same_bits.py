@@ -20,9 +20,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from signstream.models.linear import WideLinear
 from signstream.space import recorded
 
 ROWS = 16  # from so many on a matrix product gives a row the same bits on every CPU tried (4 to 16, by the CPU)
@@ -30,7 +29,7 @@ BLOCK = 640  # tokens that a CPU takes at a time, about: what lies between the l
 GPU_WINDOWS = 4096  # that a GPU takes at a time: attention over many more sequences is refused by its libraries
 
 
-class RowLinear(WideLinear):
+class RowLinear(nn.Linear):
     """A linear layer over rows of which each chunk has one."""
 
     def forward(self, x: Tensor) -> Tensor:
