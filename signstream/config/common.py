@@ -15,7 +15,6 @@ Ranges = dict[str, tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 # Frames a second: fewer would make millions of frames of a clip that has more, more no camera gives.
 SLOWEST, FASTEST = 1.0, 1000.0
-FARTHEST = 1e6  # pixels; beyond it a coordinate is no measurement
 NOT_PHOENIX2014 = {"layout": ("csl_daily", "npz", "phoenix14t")}
 
 

@@ -23,7 +23,8 @@ import numpy as np
 
 from signstream import registry, skeleton
 from signstream.config import Poses
-from signstream.config.common import FARTHEST, FASTEST, SLOWEST
+from signstream.config.common import FASTEST, SLOWEST
+from signstream.data.frontend import FARTHEST
 from signstream.errors import UserError, odd_character, one_line
 from signstream.io.pose_files import LARGEST
 from signstream.skeleton import Skeleton

@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from signstream.config import Poses
-from signstream.config.common import FARTHEST, FASTEST, SLOWEST
+from signstream.config.common import FASTEST, SLOWEST
 from signstream.errors import UserError, shown
 from signstream.skeleton import Skeleton
 from signstream.space import box_middle, find_centre
 
+FARTHEST = 1e6  # pixels; beyond it a coordinate is no measurement
 PIECE = 4096  # frames of a whole clip that go through the front end at once
 SAME_RATE = 0.01  # frame rates this close are taken as equal: 29.97 is 30
 

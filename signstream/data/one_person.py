@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from signstream.config.common import FARTHEST
+from signstream.data.frontend import FARTHEST
 from signstream.skeleton import LEFT_HAND, NUM_JOINTS
 
 MOST_PEOPLE = 32  # of a frame, the weightiest
