@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.pairs import PAIRS, Row, Work, in_turn
+from benchmarks.pairs import PAIRS, Row, Work, in_turn, tell
 from signstream import cli
 from signstream.config.prefix_lm import PrefixModel
 from signstream.errors import UserError
@@ -128,8 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=10)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    for row in measured(args.pairs):
-        print(f"{row.what}: {row.ours}, {row.against} {row.other}, {row.ratio:.2f} ({row.goal})", flush=True)
+    tell(measured(args.pairs))
 
 
 if __name__ == "__main__":

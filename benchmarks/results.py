@@ -1,10 +1,10 @@
-"""Every measured row beside its peer or limit: benchmarks/RESULTS.md. `bash benchmarks/run.sh` sees to what it needs.
+"""Every measured row beside its peer or limit: benchmarks/RESULTS.md. `bash benchmarks/run.sh` finds a Python for it.
 
     python -m benchmarks.results [--only quantizer,scan] [--out benchmarks/RESULTS.md]
 
 Each module of MODULES has `rows()`, which gives benchmarks.pairs.Row, and runs in a process of its own, on one thread
-unless it says otherwise. Nothing else should run on the machine. A module that fails is said in the page, and its exit
-status is 1.
+unless it says otherwise. Nothing else should run on the machine. A module whose optional packages are missing says so
+and gives no row; one that fails is said in the page, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.pairs import Row
+from benchmarks.pairs import PAIRS, Row
 from signstream import cli
 
 MODULES = (
@@ -69,9 +69,11 @@ def versions() -> str:
 def page(found: Sequence[Found], began: float) -> Iterator[str]:
     minutes = (time.time() - began) / 60
     yield "# What is measured\n"
-    yield f"{machine()}; {versions()}. {time.strftime('%Y-%m-%d')}, `bash benchmarks/run.sh`, {minutes:.0f} minutes.\n"
-    yield "Medians over at least ten turns of both sides, in one run; a ratio is the median of the pairs': ours over"
-    yield "the other where there is a most, the other over ours where there is a least.\n"
+    names = [module.module for module in found]
+    command = "bash benchmarks/run.sh" + ("" if names == [*MODULES] else f" --only {','.join(names)}")
+    yield f"{machine()}; {versions()}. {time.strftime('%Y-%m-%d')}, `{command}`, {minutes:.0f} minutes.\n"
+    yield f"Medians over {PAIRS} turns of both sides where a row does not say otherwise, in one run; a ratio is the"
+    yield "median of the pairs': ours over the other where there is a most, else the other over ours.\n"
     yield f"| {' | '.join(HEADS)} |"
     yield "|" + "---|" * len(HEADS)
     for module in found:

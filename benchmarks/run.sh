@@ -4,5 +4,4 @@
 #   bash benchmarks/run.sh --only quantizer,scan --out some.md
 set -euo pipefail
 source "$(dirname "$0")/../scripts/env.sh"
-source scripts/extras.sh
 "$PYTHON" -m benchmarks.results "$@"

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from benchmarks import busy, growth, programs, video_pace
+from benchmarks import busy, growth, programs, results, video_pace
 from benchmarks.pairs import Row, tell
 from test_threads import DOORS
 
@@ -52,3 +52,27 @@ def test_work_that_grows_is_set_beside_a_straight_line():
 def test_without_a_film_videos_are_left_out_with_a_line(tmp_path, capsys):
     assert not [*video_pace.rows(tmp_path / "none.mp4")]
     assert capsys.readouterr().err == "video: left out, there is no none.mp4, a film with a person\n"
+
+
+def test_the_page_has_each_row_what_was_missed_and_what_failed():
+    rows = [Row("a", "1 s", "b", "2 s", 0.5, at_most=1), Row("c", "1 s", "d", "2 s", 2.0, at_least=3)]
+    found = [results.Found("scan", rows, ""), results.Found("busy", [], "`busy` ended with 1")]
+    page = "\n".join(results.page(found, 0.0))
+    assert (
+        "| a | 1 s | b | 2 s | 0.5 | at most 1 |  |" in page
+        and "| c | 1 s | d | 2 s | 2 | at least 3 | missed |" in page
+    )
+    assert "`bash benchmarks/run.sh --only scan,busy`" in page and page.endswith("Not whole: `busy` ended with 1.")
+    whole = "\n".join(results.page([results.Found(name, [], "") for name in results.MODULES], 0.0))
+    assert "`bash benchmarks/run.sh`" in whole and "Not whole" not in whole
+
+
+def test_a_module_that_fails_keeps_the_rows_that_it_gave(monkeypatch, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "from benchmarks import scan; from benchmarks.pairs import Row\n"
+        "def rows():\n    yield Row('a', '1 s', 'b', '2 s', 0.5, at_most=1)\n    raise OSError\n"
+        "scan.rows = rows\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{programs.ROOT}")
+    found = results.measured("scan")
+    assert [row.what for row in found.rows] == ["a"] and found.fault.startswith("`scan` ended with ")
