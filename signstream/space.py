@@ -103,7 +103,8 @@ def part_centre(xy: Tensor, weight: Tensor, part: Part) -> Tensor:
     if not may_look_at(known):
         return torch.where(known, centre, box_middle(xy[..., part.joints, :], weight[..., part.joints] > 0))
     lost = ~known[..., 0]
-    centre[lost] = box_middle(xy[lost][:, part.joints], weight[lost][:, part.joints] > 0)
+    if bool(lost.any()):
+        centre[lost] = box_middle(xy[lost][:, part.joints], weight[lost][:, part.joints] > 0)
     return centre
 
 

@@ -118,11 +118,12 @@ def low_pass(frames: Tensor, half: int) -> Tensor:
     if half == 0 or inner <= 0:
         return frames
     middle = frames[half : half + inner]
+    seen = frames[..., 2:] > 0
     total = torch.zeros_like(middle[..., :2])
-    complete = torch.ones_like(middle[..., 2:], dtype=torch.bool)
+    complete = torch.ones_like(seen[:inner])
     for k, tap in enumerate(fir_taps(half)):
         total += frames[k : k + inner, :, :2] * tap
-        complete &= frames[k : k + inner, :, 2:] > 0
+        complete &= seen[k : k + inner]
     out = frames.clone()
     out[half : half + inner, :, :2] = torch.where(complete, total, middle[..., :2])
     return out
@@ -156,6 +157,8 @@ class UnitLength:
 
     def __init__(self, skeleton: Skeleton, window: int) -> None:
         self.skeleton = skeleton
+        pairs = [*skeleton.unit_pairs, *(pair for pair, _ in skeleton.spare_units)]
+        self.ends = torch.tensor(pairs).unbind(1)  # the pairs' joints
         self.medians = [RunningMedian(window) for _ in range(2 + len(skeleton.spare_units))]
 
     def measure(self, frames: Tensor) -> list[list[float]]:
@@ -163,17 +166,15 @@ class UnitLength:
         all joints; NaN: nothing."""
         xy, seen = frames[..., :2], frames[..., 2] > 0
         nan = frames.new_tensor(float("nan"))
-
-        def length(a: int, b: int) -> Tensor:
-            step = xy[:, a] - xy[:, b]
-            width = (step[:, 0] * step[:, 0] + step[:, 1] * step[:, 1]).sqrt()
-            return torch.where(seen[:, a] & seen[:, b] & (width > 1e-6), width, nan)
-
-        widths = [length(a, b) for a, b in self.skeleton.unit_pairs]
-        total = reduce(torch.add, (torch.nan_to_num(width, nan=0.0) for width in widths))
-        count = reduce(torch.add, ((width == width).to(xy.dtype) for width in widths))
+        first, second = self.ends
+        step = xy[:, first] - xy[:, second]  # [T, pairs, 2]
+        width = (step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1]).sqrt()
+        widths = torch.where(seen[:, first] & seen[:, second] & (width > 1e-6), width, nan).unbind(1)
+        units, spares = widths[: len(self.skeleton.unit_pairs)], widths[len(self.skeleton.unit_pairs) :]
+        total = reduce(torch.add, (torch.nan_to_num(width, nan=0.0) for width in units))
+        count = reduce(torch.add, ((width == width).to(xy.dtype) for width in units))
         sources = [torch.where(count > 0, total / count, nan)]
-        sources += [length(a, b) / over for (a, b), over in self.skeleton.spare_units]
+        sources += [width / over for width, (_, over) in zip(spares, self.skeleton.spare_units)]
         highest = torch.where(seen[..., None], xy, -torch.inf).amax(1)
         lowest = torch.where(seen[..., None], xy, torch.inf).amin(1)
         size = highest - lowest
@@ -245,8 +246,9 @@ class FrontEnd:
         self.units.extend(self.unit.push(values) for values in self.unit.measure(frames))
         lookahead = self.data.lookahead
         ready = len(self.buffer) if final else max(len(self.buffer) - lookahead, self.done)
-        whole = low_pass(fill_gaps(self.buffer, self.data.max_gap), self.data.smooth)
-        out = self._place(whole[self.done : ready])
+        begin = max(self.done - self.data.smooth, 0)
+        filled = fill_gaps(self.buffer, self.data.max_gap)[begin : ready + self.data.smooth]
+        out = self._place(low_pass(filled, self.data.smooth)[self.done - begin : ready - begin])
         drop = max(ready - lookahead, 0)  # context that later frames look back on
         self.buffer = self.buffer[drop:]
         self.done = ready - drop
