@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from clips import moving_clip
@@ -16,8 +17,18 @@ from helpers import begin_loop, tiny_options
 from signstream.inference.sample import scene_of
 from signstream.inference.visualizer import main
 from signstream.pictures import animation
-from signstream.pictures.animation import Scene, TokenPanel, animate, pictures, save
-from signstream.pictures.figure import new_figure
+from signstream.pictures.animation import Backdrop, Scene, TokenPanel, animate, pictures, save
+from signstream.pictures.figure import (
+    Box,
+    Lettering,
+    PoseArtist,
+    axes_at,
+    figure_pixels,
+    frame_limits,
+    heading,
+    new_figure,
+    show_limits,
+)
 from signstream.skeleton import COCO_WHOLEBODY, LEFT_HAND
 from signstream.space import to_pixels
 from signstream.tasks.rvq.pictures import reconstruction_animation, reconstruction_sheet
@@ -96,6 +107,26 @@ def test_a_fast_clip_leaves_frames_out_and_keeps_its_time(tmp_path):
     kept, durations = shown(tmp_path / "fast.gif")
     assert len(kept) == 50 and set(durations) == {20}
     assert [int(frame[0, :, 0].argmax()) for frame in kept] == [round(k * 1.2) for k in range(50)]
+
+
+def test_what_moves_over_a_backdrop_is_the_whole_figure_drawn_anew(clip):
+    original, moved = clip
+    limits = frame_limits(original, 1.0)
+
+    def drawn() -> tuple[Figure, PoseArtist]:
+        figure = new_figure(3.0, 3.4)
+        heading(figure, Lettering(), (0.1, 0.22), strong="a clip", width=20)
+        axes = axes_at(figure, Box(0.1, 0.4, 2.8, 2.8))
+        show_limits(axes, limits, (512, 512))
+        return figure, PoseArtist(axes, COCO_WHOLEBODY)
+
+    (moving, artist), (still, other) = drawn(), drawn()
+    backdrop = Backdrop(moving, [artist.hollow, artist.lines, artist.dots])
+    for frame in (original[0], moved[9], original[20]):
+        for each in (artist, other):
+            each.set(frame, frame[:, :2] + 5)
+        assert (backdrop.pixels() == figure_pixels(still)).all()
+    assert (backdrop.pixels() != figure_pixels(moving)).any(), "the backdrop has what moves"
 
 
 def test_the_panel_says_what_each_part_says_and_marks_what_holds(clip):

@@ -26,7 +26,7 @@ from signstream.data.statistics import measure, read_clip, table
 from signstream.data.statistics_figure import draw_statistics
 from signstream.errors import UserError
 from signstream.io.pose_cache import CachedClip, PoseCache
-from signstream.pictures.animation import FASTEST
+from signstream.pictures.animation import FASTEST, Backdrop
 from signstream.pictures.figure import (
     GREY,
     Box,
@@ -34,7 +34,6 @@ from signstream.pictures.figure import (
     PoseArtist,
     axes_at,
     draw_pose,
-    figure_pixels,
     frame_limits,
     heading,
     last_seen,
@@ -206,12 +205,13 @@ def animation(clips: Sequence[Shown], skeleton: Skeleton, letters: Lettering, *,
         heading(figure, letters, (left, 0.48), strong=clip.about.name, rest=about_line(clip.about), width=62)
         boxes = Box(left, top, width, height), Box(left + width + gap, top, width, height)
         panels += compared(figure, clip, skeleton, data=data, boxes=boxes)
-    pictures = []
+    moving = [part for panel in panels for part in (panel.artist.hollow, panel.artist.lines, panel.artist.dots)]
+    backdrop, pictures = Backdrop(figure, moving), []
     for k in range(count):
         for artist, poses, before, rate in panels:
             t = min(round(k / fps * rate), len(poses) - 1)
             artist.set(poses[t], before[t])
-        pictures.append(figure_pixels(figure))
+        pictures.append(backdrop.pixels())
     return Pictures(pictures, fps)
 
 

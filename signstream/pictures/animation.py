@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +108,25 @@ class TokenPanel:
             text.set_color("black" if codes and not held else QUIET)
 
 
+class Backdrop:
+    """A figure of which some artists move, in the order in which they lie over each other and over all that stands:
+    what does not move is drawn once."""
+
+    def __init__(self, figure: Figure, moving: Sequence[Artist]) -> None:
+        self.figure, self.moving = figure, moving
+        for artist in moving:
+            artist.set_animated(True)
+        figure.canvas.draw()
+        self.picture = canvas_of(figure).copy_from_bbox(figure.bbox)
+
+    def pixels(self) -> np.ndarray:
+        """[H, W, 3] uint8: what the figure looks like now."""
+        canvas_of(self.figure).restore_region(self.picture)
+        for artist in self.moving:
+            self.figure.draw_artist(artist)
+        return drawn_pixels(self.figure)
+
+
 class Stage:
     """The figure in which a scene plays: original and reconstruction side by side in one crop, the tokens below."""
 
@@ -132,19 +151,12 @@ class Stage:
             below = HEAD + height + EDGE + LINE
             seconds = max(len(scene.original), 1) / scene.fps
             self.panel = TokenPanel(self.figure, scene.tokens, top=below, width=inside, seconds=seconds)
-        self._draw_background()
-
-    def _draw_background(self) -> None:
-        """What does not move is drawn once."""
-        self.moving: list[Artist] = [self.clock]
+        moving: list[Artist] = [self.clock]
         for artist in self.artists:
-            self.moving += [artist.lines, artist.dots]
+            moving += [artist.lines, artist.dots]
         if self.panel is not None:
-            self.moving += self.panel.moving
-        for part in self.moving:
-            part.set_animated(True)
-        self.figure.canvas.draw()
-        self.background = canvas_of(self.figure).copy_from_bbox(self.figure.bbox)
+            moving += self.panel.moving
+        self.backdrop = Backdrop(self.figure, moving)
 
     def draw(self, t: int, frames: Iterable[np.ndarray]) -> np.ndarray:
         """[H, W, 3] uint8: frame t, its two poses [J, 3]."""
@@ -153,10 +165,7 @@ class Stage:
         self.clock.set_text(f"{t / self.fps:.2f} s")
         if self.panel is not None:
             self.panel.set(t)
-        canvas_of(self.figure).restore_region(self.background)
-        for part in self.moving:
-            self.figure.draw_artist(part)
-        return drawn_pixels(self.figure)
+        return self.backdrop.pixels()
 
 
 def pictures(scene: Scene, *, width: float = 3.1, dpi: int = 100) -> Iterator[np.ndarray]:
