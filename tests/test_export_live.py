@@ -145,11 +145,25 @@ def test_options_that_do_not_go_together(tmp_path):
         (("--live",), "--live is what --to-llm writes besides: add --to-llm"),
         (("--to-llm", "--text-vocab-size", "9", "--live", "--augment", "0"), "--live .* which --augment moves"),
         (("--to-llm", "--text-vocab-size", "9", "--signs", "x"), "--signs says .* which --live writes"),
+        (("--to-llm", "--text-vocab-size", "9", "--wait", "1"), "--wait says .* which --live writes"),
+        (("--to-llm", "--text-vocab-size", "9", "--live", "--wait", "-1"), "--wait is -1: chunks, 0 or more"),
     ):
         with pytest.raises(ValueError, match=message):
             export_tokens.main(["--out", str(tmp_path / "out"), *options])
     with pytest.raises(ValueError, match=r"--signs .*missing: "):
         after(CLIP, tmp_path / "missing")
+
+
+def test_words_that_wait_are_due_later_but_not_beyond_the_end_and_such_files_do_not_mix(tiny, tmp_path):
+    text = ("--to-llm", "--text-vocab-size", "500", "--live")
+    assert export(tiny, tmp_path / "soon.jsonl", *text) == 0
+    assert export(tiny, tmp_path / "late.jsonl", *text, "--wait", "3") == 0
+    soon, late = (lines_of(tmp_path / f"{name}.live.jsonl") for name in ("soon", "late"))
+    assert [line["chunks"] for line in soon] == [line["chunks"] for line in late]
+    for early, line in zip(soon, late, strict=True):
+        assert line["after"] == [min(chunk + 3, len(line["chunks"])) for chunk in early["after"]]
+    targets = Targets.of(tiny.cache, Data(), None)
+    assert len({targets.check, targets.later(2).check, targets.later(3).check}) == 3
 
 
 def test_words_share_the_ids_of_the_whole_text():

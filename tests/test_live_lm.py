@@ -130,7 +130,7 @@ def test_clips_are_learnt_by_heart_and_said_live(tmp_path, count):
     assert numbers["early"] == 1 and "% of its words before signing ended" in findings.lines[0]
     for clip in clips:
         codes, form = setup.sequences.rows(clip), setup.form
-        after = form.earliest(clip, len(codes))
+        after = form.due(clip, len(codes))
         name, words = setup.sequences.examples[clip].name, form.line(clip).words
         assert len(set(after)) == (1 if name == "clip3" else len(words)), "times at which it speaks"
         trained = form.prompts.of(codes, form.line(clip).ids, after=after)
@@ -286,7 +286,7 @@ def test_words_that_are_held_back_are_said_late(four):
         assert (told.targets == speak).sum() > (told.ids == speak).sum() - 4, "it wishes more often than it may speak"
         late += not torch.equal(told.ids, setup.form.told([*map(setup.sequences.rows, range(4))], range(4)).ids)
         for clip in range(4):
-            after = setup.form.earliest(clip, 9)
+            after = setup.form.due(clip, 9)
             held = setup.form.late(after, 9, np.random.default_rng(seed))
             at_end = held == [9] * len(after)
             assert all(0 <= b - a <= 3 or b == 9 for a, b in zip(after, held)) and held == sorted(held)
@@ -312,14 +312,14 @@ def test_half_of_the_streams_begin_anywhere(four):
 
 def test_a_clip_at_another_speed_says_its_words_at_the_same_share(loop):
     form, rows = loop.task.setup.form, loop.task.setup.sequences.rows
-    assert form.earliest(3, len(rows(3))) == [4] * 6 and form.earliest(3, 2 * len(rows(3))) == [8] * 6
-    assert form.earliest(3, 7) == [3] * 6, "45 of 92 frames"
-    assert form.earliest(0, 6) == [0, 1, 2, 3, 4, 5] and form.earliest(0, 0) == [0] * 6
+    assert form.due(3, len(rows(3))) == [4] * 6 and form.due(3, 2 * len(rows(3))) == [8] * 6
+    assert form.due(3, 7) == [3] * 6, "45 of 92 frames"
+    assert form.due(0, 6) == [0, 1, 2, 3, 4, 5] and form.due(0, 0) == [0] * 6
 
 
 def test_a_word_waits_for_so_many_chunks_but_not_beyond_the_end(four):
     form = begin_loop([*four, "live.wait=2"]).task.setup.form
-    assert form.earliest(0, 6) == [2, 3, 4, 5, 6, 6] and form.earliest(0, 0) == [0] * 6
+    assert form.due(0, 6) == [2, 3, 4, 5, 6, 6] and form.due(0, 0) == [0] * 6
 
 
 def test_a_long_sentence_is_cut_as_offline(four):

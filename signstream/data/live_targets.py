@@ -2,6 +2,7 @@
 signing goes on is trained on: export, and training itself.
 
     targets = Targets.of(cache, data, signs, source=open_data(data))       signs: a file of inference/recognize.py's
+    targets = targets.later(2)                            a word waits so many chunks more, at the latest to the end
     targets.timed(clip, words, chunks=N, size=10) -> Timed(by, after)
     ids_of_words(words, text_ids)                         the ids of each word
 
@@ -49,7 +50,7 @@ class Spans(NamedTuple):
 
 class Timed(NamedTuple):
     by: str  # segments, recogniser or share
-    after: list[int]  # of each word, the chunk behind which it may be said; of a clip without a chunk the end, 0
+    after: list[int]  # of each word, the chunk behind which it may be said; as many as there are: at the end
 
 
 class Targets(NamedTuple):
@@ -58,6 +59,7 @@ class Targets(NamedTuple):
     fps: float  # of the tokens
     check: int  # of all that a clip's line depends on besides the clip
     source: PoseData | None = None  # of the annotations; None: no clip is known to be of many sentences
+    wait: int = 0  # chunks
 
     @classmethod
     def of(
@@ -76,6 +78,9 @@ class Targets(NamedTuple):
         needs = Needs.of(line for clip in train for line in _lines(clip, source))
         return cls(needs, spans, data.fps, zlib.crc32(text.encode()), source)
 
+    def later(self, wait: int) -> Targets:
+        return self._replace(wait=wait, check=zlib.crc32(str(wait).encode(), self.check))
+
     def timed(self, clip: CachedClip, words: Sequence[str], *, chunks: int, size: float) -> Timed:
         """`size`: frames of a chunk, at the tokens' rate. Of a clip that is read at another speed, which has other
         `chunks` than its frames make, it is how many of its own frames one of them holds on the mean."""
@@ -85,7 +90,8 @@ class Targets(NamedTuple):
         told = self._told(words, spans, chunks=chunks, size=size)
         if (sentences := _sentences(clip, self.source)) and chunks:
             told = self._by_sentence(_parted(words, sentences), spans, chunks=chunks, size=size) or told
-        return Timed(by if told.known else "share", told.after)
+        after = [min(chunk + self.wait, chunks) for chunk in told.after]
+        return Timed(by if told.known else "share", after)
 
     def _told(self, words: Sequence[str], spans: Spans, *, chunks: int, size: float) -> _Told:
         known = any(self.needs.gloss(word, spans.glosses) is not None for word in words)

@@ -115,8 +115,11 @@ def export_tokens(args: Namespace) -> int:
 
 
 def check_live(args: Namespace) -> None:
-    if args.signs is not None and not args.live:
-        raise UserError("--signs says when words may be said, which --live writes")
+    for option, value in (("--signs", args.signs), ("--wait", args.wait)):
+        if value is not None and not args.live:
+            raise UserError(f"{option} says when words may be said, which --live writes")
+    if args.wait is not None and args.wait < 0:
+        raise UserError(f"--wait is {args.wait}: chunks, 0 or more, are expected")
     if args.live and args.augment is not None:
         raise UserError("--live needs to know where signs are, which --augment moves: leave one out")
     if args.live and not (args.to_llm or args.tokenizer or args.text_vocab_size):
@@ -132,7 +135,8 @@ def export(args: Namespace, session: Session) -> int:
     cache = open_cache(config.data, quiet=not ranks.is_main)
     clips = cache.split(args.split)[: args.num_samples]
     if args.live:
-        form = form._replace(targets=Targets.of(cache, config.data, args.signs, source=open_data(config.data)))
+        earliest = Targets.of(cache, config.data, args.signs, source=open_data(config.data))
+        form = form._replace(targets=earliest.later(args.wait or 0))
     made_by = header(args, form, session, data=ranks.broadcast(cache.path.name))
     parts = PartFiles(args.out, made_by, paths_beside(args.out))
     done = ranks.from_main(lambda: set(parts.finished()))

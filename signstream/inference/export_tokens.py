@@ -77,6 +77,7 @@ def add_form(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--signs", type=Path, metavar="FILE", help="where glosses are if no annotation says: recognize's --out"
     )
+    parser.add_argument("--wait", type=int, metavar="CHUNKS", help="with --live: words are due so much later")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ class LiveForm(Form[LiveBatch]):
         self._leave_out()
         signs = None if live.signs is None else Path(live.signs)
         source = open_data(config.data)
-        self.targets = Targets.of(basis.cache, config.data, signs, source=source, option="live.signs")
+        earliest = Targets.of(basis.cache, config.data, signs, source=source, option="live.signs")
+        self.targets = earliest.later(live.wait)
         self.clips = {(clip.split, clip.name): clip for clip in basis.cache.clips}
         self.lines: dict[int, Line] = {}
         weights = torch.tensor([[1.0], [live.question]])
@@ -74,7 +75,7 @@ class LiveForm(Form[LiveBatch]):
     def tell(self, codes: Sequence[Tensor], clips: Sequence[int], rng: np.random.Generator | None) -> LiveBatch:
         made, begins = [], []
         for rows, clip in zip(codes, clips):
-            after = self.earliest(clip, len(rows))
+            after = self.due(clip, len(rows))
             late = self.late(after, len(rows), rng)
             made.append(self.prompts.of(rows, self.line(clip).ids, after=after if late is None else late, due=after))
             begins.append(self._begin(len(made[-1].input_ids), rng))
@@ -91,14 +92,13 @@ class LiveForm(Form[LiveBatch]):
             self.lines[clip] = Line(words, ids)
         return self.lines[clip]
 
-    def earliest(self, clip: int, chunks: int) -> list[int]:
+    def due(self, clip: int, chunks: int) -> list[int]:
         """The chunks may be the clip's at another speed, or another clip's: its signs are then taken to lie at the same
         share of them."""
         example = self.sequences.examples[clip]
         size = self.sequences.tokens[example.split].chunk_len * max(example.length, 1) / max(chunks, 1)
         known = self.clips[example.split, example.name]
-        after = self.targets.timed(known, self.line(clip).words, chunks=chunks, size=size).after
-        return [min(chunk + self.config.live.wait, chunks) for chunk in after]
+        return self.targets.timed(known, self.line(clip).words, chunks=chunks, size=size).after
 
     def late(self, after: Sequence[int], chunks: int, rng: np.random.Generator | None) -> list[int] | None:
         """When the words are said that are held back, in a share of training's sequences. Never so late that their
