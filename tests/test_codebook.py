@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from signstream.models.rvq.codebook import LevelBook, descend, kmeans, tally
+from signstream.models.rvq.codebook import GROUP, LevelBook, descend, kmeans, largest, tally
 from test_quantizer import latents, ones
 
 
@@ -17,6 +17,17 @@ def test_each_level_is_given_what_the_levels_before_left_over():
         assert torch.equal(choice.code, torch.cdist(residual, codebook[:, level]).argmin(-1))
         assert torch.equal(choice.vector, torch.stack([codebook[p, level][choice.code[p]] for p in range(2)]))
         residual = residual - choice.vector
+
+
+@pytest.mark.parametrize("size", [GROUP // 2, GROUP, 3 * GROUP, 3 * GROUP + 1])
+def test_the_largest_is_the_first_of_the_largest_whatever_the_numbers(size):
+    numbers = torch.randint(4, (2, 200, size), generator=torch.Generator().manual_seed(0)).float()  # full of equals
+    numbers[0, 0] = 0
+    numbers[0, 1] = -torch.inf
+    numbers[1, 2, size // 2] = torch.nan
+    assert torch.equal(largest(numbers), numbers.argmax(-1))
+    assert largest(numbers)[0, :2].tolist() == [0, 0] and int(largest(numbers)[1, 2]) == size // 2
+    assert largest(numbers[:, :0]).shape == (2, 0)
 
 
 def test_a_tally_counts_and_adds_up_what_falls_to_each_code():

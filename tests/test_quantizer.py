@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from signstream.models.rvq.codebook import BEAM
+from signstream.models.rvq.codebook import BEAM, CACHED_ROWS
 from signstream.models.rvq.quantizer import ResidualQuantizer, Statistics
 from signstream.tokens.codes import prefixes_of
 from signstream.training.seed import seed_everything
@@ -36,6 +36,14 @@ def test_forward_changes_nothing_in_training_or_not():
         q.encode(x)
     assert all(torch.equal(v, before[k]) for k, v in q.state_dict().items())
     assert not list(q.parameters()), "everything is in buffers"
+
+
+def test_blocks_of_chunks_say_what_all_of_them_say_at_once():
+    q, x = quantizer(levels=(3, 2)), latents(2 * CACHED_ROWS + 100)
+    sent = torch.randint(4, (x.shape[1], 2), generator=torch.Generator().manual_seed(0))
+    whole, blocks = q.train()(x, sent=sent), q.eval()(x, sent=sent)
+    for name in ("quantized", "codes", "commit", "usage"):
+        assert torch.equal(getattr(whole, name), getattr(blocks, name)), name
 
 
 def test_any_seed_of_a_config_can_be_drawn_from():

@@ -9,7 +9,8 @@
 A code is the running mean of what was assigned to it, kept as that mean and a running count. There is no sum beside it
 that could disagree: a code that was moved stays where it was put, one that nobody uses does not drift, and its first
 vectors give it their own mean, with no bias to zero. `forward` changes nothing; everything that lasts is in buffers, so
-a resumed run is the run. All arithmetic is float32, whatever autocast says.
+a resumed run is the run. All arithmetic is float32, whatever autocast says. Out of training a CPU takes chunks a block
+at a time, which then stays in its cache.
 """
 
 from __future__ import annotations
@@ -17,12 +18,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signstream.models.rvq.codebook import Choice, LevelBook, best_paths, descend, kmeans, levels_sent, tally
+from signstream.models.rvq.codebook import (
+    CACHED_ROWS,
+    Choice,
+    LevelBook,
+    best_paths,
+    descend,
+    kmeans,
+    levels_sent,
+    tally,
+)
 
 LEAST_USE = 0.01  # share of a fair one, below which the usage loss pulls no harder
 
@@ -69,6 +80,15 @@ class Quantized:
     commit: Tensor  # [P, N] squared distance of the residuals to their codes, per number, summed over levels
     usage: Tensor  # [P, N] how much each watched chunk adds to KL(usage || uniform), mean over levels; 0 for the others
     statistics: Statistics | None  # in training mode
+
+
+class Taken(NamedTuple):
+    """What is found of n chunks."""
+
+    choices: list[Choice]  # of each level
+    limit: Tensor  # [P, n] how many levels the decoder gets
+    quantized: Tensor  # [P, n, Z]
+    commit: Tensor  # [P, n]
 
 
 class ResidualQuantizer(nn.Module):
@@ -128,21 +148,29 @@ class ResidualQuantizer(nn.Module):
         none by default; draw: `next_draw`, for who knows it already and would not wait for the device."""
         with torch.autocast(latents.device.type, enabled=False):
             latents = latents.float()
-            choices = descend(latents.detach(), self.books)
-            limit = levels_sent(self.levels, sent)
-            total = torch.zeros_like(latents)
-            commit = latents.new_zeros(latents.shape[:2])
-            for level, choice in enumerate(choices):
-                target = latents.detach() - choice.residual + choice.vector  # what the levels so far make of it
-                commit = commit + (latents - target).square().mean(-1) * (level < self.levels)[:, None]
-                total = total + choice.vector * (level < limit)[..., None]
+            limit = levels_sent(self.levels, sent).expand(-1, latents.shape[1])
+            if self.training or latents.is_cuda:
+                blocks = [self._taken(latents, limit)]
+            else:
+                both = zip(latents.split(CACHED_ROWS, 1), limit.split(CACHED_ROWS, 1))
+                blocks = [self._taken(*block) for block in both]
             return Quantized(
-                quantized=latents + (total - latents).detach(),
-                codes=codes_of(choices, limit),
-                commit=commit,
+                quantized=joined([block.quantized for block in blocks], 1),
+                codes=joined([codes_of(block.choices, block.limit) for block in blocks], 0),
+                commit=joined([block.commit for block in blocks], 1),
                 usage=self._usage_of(latents, watched),
-                statistics=self._statistics(choices, valid, draw) if self.training else None,
+                statistics=self._statistics(blocks[0].choices, valid, draw) if self.training else None,
             )
+
+    def _taken(self, latents: Tensor, limit: Tensor) -> Taken:
+        choices = descend(latents.detach(), self.books)
+        total = torch.zeros_like(latents)
+        commit = latents.new_zeros(latents.shape[:2])
+        for level, choice in enumerate(choices):
+            target = latents.detach() - choice.residual + choice.vector  # what the levels so far make of it
+            commit = commit + (latents - target).square().mean(-1) * (level < self.levels)[:, None]
+            total = torch.addcmul(total, choice.vector, (level < limit)[..., None].to(total.dtype))
+        return Taken(choices, limit, latents + (total - latents).detach(), commit)
 
     def encode(self, latents: Tensor) -> Tensor:
         """[P, N, Z] -> codes [N, P, Q]"""
@@ -266,6 +294,11 @@ class ResidualQuantizer(nn.Module):
             book = LevelBook(self.codebook[part], level)
             residual = residual - book.look_up(book.nearest(residual))
         self.initialised.fill_(True)
+
+
+def joined(pieces: Sequence[Tensor], axis: int) -> Tensor:
+    """A single one as it is."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces), axis)
 
 
 def within(prefixes: Tensor, levels: Tensor) -> Tensor:
