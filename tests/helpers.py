@@ -96,7 +96,7 @@ PLAIN_PREFIX = (*PLAIN_DATA[1:3], "model.tiny.dropout=0")
 TINY_LIVE = (
     *TINY_PREFIX,
     "model.form=live",
-    "live={chunks: 8, words: 12, positions: 400, summary: 1, group: 2, reach: 10}",
+    "live={chunks: 8, words: 12, positions: 400, summary: 1, group: 2, reach: 10, wait: 0, delayed: 0.5}",
 )
 PLAIN_LIVE = (*PLAIN_PREFIX, "live.delayed=0", "live.moved=0")
 PLAIN_RECOGNITION = (*PLAIN_DATA[:3], "model.dropout=0", "model.drop_path=0")

@@ -84,8 +84,8 @@ class Live:
     reach: int = option(180, low=1, high=1 << 20, idle={"summary": (0,)})
     signs: str | None = None
     question: float = option(1.0, low=0)
-    wait: int = option(0, low=0, high=1 << 20)
-    delayed: float = option(0.5, low=0, high=1)
+    wait: int = option(2, low=0, high=1 << 20)
+    delayed: float = option(0.0, low=0, high=1)
     delay: int = option(6, low=1, high=1 << 20, idle={"delayed": (0.0,)})
     moved: float = option(0.5, low=0, high=1)
 
