@@ -9,7 +9,9 @@ is begun anew, as MediaPipe does it, so that no clip depends on another. It need
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import shutil
 import statistics
 import subprocess
 import sys
@@ -56,8 +58,11 @@ def look(clips: int) -> int:
 
 
 def command(films: Path, outs: Iterator[Path]) -> None:
-    arguments = ["-m", "signstream.data.video", films, "--out", next(outs), "--workers", WORKERS]
+    out = next(outs)
+    arguments = ["-m", "signstream.data.video", films, "--out", out, "--workers", WORKERS]
     subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    clips = len(json.loads(Path(out, "annotations.json").read_text(encoding="utf-8")))
+    assert clips == len(list(films.iterdir())), f"{clips} clips came of the films"
 
 
 def rows(film: Path = FILM, copies: int = COPIES, pairs: int = PAIRS) -> Iterator[Row]:
@@ -68,7 +73,7 @@ def rows(film: Path = FILM, copies: int = COPIES, pairs: int = PAIRS) -> Iterato
         films = Path(scratch, "films")
         films.mkdir()
         for number in range(copies):
-            (films / f"copy{number}{film.suffix}").symlink_to(film.resolve())
+            shutil.copy(film, films / f"copy{number}{film.suffix}")  # links would be one film
         outs = (Path(scratch, f"out{number}") for number in count())
         with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), hold, (film,)) as pool:
             shares = [copies // WORKERS] * WORKERS
