@@ -1,8 +1,9 @@
 """The live form: chunk by chunk, and between them what can be said by then (data/live_targets.py).
 
-In training some sequences say their words late, since a policy may hold the model back: every so many chunks all that
-could be said since, or everything at the end. To be silent there is no lesson: the question's answer is to speak as
-long as something is due. So the wish is how likely something is due, and who has waited wishes it the more.
+With live.delayed some of training's sequences say their words late, for policies that hold the model back: every so
+many chunks all that could be said since, or everything at the end. To be silent there is no lesson: the question's
+answer is to speak as long as something is due. So the wish is how likely something is due, and who has waited wishes it
+the more.
 """
 
 from __future__ import annotations
