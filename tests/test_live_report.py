@@ -93,17 +93,19 @@ def test_a_point_of_the_plot_is_a_run_and_a_control_is_a_line(tmp_path):
     silent = one._replace(numbers={"text/bleu_4": 1.0})
     runs = [Run("own:1", "x", False, one), Run("none", "x", True, silent), Run("own:2", "x", False, late)]
     points, floors = points_of([*runs, Run("wait:9", "x", False, silent)])
-    assert points == [("own:1", 0.9, 20.0), ("own:2", 1.5, 20.0)] and floors == {"none": 1.0}
+    assert points == [Point("own:1", 0.9, 20.0), Point("own:2", 1.5, 20.0)] and floors == {"none": 1.0}
     assert frontier_of(runs[:2]) is None and frontier_of(runs)[:4] == b"\x89PNG"
     recording = one.clips[0].meant._replace(recording=SimpleNamespace(sentences=("several",)))
     by_sentence = {**numbers, "sentences/latency/consumed/laal": 700.0}
     long = one._replace(clips=[one.clips[0]._replace(meant=recording)], numbers=by_sentence)
-    assert points_of([Run("own:1", "x", False, long)])[0] == [("own:1", 0.7, 3.0)]
+    assert points_of([Run("own:1", "x", False, long)])[0] == [Point("own:1", 0.7, 3.0)]
     figure = frontier([Point("wait:1", 3, 4), *points, Point("own:$x^", 1, 5)], floors=floors, lag="LAAL")
     drawn = [line.get_xydata().tolist() for line in figure.axes[0].lines]
     assert drawn[:2] == [[[3, 4]], [[0.9, 20], [1, 5], [1.5, 20]]] and len(drawn) == 3
     assert {text.get_text() for text in figure.axes[0].texts} == {"wait:1", "own:1", "own:2", "own:$x^", "none"}
     assert figure_pixels(figure).shape[2] == 3
+    figure = frontier([Point("wait 2, own:0.5", 1, 4, (3, 6))], floors={}, lag="LAAL")
+    assert [line.get_xydata().tolist() for line in figure.axes[0].lines] == [[[1, 4]], [[1, 3], [1, 6]]], "its seeds"
 
 
 def test_no_name_of_the_plot_lies_on_another():

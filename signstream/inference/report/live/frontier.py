@@ -32,6 +32,7 @@ class Point(NamedTuple):
     policy: str  # kind:how much
     lag: float  # seconds
     bleu: float
+    seeds: tuple[float, float] | None = None  # BLEU of the worst and the best, where `bleu` is a mean
 
     @property
     def kind(self) -> str:
@@ -48,6 +49,9 @@ def frontier(points: Sequence[Point], *, floors: Mapping[str, float], lag: str) 
     for kind, (colour, marker) in looks(points).items():
         some = sorted((point for point in points if point.kind == kind), key=lambda point: point.lag)
         axes.plot([p.lag for p in some], [p.bleu for p in some], color=colour, marker=marker, linewidth=1.4, ms=5)
+        for point in some:
+            if point.seeds is not None:
+                axes.plot([point.lag] * 2, point.seeds, color=colour, linewidth=0.9, alpha=0.5)
     top = 1.12 * max([*(point.bleu for point in points), *floors.values()], default=0) or 1
     name_points(axes, points, top=top, letters=letters, style=style)
     for name, bleu in floors.items():
