@@ -106,6 +106,8 @@ def test_a_point_of_the_plot_is_a_run_and_a_control_is_a_line(tmp_path):
     assert figure_pixels(figure).shape[2] == 3
     figure = frontier([Point("wait 2, own:0.5", 1, 4, (3, 6))], floors={}, lag="LAAL")
     assert [line.get_xydata().tolist() for line in figure.axes[0].lines] == [[[1, 4]], [[1, 3], [1, 6]]], "its seeds"
+    figure = frontier([Point("own:.5:2", 1, 4), Point("own:.5", 2, 4), Point("own:.6:2", 3, 4)], floors={}, lag="LAAL")
+    assert [line.get_xdata().tolist() for line in figure.axes[0].lines] == [[1, 3], [2]], "a line: how much, alone"
 
 
 def test_no_name_of_the_plot_lies_on_another():

@@ -20,6 +20,7 @@ DRAWN = (
     "own:0",
     "own:{share}",
     "own",
+    "own:{share}:{first}",
     "wait:{first}:{pace}",
     "agree:1",
     "agree:{first}",
@@ -50,6 +51,14 @@ def test_the_models_own_wish():
     assert told(policy_of("own:1"), *moments) == [0] * 4
 
 
+def test_wishes_of_several_chunks_are_one():
+    """Of 0.3 and 0.4: something is due with 1 - 0.7 * 0.6 = 0.58. What came before the last words does not count."""
+    moments = (0.3, "a"), (0.4, "a"), (0.4, "ab"), (0.1, "ab"), (0.4, "ab"), (0.45, ""), (0.2, "abc")
+    assert told(policy_of("own:0.5:2"), *moments) == [0, 1, 0, 0, 0, 0, 2]
+    assert told(policy_of("own:0.5:3"), *moments) == [0, 1, 0, 0, 1, 0, 1]
+    assert told(policy_of("own:0.5"), *moments) == [0] * 7 == told(policy_of("own:0.7:2"), *moments)
+
+
 def test_wait_says_a_word_every_so_many_chunks_as_far_as_it_thinks():
     moments = [(0, "abcdef")] * 8
     assert told(policy_of("wait:3:2"), *moments) == [0, 0, 1, 0, 1, 0, 1, 0] == told(policy_of("wait"), *moments)
@@ -78,11 +87,12 @@ def test_who_does_not_need_the_thought_does_not_pay():
         assert policy_of(policy)(Moment(1, 0, 0.4, never)) == 0
 
 
-@pytest.mark.parametrize(
-    "policy", ["", "own:2", "own:nan", "own:0.5:1", "wait:0", "wait:x", "agree:-1", "mix:0.5:0.2:0", "offline:1", "Own"]
-)
+UNKNOWN = "own:2 own:nan own:0.5:0 own:0.5:1:1 wait:0 wait:x agree:-1 mix:0.5:0.2:0 offline:1 Own"
+
+
+@pytest.mark.parametrize("policy", ["", *UNKNOWN.split()])
 def test_an_unknown_policy_is_one_line(policy):
-    said_in_one_line(lambda: policy_of(policy), "no policy .*: own:0.5, wait:3:2, agree:2, mix:0.5:0.2:2 and offline")
+    said_in_one_line(lambda: policy_of(policy), "no policy .*: own:0.5:1, wait:3:2, agree:2, mix:0.5:0.2:2 and offline")
 
 
 @SEEDS

@@ -3,7 +3,8 @@
     policy = policy_of("own:0.5")           of one stream: it remembers what was thought
     policy(moment) -> how many of moment.thought.words are said now
 
-    own:0.5           all that is thought, once the model's own wish to speak is above 0.5
+    own:0.5:1         all that is thought, once the model's own wish to speak is above 0.5; own:0.5:2 asks how likely it
+                      is that something came due behind one of the last 2 chunks
     wait:3:2          word i, from 0 on, once 3 + 2 i chunks were heard (wait-k)
     agree:2           the words with which the thoughts of the last 2 chunks begin alike (local agreement)
     mix:0.5:0.2:2     all that is thought above a wish of 0.5; above 0.2 that on which the last 2 chunks agree
@@ -14,10 +15,12 @@ A number that is left out is the one that stands here. Who does not ask for the 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
+from math import prod
 from typing import NamedTuple, Protocol
 
 from signstream.errors import UserError, shown
@@ -53,11 +56,19 @@ class Policy(Protocol):
 
 
 class Own:
-    def __init__(self, above: float = 0.5) -> None:
+    """A wish is how likely something comes due behind this chunk, had nothing come due behind the last ones. Where
+    those wished, too, and were not followed, something may have: `chunks` of them count together."""
+
+    def __init__(self, above: float = 0.5, chunks: int = 1) -> None:
         self.above = above
+        self.silence: deque[float] = deque(maxlen=chunks)  # how likely nothing came due behind each, since it spoke
 
     def __call__(self, moment: Moment) -> int:
-        return len(moment.thought.words) if moment.wish > self.above else 0
+        self.silence.append(1 - moment.wish)
+        if 1 - prod(self.silence) <= self.above or not moment.thought.words:
+            return 0
+        self.silence.clear()
+        return len(moment.thought.words)
 
 
 class Wait:
@@ -124,7 +135,7 @@ def _count(text: str) -> int:
 
 
 KINDS: dict[str, tuple[Callable[..., Policy], tuple[Callable[[str], float], ...]]] = {
-    "own": (Own, (_share,)),
+    "own": (Own, (_share, _count)),
     "wait": (Wait, (_count, _count)),
     "agree": (Agree, (_count,)),
     "mix": (Mix, (_share, _share, _count)),
@@ -140,5 +151,5 @@ def policy_of(text: str) -> Policy:
             raise ValueError
         return make(*(number(each) for number, each in zip(numbers, given)))
     except (KeyError, ValueError):
-        known = "own:0.5, wait:3:2, agree:2, mix:0.5:0.2:2 and offline"
+        known = "own:0.5:1, wait:3:2, agree:2, mix:0.5:0.2:2 and offline"
         raise UserError(f"no policy {shown(text)}: {known} are such, a share from 0 to 1, a count from 1 on") from None

@@ -29,14 +29,16 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 class Point(NamedTuple):
-    policy: str  # kind:how much
+    policy: str  # kind:how much, and more
     lag: float  # seconds
     bleu: float
     seeds: tuple[float, float] | None = None  # BLEU of the worst and the best, where `bleu` is a mean
 
     @property
     def kind(self) -> str:
-        return self.policy.split(":")[0]
+        """Those of one kind differ in how much alone."""
+        kind, _, numbers = self.policy.partition(":")
+        return ":".join([kind, *numbers.split(":")[1:]])
 
 
 def frontier(points: Sequence[Point], *, floors: Mapping[str, float], lag: str) -> Figure:
