@@ -92,15 +92,19 @@ def test_an_update_waits_for_its_signing_and_for_the_one_before():
     assert elapsed([], []) == []
 
 
+def erased(*histories):
+    return erasure(reversed(history) for history in histories)
+
+
 def test_erasure():
     # From "a b c" to "a x": b and c are taken back, 2; to "a x y z": none. 2 of 4 that stand in the end.
     flicker = [["a"], ["a", "b", "c"], ["a", "x"], ["a", "x", "y", "z"]]
-    assert erasure([flicker]) == 0.5
+    assert erased(flicker) == 0.5
     # A change in front takes all behind it back: 3 of 3.
-    assert erasure([[list("abc"), list("xbc")]]) == 1
-    assert erasure([flicker, [["p"], ["p", "q"]], []]) == 2 / 6
-    assert erasure([[["a"], []]]) is None
-    assert erasure([]) is None
+    assert erased([list("abc"), list("xbc")]) == 1
+    assert erased(flicker, [["p"], ["p", "q"]], []) == 2 / 6
+    assert erased([["a"], []]) is None
+    assert erased() is None
 
 
 def test_real_time_factor():
@@ -180,7 +184,7 @@ def test_text_that_only_grows_erases_nothing(rng):
     for _ in range(50):
         final = [rng.choice("ab") for _ in range(rng.randint(1, 9))]
         ends = sorted(rng.randint(0, len(final)) for _ in range(5))
-        assert erasure([[final[:end] for end in (*ends, len(final))]]) == 0
+        assert erased([final[:end] for end in (*ends, len(final))]) == 0
 
 
 # -- a stream by sentences

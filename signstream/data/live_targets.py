@@ -70,12 +70,13 @@ class Targets(NamedTuple):
         *,
         source: PoseData | None = None,
         option: str = "--signs",
+        splits: Sequence[str] = ("train",),
     ) -> Targets:
-        """`option`: which the file was named by."""
+        """`option`: which the file was named by; `splits`: of which it is learnt what words stand for."""
         text = "" if signs is None else _read(signs, option)
         spans = {} if signs is None else dict(_spans(text, f"{option} {signs}"))
-        train = [cache.clips[i] for i in cache.splits.get("train", [])]
-        needs = Needs.of(line for clip in train for line in _lines(clip, source))
+        clips = [cache.clips[i] for split in dict.fromkeys(splits) for i in cache.splits.get(split, [])]
+        needs = Needs.of(line for clip in clips for line in _lines(clip, source))
         return cls(needs, spans, data.fps, zlib.crc32(text.encode()), source)
 
     def later(self, wait: int) -> Targets:

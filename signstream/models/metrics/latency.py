@@ -7,7 +7,7 @@
     Said(units, signing, reference), one a clip --summary--> {"latency/consumed/al": 1250.0, "latency/elapsed/al": ...}
     units and sentences of a recording --by_sentence--> Said, one a sentence: their laal is StreamLAAL
     consumed, computing of each update --elapsed--> when each was done
-    what was shown after each update --erasure--> units taken back, a unit that stands in the end
+    what was shown after each update, the last one first --erasure--> units taken back, a unit that stands in the end
     computing, signing of each clip --real_time_factor--> below 1 where computing keeps up
 
 Of U units with delays d_0, d_1, ... in S ms of signing, whose reference has R units:
@@ -131,13 +131,16 @@ def elapsed(consumed: Sequence[float], computing: Sequence[float]) -> list[float
     return out
 
 
-def erasure(histories: Iterable[Sequence[Sequence[str]]]) -> float | None:
-    """Normalised, over all clips together; of each the text shown after every update, committed and not yet. 0 where
-    text only grows; None: in the end no text stands there."""
+def erasure(histories: Iterable[Iterable[Sequence[str]]]) -> float | None:
+    """Normalised, over all clips together; of each the text shown after every update, committed and not yet, from the
+    last one back. 0 where text only grows; None: in the end no text stands there."""
     back = final = 0
     for shown in histories:
-        back += sum(len(before) - _kept(before, after) for before, after in zip(shown, shown[1:]))
-        final += len(shown[-1]) if shown else 0
+        after: Sequence[str] | None = None
+        for before in shown:
+            final += len(before) if after is None else 0
+            back += 0 if after is None else len(before) - _kept(before, after)
+            after = before
     return back / final if final else None
 
 

@@ -43,12 +43,19 @@ def report_live(args: Namespace) -> None:
     meant = meant_in(config.data, args.split, list(first.clips), file=args.events[0])
     signs = getattr(getattr(config, "live", None), "signs", None)
     signs = None if signs is None else Path(signs)
-    targets = Targets.of(meant.cache, config.data, signs, source=open_data(config.data), option="live.signs")
-    least = measure(soonest(first, meant, targets), meant.clips, language_of(config)).numbers
+    targets = Targets.of(
+        meant.cache,
+        config.data,
+        signs,
+        source=open_data(config.data),
+        option="live.signs",
+        splits=("train", args.split),
+    )
+    least = measure(soonest(first, meant, targets), meant.clips, language_of(config))
     runs = []
     for name, path, run in files:
         measured = measure(run, meant.clips, language_of(config))
-        measured.numbers.update(beyond(measured.numbers, least))
+        measured.numbers.update(beyond(measured, least))
         runs.append(Run(name or run.name, path.name, name is not None, measured))
     write(args.out, runs, meant, config=config, split=args.split, scores=scores)
     print("\n".join(lines_of(runs)))

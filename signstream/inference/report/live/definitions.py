@@ -36,12 +36,17 @@ DEFINITIONS = {
     "latency/elapsed/dal": Definition(MS, "likewise", "little above consumed"),
     "latency/elapsed/first": Definition(MS, "likewise", "little above consumed"),
     "latency/beyond_seen": Definition(
-        MS, "LAAL, less that of who says each word of the reference once its signs have been seen", "below 1500"
+        MS,
+        "LAAL, less that of who says each word of the reference once its signs have been seen; "
+        "of the clips and sentences of which both said something",
+        "below 1500",
     ),
     "latency/first_beyond_seen": Definition(
         MS, "when the first word stood there, less when the signs of the reference's first had been seen", "below 200"
     ),
-    "latency/left_out": Definition("clips or sentences", "of which nothing was said: they have no latency", "0"),
+    "latency/left_out": Definition(
+        "clips or sentences", "of which nothing was said, or meant: they have no latency", "0"
+    ),
     "before_end": Definition(SHARE, "words that were committed before all signing was read", "near 1"),
     "erasure/shown": Definition(
         "words", "taken back of what was shown, committed or not, for each word that stands in the end", "below 0.2"

@@ -6,7 +6,7 @@
     sentences/text/bleu_4, ...         of long recordings, by sentence, as models/metrics/resegment.py cuts them
     latency/consumed/laal, ...         models/metrics/latency.py, ms; elapsed: computing and waiting included
     sentences/latency/consumed/laal    StreamLAAL
-    latency/beyond_seen                laal, less that of who says each word once its signs have been seen
+    latency/beyond_seen                laal, less that of who says each word once its signs have been seen (soonest.py)
     latency/first_beyond_seen          the first word's lag by the clock, less when its signs have been seen
     erasure/shown, erasure/committed   units taken back, a unit that stands in the end; the second is 0
     before_end                         share of units that were committed before all signing was read
@@ -18,7 +18,7 @@ not taken back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ from signstream.models.metrics.latency import Said, Sentence, Unit, by_sentence,
 from signstream.models.metrics.text import TextScores
 
 Numbers = dict[str, float | None]
-BEYOND = {"beyond_seen": "consumed/laal", "first_beyond_seen": "elapsed/first"}
+BEYOND = {"beyond_seen": "latency/consumed/laal", "first_beyond_seen": "latency/elapsed/first"}
 
 
 class SaidSentence(NamedTuple):
@@ -41,9 +41,13 @@ class SaidSentence(NamedTuple):
 class MeasuredClip(NamedTuple):
     live: LiveClip
     meant: MeantClip
-    units: tuple[Unit, ...]
+    said: Said
     sentences: tuple[SaidSentence, ...]  # a single one, where the clip is no recording of many
     chrf: float | None  # None: nobody says what was meant
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        return self.said.units
 
 
 class Measured(NamedTuple):
@@ -59,27 +63,39 @@ def measure(run: LiveRun, meant: Mapping[str, MeantClip], language: str) -> Meas
     known = [clip for clip in clips if clip.meant.text]
     scores.add([clip.meant.text for clip in known], [clip.live.updates[-1].committed.strip() for clip in known])
     numbers |= scores.result()
-    numbers |= summary(Said(clip.units, clip.live.signing, len(scores.units(clip.meant.text))) for clip in clips)
+    numbers |= summary(clip.said for clip in clips)
     numbers |= _by_sentence([clip for clip in clips if clip.meant.recording.sentences], language)
     numbers |= _changes(clips, scores) | _speed(run.clips.values())
     return Measured(numbers, scores.variants(), clips)
 
 
-def beyond(numbers: Numbers, least: Numbers) -> Numbers:
-    """`least`: those of the soonest, whose text costs no time."""
+def beyond(run: Measured, soonest: Measured) -> Numbers:
+    """Of the clips and sentences of which both said something."""
     out: Numbers = {}
-    for prefix in ("", "sentences/"):
-        for name, key in BEYOND.items():
-            lag, soonest = (each.get(f"{prefix}latency/{key}") for each in (numbers, least))
-            if lag is not None and soonest is not None:
-                out[f"{prefix}latency/{name}"] = lag - soonest
+    for prefix, pairs in (("", _clips_of(run, soonest)), ("sentences/", _sentences_of(run, soonest))):
+        both = [pair for pair in pairs if all(said.units and said.reference for said in pair)]
+        ours, theirs = (summary(side) for side in zip(*both)) if both else ({}, {})
+        out |= {f"{prefix}latency/{name}": ours[key] - theirs[key] for name, key in BEYOND.items() if key in ours}
     return out
 
 
+def _clips_of(run: Measured, soonest: Measured) -> list[tuple[Said, Said]]:
+    """The same clips, of both."""
+    other = {clip.live.name: clip.said for clip in soonest.clips}
+    return [(clip.said, other[clip.live.name]) for clip in run.clips]
+
+
+def _sentences_of(run: Measured, soonest: Measured) -> list[tuple[Said, Said]]:
+    """The same sentences of recordings that have several."""
+    other = {clip.live.name: clip.sentences for clip in soonest.clips}
+    pairs = ((clip.sentences, other[clip.live.name]) for clip in run.clips if clip.meant.recording.sentences)
+    return [(ours.said, theirs.said) for both in pairs for ours, theirs in zip(*both, strict=True)]
+
+
 def _measured(live: LiveClip, meant: MeantClip, scores: TextScores) -> MeasuredClip:
-    units = tuple(units_of(live, scores))
+    said = Said(tuple(units_of(live, scores)), live.signing, len(scores.units(meant.text)))
     chrf = scores.chrf_of(meant.text, live.updates[-1].committed.strip()) if meant.text else None
-    return MeasuredClip(live, meant, units, tuple(_sentences(live, meant, units, scores=scores)), chrf)
+    return MeasuredClip(live, meant, said, tuple(_sentences(meant, said, scores)), chrf)
 
 
 def units_of(live: LiveClip, scores: TextScores) -> list[Unit]:
@@ -98,13 +114,11 @@ def units_of(live: LiveClip, scores: TextScores) -> list[Unit]:
     return out
 
 
-def _sentences(
-    live: LiveClip, meant: MeantClip, units: Sequence[Unit], *, scores: TextScores
-) -> Iterable[SaidSentence]:
+def _sentences(meant: MeantClip, said: Said, scores: TextScores) -> Iterable[SaidSentence]:
     signed = meant.recording.sentences
     if not signed:
-        return [SaidSentence(meant.text, Said(units, live.signing, len(scores.units(meant.text))), 0.0)]
-    found = by_sentence(units, [Sentence(scores.units(one.text), one.begins, one.ends) for one in signed])
+        return [SaidSentence(meant.text, said, 0.0)]
+    found = by_sentence(said.units, [Sentence(scores.units(one.text), one.begins, one.ends) for one in signed])
     return [SaidSentence(one.text, said, one.begins) for one, said in zip(signed, found)]
 
 
@@ -121,26 +135,28 @@ def _by_sentence(clips: Sequence[MeasuredClip], language: str) -> Numbers:
 
 
 def _changes(clips: Sequence[MeasuredClip], scores: TextScores) -> Numbers:
-    committed = [_grown([scores.units(update.committed) for update in clip.live.updates]) for clip in clips]
-    shown = [_grown([scores.units(update.shown) for update in clip.live.updates]) for clip in clips]
     early = sum(unit.consumed < clip.live.signing for clip in clips for unit in clip.units)
     words = sum(len(clip.units) for clip in clips)
+    shown = ((update.shown for update in reversed(clip.live.updates)) for clip in clips)
+    committed = ((update.committed for update in reversed(clip.live.updates)) for clip in clips)
     return {
-        "erasure/shown": erasure(shown),
-        "erasure/committed": erasure(committed),
+        "erasure/shown": erasure(_grown(texts, scores) for texts in shown),
+        "erasure/committed": erasure(_grown(texts, scores) for texts in committed),
         "before_end": early / words if words else None,
     }
 
 
-def _grown(history: Sequence[list[str]]) -> list[list[str]]:
-    """A last unit that the next update goes on with becomes what that makes of it."""
-    out = list(history)
-    for i in range(len(out) - 2, -1, -1):
-        before, after = out[i], out[i + 1]
-        last = len(before) - 1
-        if 0 <= last < len(after) and after[last].startswith(before[last]):
-            out[i] = [*before[:last], after[last]]
-    return out
+def _grown(texts: Iterable[str], scores: TextScores) -> Iterator[list[str]]:
+    """From the last one back, one at a time, since each is as long as all that was said. A last unit that the next
+    update goes on with becomes what that makes of it."""
+    after: list[str] = []
+    for text in texts:
+        units = scores.units(text)
+        last = len(units) - 1
+        if 0 <= last < len(after) and after[last].startswith(units[last]):
+            units[last] = after[last]
+        yield units
+        after = units
 
 
 def _speed(clips: Iterable[LiveClip]) -> Numbers:

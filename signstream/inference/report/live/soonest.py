@@ -2,7 +2,8 @@
 
     run = soonest(run, meant, targets)    -> LiveRun("soonest", ...): behind the same chunks what could be said by then
 
-When that is, data/live_targets.py knows: from the annotation's segments, else from each word's share of the clip.
+When that is, data/live_targets.py knows: from the annotation's segments, else from each word's share of the clip. What
+words stand for is learnt from the clips' own split, too: else a word that training lacks would wait for all signs.
 """
 
 from __future__ import annotations
