@@ -298,6 +298,18 @@ def test_words_that_are_held_back_are_said_late(four):
     assert bool(torch.isfinite(setup.totals(told)).all())
 
 
+def test_of_a_word_without_ids_nothing_is_asked(loop):
+    """It is part of a later word's, as in scripts without blanks, or was cut."""
+    prompts, codes = loop.task.setup.form.prompts, loop.task.setup.sequences.rows(0)
+    speak = prompts.separator
+    due, said = [0, 3], [5, 5]
+    both, second, none = (
+        [at for at, label in enumerate(prompts.of(codes, words, after=said, due=due).labels) if label == speak]
+        for words in ([[5], [6]], [[], [6]], [[], []])
+    )
+    assert len(both) == 6 and second == both[3:] and none == []
+
+
 def test_half_of_the_streams_begin_anywhere(four):
     setup = begin_loop([*four, "live.moved=0.5"]).task.setup
     every = [drawn(setup, seed) for seed in range(100)]

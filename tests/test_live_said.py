@@ -1,13 +1,17 @@
-"""What a live model says, against one pass over all that it wrote; and where it stops if it would never stop."""
+"""What a live model says, against one pass over all that it wrote; where it stops if it would never stop; and when a
+chunk is there."""
 
 import pytest
 import torch
 
+from clips import moving_clip
 from signstream.models.live_lm import LiveLM
 from signstream.models.live_text import Speaker
 from signstream.models.policies import POLICY, policy_of
 from signstream.models.whole_words import joins
+from test_export import make_tiny
 from test_live_lm import CLIPS, WINDOWS, logits_of, model_of, said_live
+from test_live_text import WIDER, of_tokenizer, opened
 
 for package in ("transformers", "tokenizers"):
     pytest.importorskip(package)
@@ -76,3 +80,15 @@ def test_who_never_stops_is_stopped(monkeypatch, name):
         assert early == [[word] * 9] * len(codes)
         left = WINDOWS[name].positions - speaks.kept.next
         assert late == [word] * (min(left, 256) - 1) and (left < 256) == (name == "short")
+
+
+def test_a_chunk_is_there_with_the_frame_after_which_its_line_comes(tmp_path):
+    """The front end looks ahead, so that is not the chunk's last."""
+    tiny = make_tiny(tmp_path)
+    data, poses = tiny.tokenizer.config.data, moving_clip(95, 3)
+    clip, frame = opened(of_tokenizer(tiny, WIDER), tokenizer=tiny.tokenizer).begin("clip", fps=30), 1000 / data.fps
+    for number, pose in enumerate(poses, 1):
+        for event in clip.frames(pose):
+            assert event.consumed == pytest.approx(number * frame) and event.elapsed > event.consumed
+            assert number == (event.chunk + 1) * data.chunk_len + data.lookahead
+    assert event.chunk > 1 and data.lookahead > 0

@@ -7,15 +7,15 @@
     for event in clip.end(): ...                    # the last one says so
 
     live = LiveText.open("checkpoints/live")        # of tokens that are there already
-    clip = live.begin("clip", chunk_ms=1000 / 3, signing=4100)
+    clip = live.begin("clip", chunk_ms=1000 / 3, behind=200, signing=4100)
     event = clip.chunk(codes [P, Q], or ids)
 
     {"video_name": "clip", "chunk": 3, "consumed": 1333.3, "elapsed": 1340.1, "computing": 6.8, "committed": " sun",
      "thought": " shines"}                          a line of JSON; the last one of a clip has "signing" and "end", too
 
 The text so far is all lines' `committed`, one behind the other, which no later line can change. All times are
-milliseconds. A chunk is there when its last frame was signed; computing begins then, or when that of the chunk before
-is done (models/metrics/latency.py).
+milliseconds. A chunk is there when its last frame was signed and those that the front end looks ahead; computing begins
+then, or when that of the chunk before is done (models/metrics/latency.py).
 """
 
 from __future__ import annotations
@@ -96,10 +96,12 @@ class LiveText:
         *,
         fps: float | None = None,
         chunk_ms: float | None = None,
+        behind: float = 0,
         signing: float | None = None,
     ) -> LiveClip:
-        """`fps`: of frames; `chunk_ms`, `signing`: of a chunk and of all, where no tokenizer says it."""
-        return LiveClip(self, name, fps=fps, chunk_ms=chunk_ms, signing=signing)
+        """`fps`: of frames; `chunk_ms`, `behind`, `signing`: of a chunk, of what the front end looks ahead and of all,
+        where no tokenizer says it."""
+        return LiveClip(self, name, fps=fps, chunk_ms=chunk_ms, behind=behind, signing=signing)
 
     def check_shape(self, data: TokenData) -> None:
         """That a file's codes are of the parts that the model reads."""
@@ -121,22 +123,30 @@ class LiveClip:
     """One clip, as it comes."""
 
     def __init__(
-        self, live: LiveText, name: str, *, fps: float | None, chunk_ms: float | None, signing: float | None
+        self,
+        live: LiveText,
+        name: str,
+        *,
+        fps: float | None,
+        chunk_ms: float | None,
+        behind: float,
+        signing: float | None,
     ) -> None:
-        self.live, self.name, self.signing = live, name, signing
+        self.live, self.name, self.signing, self.behind = live, name, signing, behind
         self.stream: Stream | None = None
         self.together = 1  # chunks that are known at once
         if live.tokenizer is not None:
             data = live.tokenizer.config.data
             self.stream, self.together = live.tokenizer.stream(fps), data.window
             self.frame_ms = 1000 / data.fps
-            chunk_ms = self.frame_ms * data.chunk_len
+            chunk_ms, self.behind = self.frame_ms * data.chunk_len, self.frame_ms * data.lookahead
         assert chunk_ms is not None, "how long is a chunk? say chunk_ms, or give a tokenizer"
         self.chunk_ms = chunk_ms
         self.speaker = Speaker(live.model, live.vocabulary, units=live.units, policy=policy_of(live.policy))
         self.before: Tensor | None = None  # the codes [P, Q] of the chunk before
         self.count = 0  # of chunks
-        self.done = 0.0  # when the last event stood there
+        self.there = 0.0  # of the signing, with the last event
+        self.done = 0.0  # when it stood there
         self.spent = 0.0  # ms, on frames that made no chunk whole
 
     def chunk(self, told: Tensor | Sequence[int]) -> Event:
@@ -147,7 +157,7 @@ class LiveClip:
         heard = self.speaker.hear(ids)
         self.count += 1
         windows = math.ceil(self.count / self.together)
-        consumed = min(windows * self.together * self.chunk_ms, self._signed())
+        consumed = min(windows * self.together * self.chunk_ms + self.behind, self.signing or math.inf)
         return self._event(self.count - 1, heard, last=last, consumed=consumed, began=began)
 
     def frames(self, frames: np.ndarray | Tensor) -> list[Event]:
@@ -164,19 +174,14 @@ class LiveClip:
             began = time.perf_counter()
             chunks = self.stream.finish()
             self.spent += _ms_since(began)
+            if self.stream.frames:
+                self.signing = self.stream.frames * self.frame_ms
             events = [self.chunk(chunk.codes) for chunk in chunks]
         began, last = time.perf_counter(), self.speaker.last
-        heard, signing = self.speaker.end(), self._signed()
+        heard = self.speaker.end()
+        signing = max(self.there, self.count * self.chunk_ms if self.signing is None else self.signing)
         event = self._event(self.count, heard, last=last, consumed=signing, began=began)
         return [*events, event._replace(signing=signing)]
-
-    def _signed(self) -> float:
-        """ms, so far or in all."""
-        if self.signing is not None:
-            return self.signing
-        if self.stream is not None and self.stream.frames:
-            return self.stream.frames * self.frame_ms
-        return self.count * self.chunk_ms
 
     def _event(self, chunk: int, heard: Heard, *, last: list[int], consumed: float, began: float) -> Event:
         """`last`: the word that was the last one before."""
@@ -185,7 +190,7 @@ class LiveClip:
         committed = text_after(units, last, said)
         thought = text_after(units, self.speaker.last, heard.thought)
         computing = self.spent + _ms_since(began)
-        self.done = max(self.done, consumed) + computing
+        self.there, self.done = consumed, max(self.done, consumed) + computing
         self.spent = 0.0
         return Event(self.name, chunk, consumed, self.done, computing, committed, thought)
 

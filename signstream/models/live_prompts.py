@@ -77,11 +77,11 @@ class LivePrompts:
         """after: of each word the chunk behind which it is said, N: the end; due: behind which it could have been."""
         sequence = live(self.vocabulary, self.vocabulary.chunks(codes, longest=1), words, after=after)
         if due is not None:
-            self._ask_for(sequence, list(zip(due, after)))
+            self._ask_for(sequence, [when for *when, ids in zip(due, after, words) if ids])
         return self.summed_up(sequence) if self.summary else sequence
 
-    def _ask_for(self, sequence: LLMSequence, words: Sequence[tuple[int, int]]) -> None:
-        """Of each word, when it is due and when it is said."""
+    def _ask_for(self, sequence: LLMSequence, words: Sequence[Sequence[int]]) -> None:
+        """Of each word that has ids, when it is due and when it is said. Without ids it is in a later one's, or cut."""
         for at in range(1, len(sequence.labels)):
             heard = sequence.chunk[at - 1]
             if self.is_question(sequence, at) and any(due <= heard < said for due, said in words):

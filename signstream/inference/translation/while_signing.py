@@ -80,12 +80,13 @@ def runs_of(live: LiveText, args: Namespace, config: PrefixConfig) -> dict[Path 
         return {args.out: partial(of_frames, live, args)}
     data = TokenData.open(args.tokens or tokens_of(config, args.split), live.digest)
     live.check_shape(data)
-    runs: dict[Path | None, Run] = {args.out: partial(of_tokens, live, data, hears=data.codes)}
+    of = partial(of_tokens, live, data, lookahead=config.data.lookahead)
+    runs: dict[Path | None, Run] = {args.out: partial(of, hears=data.codes)}
     if args.controls:
         labels = {} if args.split is None else labels_of(config.data, args.split)
         other = shuffled(data, {name: label.text for name, label in labels.items()})
         for control, hears in ((SHUFFLED, other), (NONE, silent(data))):
-            runs[beside(args.out, control)] = partial(of_tokens, live, data, hears=hears)
+            runs[beside(args.out, control)] = partial(of, hears=hears)
     return runs
 
 
@@ -109,12 +110,13 @@ def header(live: LiveText) -> str:
     return json.dumps({"header": True, "policy": live.policy})
 
 
-def of_tokens(live: LiveText, data: TokenData, tell: Tell, *, hears: Hears) -> None:
+def of_tokens(live: LiveText, data: TokenData, tell: Tell, *, hears: Hears, lookahead: int) -> None:
+    """`lookahead`: frames that the tokenizer's front end waited for; the run's own data keys say it."""
     tell(header(live))
     frame_ms = 1000 / data.fps
     for number, name in enumerate(tqdm(data.names, desc="live", unit="clip", disable=None)):
         signing = frame_ms * data.num_frames[number]
-        clip = live.begin(name, chunk_ms=frame_ms * data.chunk_len, signing=signing)
+        clip = live.begin(name, chunk_ms=frame_ms * data.chunk_len, behind=frame_ms * lookahead, signing=signing)
         for codes in hears(number):
             tell(clip.chunk(codes).line)
         for event in clip.end():

@@ -68,7 +68,7 @@ class Spoken(NamedTuple):
     text: str
     words: Words
     after: list[int]  # of each word, the chunk behind which it was said; at the end: how many there were
-    early: int  # words that were said before signing ended
+    early: int  # words that were said behind a chunk, before the end was told
 
 
 class Answers(NamedTuple):

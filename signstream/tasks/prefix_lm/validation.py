@@ -37,7 +37,7 @@ class Measured(NamedTuple):
 
     losses: dict[str, float]
     scores: dict[str, float]  # nothing where no clip was measured
-    early: float | None  # live: the share of words before signing ended
+    early: float | None  # live: the share of words before the end was told
     anyway: float | None  # of a control: the share of RIGHT's words that are said with it, too
 
 

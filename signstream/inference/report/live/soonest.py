@@ -8,6 +8,8 @@ words stand for is learnt from the clips' own split, too: else a word that train
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from signstream.data.earliest import words_in
 from signstream.data.live_targets import Targets
 from signstream.inference.report.live.events import LiveClip, LiveRun
@@ -21,11 +23,18 @@ def soonest(run: LiveRun, meant: Meant, targets: Targets) -> LiveRun:
 def _soonest(live: LiveClip, meant: Meant, targets: Targets) -> LiveClip:
     known = meant.clips[live.name]
     clip, words = meant.cache.clips[known.number], words_in(known.text)
-    heard = [update for update in live.updates if update.consumed < live.signing]
-    frames = heard[0].consumed * targets.fps / 1000 if heard else clip.length  # of a chunk, at the tokens' rate
-    after = targets.timed(clip, words, chunks=max(len(heard) + 1, 1), size=frames).after
+    heard = [update.consumed for update in live.updates if update.consumed < live.signing]
+    frames = _chunk_ms(heard, live.signing) * targets.fps / 1000  # at the tokens' rate
+    after = targets.timed(clip, words, chunks=len(heard) + 1, size=frames).after
     updates = []
     for at, update in enumerate(live.updates):
         there = [word for word, chunk in zip(words, after) if chunk <= at or update is live.updates[-1]]
         updates.append(update._replace(elapsed=update.consumed, computing=0.0, committed="".join(there), thought=""))
     return LiveClip(live.name, tuple(updates), live.signing)
+
+
+def _chunk_ms(heard: Sequence[float], signing: float) -> float:
+    """The first chunk comes later than it is long, by what the front end looks ahead."""
+    if len(heard) < 2:
+        return heard[0] if heard else signing
+    return (heard[-1] - heard[0]) / (len(heard) - 1) or heard[0]
