@@ -20,6 +20,7 @@ from token_files import LEVELS, PARTS, SIZE, vectors
 
 TEXTS = ("the sun shines in the north", "rain comes in the morning", "a strong wind blows at night", "it stays dry")
 WINDOW = Window(sinks=1, chunks=4, entries=32, positions=256)  # words: 24
+WIDER = Window(sinks=1, chunks=4, entries=80, positions=400)
 SIZES = {"vocabulary": 120, "width": 32, "layers": 2, "heads": 2, "positions": 512, "dropout": 0}
 
 

@@ -1,17 +1,21 @@
 """What a live model says, against one pass over all that it wrote; where it stops if it would never stop; and when a
-chunk is there."""
+chunk is there, and what controls hear."""
 
 import pytest
 import torch
 
 from clips import moving_clip
+from live_models import WIDER
+from signstream.data.tokens import TokenData
+from signstream.inference.translation.live_controls import shuffled
 from signstream.models.live_lm import LiveLM
 from signstream.models.live_text import Speaker
 from signstream.models.policies import POLICY, policy_of
 from signstream.models.whole_words import joins
 from test_export import make_tiny
 from test_live_lm import CLIPS, WINDOWS, logits_of, model_of, said_live
-from test_live_text import WIDER, of_tokenizer, opened
+from test_live_text import of_tokenizer, opened, tokens_in
+from token_files import CHUNK, codes_of
 
 for package in ("transformers", "tokenizers"):
     pytest.importorskip(package)
@@ -92,3 +96,13 @@ def test_a_chunk_is_there_with_the_frame_after_which_its_line_comes(tmp_path):
             assert event.consumed == pytest.approx(number * frame) and event.elapsed > event.consumed
             assert number == (event.chunk + 1) * data.chunk_len + data.lookahead
     assert event.chunk > 1 and data.lookahead > 0
+
+
+def test_where_the_other_clip_has_no_chunk_nothing_is_heard(tmp_path):
+    path, line = tmp_path / "tokens.jsonl", ""
+    for name, count in (("a", 2), ("b", 0)):
+        tokens_in(path, name=name, codes=codes_of(name, count), num_frames=CHUNK * count)
+        line += path.read_text(encoding="utf-8")
+    path.write_text(line, encoding="utf-8")
+    hears = shuffled(TokenData.open(path), {})
+    assert bool((hears(0) == -1).all()) and [len(hears(clip)) for clip in (0, 1)] == [2, 0]

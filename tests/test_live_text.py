@@ -14,7 +14,7 @@ import torch
 
 from clips import moving_clip
 from helpers import begin_loop
-from live_models import TEXTS, WINDOW, chunks_of, flat, heard, restored, speaker, teach
+from live_models import TEXTS, WIDER, WINDOW, chunks_of, flat, heard, restored, speaker, teach
 from sentences import said_in_one_line
 from signstream.config.prefix_lm import Live
 from signstream.data.tokens import TokenData
@@ -217,9 +217,6 @@ def of_tokenizer(tiny, window=WINDOW):
     return made._replace(kept=made.kept._replace(tokenizer=tiny.tokenizer.digest))
 
 
-WIDER = Window(sinks=1, chunks=4, entries=80, positions=400)
-
-
 def test_frames_by_any_pieces_give_the_text_of_the_files_tokens(tiny):
     live = opened(of_tokenizer(tiny, WIDER), tokenizer=tiny.tokenizer)
     poses, data = moving_clip(95, 3), tiny.tokenizer.config.data
@@ -336,6 +333,13 @@ def test_frames_of_standard_input_and_of_a_file(run, tiny, monkeypatch, tmp_path
     read = lines_of(capsys.readouterr().out)
     names = [{line.pop("video_name") for line in lines} for lines in (typed, read)]
     assert names == [{"stream"}, {"clip"}] and typed == read and len(read) == 6 and read[-1]["end"]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(f"{text}[[1, 2".encode())))
+    cut = tmp_path / "cut.jsonl"  # the camera's program died
+    assert "standard input, line 46" in refused(run[0], *common, "--input", "-", "--out", cut)
+    kept = lines_of(cut.read_text(encoding="utf-8"))
+    assert [line.pop("video_name") for line in kept] == ["stream"] * 6 and kept == typed, (
+        "it ends as if frames had ended"
+    )
 
 
 def refused(run, *given):
@@ -368,6 +372,7 @@ def test_what_does_not_fit_is_one_line(run, is_live, tiny, tmp_path):
         ((*split, "--fps", 25), "--fps is the frame rate of --input"),
         ((*split, "--checkpoint", path, path), "one model: name one checkpoint"),
         ((*split, "model.tiny.width=64"), "model.tiny.width is 64 and the checkpoint's is 32"),
+        ((*split, "live.wait=0"), "live.wait is 0 and the checkpoint's is 2"),
         (("--split", "gone"), "gone.jsonl"),
         (("--input", "-", "--tokenizer", tiny.checkpoint), f"the tokenizer is {tiny.tokenizer.digest}, and the model"),
         (("--tokens", tokens_in(tmp_path / "two.jsonl", tokenizer="two")), "of the tokenizer 'two', one is expected"),

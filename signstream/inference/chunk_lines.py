@@ -39,6 +39,10 @@ def stream(args: Namespace) -> None:
         play(frames, ChunkLines(tokenizer, args.fps, config.export.enable_rle))
 
 
+class BrokenFrame(UserError):
+    """What came is no frame, as when a camera's program dies within a line."""
+
+
 class FrameLines(ABC):
     """What frames are played to: a stream, and the lines that it gives, with the time that each took."""
 
@@ -126,7 +130,7 @@ def json_frames(lines: BinaryIO, joints: int) -> Iterator[np.ndarray]:
         except (ValueError, RecursionError) as error:
             fault = " ".join(str(error).split())
         if fault:
-            raise UserError(f"standard input, line {number}: {fault}; a frame is {joints} lists of 3 numbers")
+            raise BrokenFrame(f"standard input, line {number}: {fault}; a frame is {joints} lists of 3 numbers")
         with np.errstate(over="ignore"):  # beyond float32's range it is infinite, which is missing
             yield frame.astype(np.float32)
 

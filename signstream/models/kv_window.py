@@ -68,7 +68,8 @@ class Window:
         if self.summary and self.group > self.chunks:
             raise UserError(f"a summary of {self.group} chunks would hear no more than the window's {self.chunks}")
         if self.span > self.positions:
-            raise UserError(f"the window needs {self.span} positions and has {self.positions}: take fewer chunks")
+            less = "fewer chunks, or a shorter reach where there are summaries"
+            raise UserError(f"the window needs {self.span} positions and has {self.positions}: take {less}")
 
     @property
     def bound(self) -> int:

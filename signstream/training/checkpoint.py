@@ -162,13 +162,15 @@ def config_of(state: Mapping[str, Any], kind: type[Base] = Base) -> Any:
     return from_dict(state["config"], kind=kind)
 
 
-def check_same(config: Base, saved: Base, *, free: Sequence[str], why: str) -> None:
+def check_same(
+    config: Base, saved: Base, *, free: Sequence[str], why: str, sections: Sequence[str] = ("data", "model")
+) -> None:
     """Model and data are the checkpoint's, but for the data's keys that are `free`; the first difference is an error
     with both values."""
     given, kept = to_dict(config), to_dict(saved)
     for tree in (given, kept):
         tree["data"] = {key: value for key, value in tree.get("data", {}).items() if key not in free}
-    for section in ("data", "model"):
+    for section in sections:
         for difference in differences(given.get(section, {}), kept.get(section, {}), section):
             raise UserError(f"{difference}: {why}; leave the option out, or begin a new run")
 

@@ -25,9 +25,11 @@ def shuffled(data: TokenData, texts: Mapping[str, str]) -> Hears:
     if not others:
         raise UserError(f"{data.path}: no clip has another, with another sentence, to hear: leave out --controls")
 
+    nothing = silent(data)
+
     def hears(number: int) -> Tensor:
         codes = data.codes(others[number])
-        return codes[torch.arange(data.chunks(number)) % len(codes)]
+        return codes[torch.arange(data.chunks(number)) % len(codes)] if len(codes) else nothing(number)
 
     return hears
 

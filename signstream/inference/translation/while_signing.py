@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from signstream.config.prefix_lm import PrefixConfig
 from signstream.data.frontend import frame_rate
 from signstream.data.tokens import TokenData
 from signstream.errors import UserError
-from signstream.inference.chunk_lines import FrameLines, json_frames, npy_frames, play
+from signstream.inference.chunk_lines import BrokenFrame, FrameLines, json_frames, npy_frames, play
 from signstream.inference.clips import labels_of
 from signstream.inference.live_text import Event, LiveClip, LiveText
 from signstream.inference.translation.live_controls import Hears, beside, shuffled, silent
@@ -43,7 +44,7 @@ def speak(args: Namespace) -> None:
     (checkpoint,) = args.checkpoint
     saved = config_of(load(best_of(checkpoint)), PrefixConfig)
     config = load_config(args.config, args.overrides, saved, kind=PrefixConfig)
-    check_same(config, saved, free=FREE, why="the model was trained so")
+    check_same(config, saved, free=FREE, why="the model was trained so", sections=("data", "model", "live"))
     device = config.train.device
     with start(device, config.train.threads) as ranks:
         if ranks.world > 1:
@@ -95,8 +96,18 @@ def write(out: Path | None, run: Run) -> None:
         run(lambda line: print(as_bytes(line).decode(), flush=True))
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, lambda file: run(lambda line: file.write(as_bytes(f"{line}\n"))))
+    broken = []
+
+    def tell_all(file: IO[bytes]) -> None:
+        try:
+            run(lambda line: file.write(as_bytes(f"{line}\n")))
+        except BrokenFrame as error:  # what was said before it stays
+            broken.append(error)
+
+    write_whole(out, tell_all)
     print(out, flush=True)
+    if broken:
+        raise broken[0]
 
 
 def tokens_of(config: PrefixConfig, split: str) -> Path:
@@ -128,7 +139,12 @@ def of_frames(live: LiveText, args: Namespace, tell: Tell) -> None:
     joints = live.tokenizer.skeleton.num_joints
     frames = json_frames(sys.stdin.buffer, joints) if args.input == STDIN else npy_frames(Path(args.input), joints)
     tell(header(live))
-    play(frames, EventLines(live.begin(NAME if args.input == STDIN else Path(args.input).stem, fps=args.fps), tell))
+    lines = EventLines(live.begin(NAME if args.input == STDIN else Path(args.input).stem, fps=args.fps), tell)
+    try:
+        play(frames, lines)
+    except BrokenFrame:  # an hour of text may lie before it
+        lines.finish()
+        raise
 
 
 class EventLines(FrameLines):
