@@ -57,7 +57,7 @@ def test_a_word_that_training_lacks_waits_for_its_own_sign_alone(tmp_path):
         notes[name] = note(clips[name], text=text, gloss=" ".join(glosses), segments=segments, fps=30)
     write_csl(tmp_path / "data", clips, {"train": ["a", "b", "c"], "test": ["d", "e"]}, notes)
     data = data_config(tmp_path / "data", cache=str(tmp_path / "cache"))
-    steps = [(at, at, 1, "", "") for at in (1000 * i / 3 for i in range(1, 6))]
+    steps = [(at, at, 1, "", "") for at in (round(1000 * i / 3, 2) for i in range(1, 6))]  # as in files
     events = lines_of("d", [*steps, (2000, 2000, 1, "moon sun shines", "")])
     run = read_events(write_events(tmp_path / "events.jsonl", events))
     meant = meant_in(data, "test", ["d"], file=tmp_path / "events.jsonl")

@@ -15,6 +15,8 @@ from signstream.data.live_targets import Targets
 from signstream.inference.report.live.events import LiveClip, LiveRun
 from signstream.inference.report.live.meant import Meant
 
+ROUNDED = 0.01  # frames: a chunk is whole ones, and a file's times are rounded
+
 
 def soonest(run: LiveRun, meant: Meant, targets: Targets) -> LiveRun:
     return LiveRun("soonest", {name: _soonest(clip, meant, targets) for name, clip in run.clips.items()})
@@ -24,7 +26,9 @@ def _soonest(live: LiveClip, meant: Meant, targets: Targets) -> LiveClip:
     known = meant.clips[live.name]
     clip, words = meant.cache.clips[known.number], words_in(known.text)
     heard = [update.consumed for update in live.updates if update.consumed < live.signing]
-    frames = _chunk_ms(heard, live.signing) * targets.fps / 1000  # at the tokens' rate
+    frames = _chunk(heard, live.signing) * targets.fps / 1000  # at the tokens' rate
+    if abs(frames - round(frames)) < ROUNDED:
+        frames = round(frames)
     after = targets.timed(clip, words, chunks=len(heard) + 1, size=frames).after
     updates = []
     for at, update in enumerate(live.updates):
@@ -33,8 +37,8 @@ def _soonest(live: LiveClip, meant: Meant, targets: Targets) -> LiveClip:
     return LiveClip(live.name, tuple(updates), live.signing)
 
 
-def _chunk_ms(heard: Sequence[float], signing: float) -> float:
-    """The first chunk comes later than it is long, by what the front end looks ahead."""
+def _chunk(heard: Sequence[float], signing: float) -> float:
+    """ms. The first one comes later than it is long, by what the front end looks ahead."""
     if len(heard) < 2:
         return heard[0] if heard else signing
     return (heard[-1] - heard[0]) / (len(heard) - 1) or heard[0]
