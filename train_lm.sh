@@ -45,7 +45,7 @@ hear() { # POLICY NAME OPTION...: val, to live/NAME.jsonl
     "$PYTHON" -m signstream.inference.translate --live --checkpoint "$run" --split val --policy "$1" \
         --out "$run/live/$2.jsonl" "${@:3}"
 }
-hear own:0.5 own --controls
+hear own:0.5:2 own --controls
 hear mix:0.5:0.2:2 mix
 hear agree:2 agree
 # The page's path is its last line.

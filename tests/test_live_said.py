@@ -24,10 +24,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Listened:
-    """Validation's policy, which keeps what it is told."""
+    """The model's own wish, which keeps what it is told."""
 
     def __init__(self):
-        self.own, self.moments = policy_of(POLICY), []
+        self.own, self.moments = policy_of("own:0.5"), []
 
     def __call__(self, moment):
         self.moments.append(moment)

@@ -92,7 +92,7 @@ UNKNOWN = "own:2 own:nan own:0.5:0 own:0.5:1:1 wait:0 wait:x agree:-1 mix:0.5:0.
 
 @pytest.mark.parametrize("policy", ["", *UNKNOWN.split()])
 def test_an_unknown_policy_is_one_line(policy):
-    said_in_one_line(lambda: policy_of(policy), "no policy .*: own:0.5:1, wait:3:2, agree:2, mix:0.5:0.2:2 and offline")
+    said_in_one_line(lambda: policy_of(policy), "no policy .*: own:0.5:2, wait:3:2, agree:2, mix:0.5:0.2:2 and offline")
 
 
 @SEEDS

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     reads.add_argument("--checkpoint", metavar="PATH", help=f"a tokenizer: {run} (default: the quickstart's, if any)")
     reads.add_argument("--recogniser", metavar="PATH", help="likewise, a causal recogniser (default: none)")
     reads.add_argument("--lm", metavar="PATH", help="likewise, a live language model (likewise the quickstart's)")
-    reads.add_argument("--policy", default="own:0.5", help="when words are said (default: %(default)s)")
+    reads.add_argument("--policy", metavar="NAME", help="when words are said (default: as translate --live)")
     reads.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free one")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")

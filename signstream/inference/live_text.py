@@ -1,6 +1,6 @@
 """Text that appears while somebody signs, from a checkpoint: frames or chunks in, an Event a chunk out.
 
-    live = LiveText.open("checkpoints/live", policy="own:0.5", tokenizer="checkpoints/quickstart")
+    live = LiveText.open("checkpoints/live", policy="own:0.5:2", tokenizer="checkpoints/quickstart")
     clip = live.begin("clip", fps=25)
     for frames in camera:
         for event in clip.frames(frames): ...       # [n, J, 3] or [J, 3]; pieces of any size give the same text

@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     live.add_argument(
         "--policy",
         metavar="NAME",
-        help="when something is said: own:0.5:1 (the default), wait:3:2, agree:2, mix:0.5:0.2:2 or offline",
+        help="when something is said: own:0.5:2 (the default), wait:3:2, agree:2, mix:0.5:0.2:2 or offline",
     )
     live.add_argument("--tokenizer", metavar="PATH", help="a run, which makes codes of --input")
     args = cli.parse_with_checkpoints(parser, argv)

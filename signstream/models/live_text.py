@@ -1,6 +1,6 @@
 """Text that appears while somebody signs: a LiveLM that hears a stream chunk by chunk, and what a policy lets it say.
 
-    speaker = Speaker(model, vocabulary, units=units, policy=policy_of("own:0.5"))
+    speaker = Speaker(model, vocabulary, units=units, policy=policy_of("own:0.5:2"))
     speaker.hear(ids of a chunk) -> Heard(words: said now, and they stay; thought: what may follow, grey)
     speaker.end() -> Heard               what is left to be said
     speaker.stream.written               the sequence so far, as tokens/llm.live makes it of these chunks and words

@@ -1,10 +1,10 @@
 """When something is said while signing goes on: a policy is asked behind each chunk how many words.
 
-    policy = policy_of("own:0.5")           of one stream: it remembers what was thought
+    policy = policy_of("own:0.5:2")         of one stream: it remembers what was thought
     policy(moment) -> how many of moment.thought.words are said now
 
-    own:0.5:1         all that is thought, once the model's own wish to speak is above 0.5; own:0.5:2 asks how likely it
-                      is that something came due behind one of the last 2 chunks
+    own:0.5:1         all that is thought, once the model's own wish to speak is above 0.5
+    own:0.5:2         likewise, once it is likelier than 0.5 that something came due behind one of the last 2 chunks
     wait:3:2          word i, from 0 on, once 3 + 2 i chunks were heard (wait-k)
     agree:2           the words with which the thoughts of the last 2 chunks begin alike (local agreement)
     mix:0.5:0.2:2     all that is thought above a wish of 0.5; above 0.2 that on which the last 2 chunks agree
@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 
 from signstream.errors import UserError, shown
 
-POLICY = "own:0.5"
+POLICY = "own:0.5:2"
 Words = list[list[int]]  # the ids of each
 
 
@@ -151,5 +151,5 @@ def policy_of(text: str) -> Policy:
             raise ValueError
         return make(*(number(each) for number, each in zip(numbers, given)))
     except (KeyError, ValueError):
-        known = "own:0.5:1, wait:3:2, agree:2, mix:0.5:0.2:2 and offline"
+        known = "own:0.5:2, wait:3:2, agree:2, mix:0.5:0.2:2 and offline"
         raise UserError(f"no policy {shown(text)}: {known} are such, a share from 0 to 1, a count from 1 on") from None

@@ -16,6 +16,7 @@ from signstream.inference.live_page.server import LiveServer
 from signstream.inference.live_page.session import Readers, open_readers
 from signstream.inference.live_page.show import Show
 from signstream.inference.live_page.sources import Camera, Demo, Source, Video
+from signstream.models.policies import POLICY
 
 NOBODY = "none"
 # Where the quickstarts leave their runs: these are taken if nothing is said and they are there.
@@ -29,7 +30,7 @@ def live(args: Namespace) -> None:
     tokenizer, text = run_of(args.checkpoint, USUAL_TOKENIZER), run_of(args.lm, USUAL_TEXT)
     if tokenizer is None and args.lm is None:
         text = None
-    readers = open_readers(tokenizer, args.recogniser, text, policy=args.policy, device=args.device)
+    readers = open_readers(tokenizer, args.recogniser, text, policy=args.policy or POLICY, device=args.device)
     recording = None if args.record is None else Recording(args.record, readers.tokenizer)
     source = open_source(args, readers)
     show = Show(source, readers, recording)
