@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from signstream.pictures.figure import GREY, Lettering, caption, new_figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a6d00", "#56B4E9")  # Okabe and Ito's
-MARKERS = "os^Dv*"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8a6d00", "#56B4E9", "#000000")  # Okabe and Ito's
+MARKERS = "os^Dv*P"
 GAP = 0.055  # between two names, of the axes' height
 
 
