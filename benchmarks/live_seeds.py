@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.architectures import cell
 from signstream import cli
@@ -61,18 +61,33 @@ def line_of(cells: Sequence[str]) -> str:
 
 def rows_of(model: str, files: Sequence[Path]) -> Iterator[Row]:
     """In the order of the first report."""
-    reports = [{run["name"]: run for run in json.loads(file.read_text())["runs"]} for file in files]
+    if not files:
+        raise UserError(f"--of {shown(model)}: whose reports? a report.json of each seed is expected")
+    reports = [runs_in(file) for file in files]
     for name, run in reports[0].items():
         if not all(name in report for report in reports):
             continue
         seeds = [numbers_of(report[name]["numbers"]) for report in reports]
         values = {key: [numbers[key] for numbers in seeds] for key in COLUMNS if all(key in each for each in seeds)}
-        yield Row(model, name, run["control"], values)
+        if BLEU in values:
+            yield Row(model, name, run["control"], values)
+
+
+def runs_in(file: Path) -> dict[str, Any]:
+    try:
+        runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+        named = {run["name"]: run for run in runs}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no report of live_report: {shown(str(error))}") from None
+    if len(named) < len(runs):
+        raise UserError(f"{file}: two of its runs have one name")
+    return named
 
 
 def numbers_of(numbers: Mapping[str, float | None]) -> dict[str, float]:
-    """Those that are known; by sentence, where there are sentences."""
-    named = {key: numbers.get(f"sentences/{key}", numbers.get(key)) for key in COLUMNS}
+    """Those that are known; text and latency by sentence, where there are sentences."""
+    prefix = "sentences/" if f"sentences/{BLEU}" in numbers else ""
+    named = {key: numbers.get(key if key.startswith("erasure") else prefix + key) for key in COLUMNS}
     return {key: value for key, value in named.items() if value is not None}
 
 

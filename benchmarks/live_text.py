@@ -1,7 +1,7 @@
 """Whether text that appears while somebody signs keeps up for hours, on one thread: time and memory, ten minutes of
 signing a line.
 
-    python -m benchmarks.live_text --checkpoint RUN --tokens FILE [--minutes 60] [--policy own:0.5]
+    python -m benchmarks.live_text --checkpoint RUN --tokens FILE [--minutes 60] [--policy own:0.5:2]
 
 A live model (docs/prefix_lm.md) hears the file's clips end on end, again and again, as one stream. Printed of each ten
 minutes: milliseconds of a chunk, of which half are faster, and 99 of 100; the real-time factor; entries that the window

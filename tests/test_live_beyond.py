@@ -6,13 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from clips import moving_clip
-from data_sets import data_config, note, write_csl
-from live_events import lines_of, write_events
-from signstream.data.cache import open_cache
-from signstream.data.datasets import open_data
-from signstream.data.live_targets import Targets
-from signstream.inference.report.live.events import LiveClip, LiveRun, Update, read_events
-from signstream.inference.report.live.meant import MeantClip, meant_in
+from data_sets import note, write_csl
+from live_events import lines_of, reported, write_events
+from signstream.inference.report.live.events import LiveClip, LiveRun, Update
+from signstream.inference.report.live.meant import MeantClip
 from signstream.inference.report.live.measure import beyond, measure
 from signstream.inference.report.live.soonest import soonest
 
@@ -45,25 +42,52 @@ def test_a_clip_of_which_nothing_was_said_takes_no_part():
     assert beyond(nothing, least) == {}
 
 
-def test_a_word_that_training_lacks_waits_for_its_own_sign_alone(tmp_path):
-    """Three signs, of which the first is of a word that only the report's split has."""
-    clips = {name: moving_clip(FRAMES, i) for i, name in enumerate("abcde")}
-    texts = {"a": "sun shines", "b": "sun", "c": "shines", "d": "moon sun shines", "e": "moon"}
+def signed(folder, **texts):
+    """A clip of FRAMES frames a text, a sign of equal length a word; d and e are not in train."""
+    clips = {name: moving_clip(FRAMES, i) for i, name in enumerate(texts)}
     notes = {}
     for name, text in texts.items():
         glosses = text.upper().split()
         size = FRAMES // len(glosses)
         segments = [[i * size, (i + 1) * size, gloss] for i, gloss in enumerate(glosses)]
         notes[name] = note(clips[name], text=text, gloss=" ".join(glosses), segments=segments, fps=30)
-    write_csl(tmp_path / "data", clips, {"train": ["a", "b", "c"], "test": ["d", "e"]}, notes)
-    data = data_config(tmp_path / "data", cache=str(tmp_path / "cache"))
-    steps = [(at, at, 1, "", "") for at in (round(1000 * i / 3, 2) for i in range(1, 6))]  # as in files
-    events = lines_of("d", [*steps, (2000, 2000, 1, "moon sun shines", "")])
-    run = read_events(write_events(tmp_path / "events.jsonl", events))
-    meant = meant_in(data, "test", ["d"], file=tmp_path / "events.jsonl")
-    targets = Targets.of(open_cache(data), data, None, source=open_data(data), splits=("train", "test"))
-    spoken = [update.committed for update in soonest(run, meant, targets).clips["d"].updates]
-    assert spoken == ["", "moon", "moon", "moon sun", "moon sun", "moon sun shines"]
+    write_csl(folder / "data", clips, {"train": sorted(set(clips) - set("de")), "test": ["d", "e"]}, notes)
+    (folder / "live.yaml").write_text("task: prefix_lm\nmodel: {target_language: en_XX}\n")
+
+
+def test_a_word_that_training_lacks_waits_for_its_own_sign_alone(tmp_path):
+    """Three signs, of which the first is of a word that only the report's split has. Each word is said with the first
+    chunk that has all of its sign, ten frames and those that the front end looks ahead; so nothing is beyond it."""
+    signed(tmp_path, a="sun shines", b="sun", c="shines", d="moon sun shines", e="moon")
+    there = [round(1000 * frame / 30, 2) for frame in (16, 26, 36, 46, 56)]
+    said = ("", "moon", "", " sun", "")
+    steps = [(at, at, 1, new, "") for at, new in zip(there, said)]
+    events = lines_of("d", [*steps, (2000, 2000, 1, " shines", "")])
+    write_events(tmp_path / "own.jsonl", events)
+    (run,) = reported(tmp_path, tmp_path / "report")["runs"]
+    assert run["numbers"]["latency/consumed/first"] == there[1]
+    assert (run["numbers"]["latency/beyond_seen"], run["numbers"]["latency/first_beyond_seen"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("heard", "chunk"),
+    [
+        ([533.33, 866.67, 1200.0], 333.33),
+        ([533.33], 333.33),
+        ([2866.67] * 8 + [5533.33] * 8, 333.33),  # eight are known at once
+        ([2866.67] * 8, 333.33),
+        ([100.0], 100.0),  # of another program's events
+        ([], 700.0),
+    ],
+)
+def test_how_long_a_chunk_is_follows_from_when_chunks_are_there(heard, chunk):
+    sizes = []
+    targets = SimpleNamespace(fps=30, timed=lambda clip, words, **named: sizes.append(named["size"]) or no_words)
+    no_words = SimpleNamespace(after=())
+    steps = [*((at, "") for at in heard), (heard[-1] + 1 if heard else 700, "")]
+    meant = SimpleNamespace(clips={"a": MeantClip(0, "", ONE)}, cache=SimpleNamespace(clips=[None]))
+    soonest(run_of(a=steps), meant, targets, behind=200)
+    assert sizes == [pytest.approx(chunk * 30 / 1000, abs=0.01)]
 
 
 def test_memory_of_measuring_grows_no_faster_than_what_was_said():

@@ -1,12 +1,19 @@
 """What a live model says, against one pass over all that it wrote; where it stops if it would never stop; and when a
 chunk is there, and what controls hear."""
 
+import io
+import sys
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from clips import moving_clip
 from live_models import WIDER
+from sentences import said_in_one_line
 from signstream.data.tokens import TokenData
+from signstream.inference.translation import while_signing
 from signstream.inference.translation.live_controls import shuffled
 from signstream.models.live_lm import LiveLM
 from signstream.models.live_text import Speaker
@@ -106,3 +113,14 @@ def test_where_the_other_clip_has_no_chunk_nothing_is_heard(tmp_path):
     path.write_text(line, encoding="utf-8")
     hears = shuffled(TokenData.open(path), {})
     assert bool((hears(0) == -1).all()) and [len(hears(clip)) for clip in (0, 1)] == [2, 0]
+
+
+def test_a_broken_first_frame_leaves_what_was_there(tmp_path, monkeypatch):
+    """Behind the first chunk what was said is kept; before it there is nothing to keep."""
+    tiny, out = make_tiny(tmp_path), tmp_path / "out.jsonl"
+    live = opened(of_tokenizer(tiny, WIDER), tokenizer=tiny.tokenizer)
+    out.write_text("of an earlier run")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"[[1, 2")))
+    args = SimpleNamespace(input="-", fps=30)
+    said_in_one_line(lambda: while_signing.write(out, partial(while_signing.of_frames, live, args)), "line 1")
+    assert out.read_text() == "of an earlier run"

@@ -39,7 +39,7 @@ def test_a_line_is_a_policy_that_all_seeds_have(tmp_path, capsys):
 def test_recordings_are_measured_by_sentence(tmp_path, capsys):
     by_sentence = {"sentences/text/bleu_4": 9.0, "sentences/latency/beyond_seen": 5, "erasure/shown": 0.25}
     (line,) = printed(capsys, "--of", "long", report(tmp_path / "a", own=numbers(40.0, 100, **by_sentence)))
-    assert line == "| long, own | 1 | 9.0 ± 0.0 | 5 ± 0 | 100 ± 0 | 0.25 ± 0.00 |"
+    assert line == "| long, own | 1 | 9.0 ± 0.0 | 5 ± 0 |  | 0.25 ± 0.00 |"
 
 
 def test_the_plot_has_a_point_a_policy_and_its_seeds(tmp_path, capsys, monkeypatch):
@@ -52,3 +52,16 @@ def test_the_plot_has_a_point_a_policy_and_its_seeds(tmp_path, capsys, monkeypat
     assert drawn["points"] == [Point("wait 2, own", 0.5, 41.0, (40.0, 42.0))] and drawn["floors"] == {"offline": 68.5}
     assert (tmp_path / "plot.png").read_bytes() == b"a picture"
     said_in_one_line(lambda: live_seeds.main(["--of", "a", files[0], "--mark", "offline"]), "NAME=BLEU is expected")
+
+
+def test_what_is_no_report_is_one_line(tmp_path):
+    twice, own = tmp_path / "twice.json", {"name": "own", "control": False, "numbers": numbers(1.0)}
+    twice.write_text(json.dumps({"runs": [own, own]}))
+    (tmp_path / "text.json").write_text("no JSON")
+    for files, told in (
+        ((), "--of 'a': whose reports"),
+        ((tmp_path / "none.json",), "is no report of live_report"),
+        ((tmp_path / "text.json",), "is no report of live_report"),
+        ((twice,), "two of its runs have one name"),
+    ):
+        said_in_one_line(lambda files=files: live_seeds.main(["--of", "a", *map(str, files)]), told)

@@ -280,6 +280,7 @@ def test_a_split_and_a_file_are_told_line_by_line(run, is_live, made, tmp_path, 
     assert [line["committed"] for line in first] == [event.committed for event in events]
     text = made.units.text(said(clip))
     assert read_events(tmp_path / "new" / "out.jsonl").clips[clips[0].name].updates[-1].committed == text != ""
+    assert first[0]["consumed"] == round(1000 * (CHUNK + 6) / 30, 2), "the front end looks ahead"
     assert first[-1]["consumed"] == first[-1]["signing"] == round(1000 * clips[0].num_frames / 30, 2)
 
 

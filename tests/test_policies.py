@@ -2,13 +2,15 @@
 training."""
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
 from live_models import WINDOW, chunks_of, flat, restored, speaker
 from sentences import said_in_one_line
-from signstream.models.policies import Moment, Thought, policy_of
+from signstream.inference import translate
+from signstream.models.policies import POLICY, Moment, Thought, policy_of
 from signstream.tokens.llm import live
 
 for package in ("transformers", "tokenizers"):
@@ -48,7 +50,9 @@ def told(policy, *moments):
 def test_the_models_own_wish():
     moments = (0.2, "ab"), (0.5, "ab"), (0.51, "ab"), (0.9, "abc")
     assert told(policy_of("own:0.5"), *moments) == [0, 0, 2, 1] == told(policy_of("own"), *moments)
-    assert told(policy_of("own:1"), *moments) == [0] * 4
+    assert told(policy_of("own:1"), *moments) == [0] * 4 == told(policy_of("own:0"), *[(float("nan"), "ab")] * 4)
+    for above in range(0, 101):
+        assert told(policy_of(f"own:{above / 100}"), (above / 100, "ab")) == [0], "it is to be above"
 
 
 def test_wishes_of_several_chunks_are_one():
@@ -87,12 +91,19 @@ def test_who_does_not_need_the_thought_does_not_pay():
         assert policy_of(policy)(Moment(1, 0, 0.4, never)) == 0
 
 
-UNKNOWN = "own:2 own:nan own:0.5:0 own:0.5:1:1 wait:0 wait:x agree:-1 mix:0.5:0.2:0 offline:1 Own"
+UNKNOWN = "own:2 own:nan own:0.5:0 agree:9999999999999 own:0.5:1:1 wait:0 wait:x agree:-1 mix:0.5:0.2:0 offline:1 Own"
 
 
 @pytest.mark.parametrize("policy", ["", *UNKNOWN.split()])
 def test_an_unknown_policy_is_one_line(policy):
-    said_in_one_line(lambda: policy_of(policy), "no policy .*: own:0.5:2, wait:3:2, agree:2, mix:0.5:0.2:2 and offline")
+    said_in_one_line(lambda: policy_of(policy), f"no policy .*: {POLICY}, wait:3:2, agree:2, mix:0.5:0.2:2 and offline")
+
+
+def test_the_default_is_the_same_wherever_it_is_written(capsys):
+    with pytest.raises(SystemExit):
+        translate.main(["--help"])
+    assert f"{POLICY} (the default)" in " ".join(capsys.readouterr().out.split())
+    assert f"\nhear {POLICY} own --controls\n" in (Path(__file__).parents[1] / "train_lm.sh").read_text()
 
 
 @SEEDS

@@ -4,13 +4,15 @@
     policy(moment) -> how many of moment.thought.words are said now
 
     own:0.5:1         all that is thought, once the model's own wish to speak is above 0.5
-    own:0.5:2         likewise, once it is likelier than 0.5 that something came due behind one of the last 2 chunks
+    own:0.5:2         likewise, once it is likelier than 0.5 that something came due behind one of the last 2 chunks;
+                      the default
     wait:3:2          word i, from 0 on, once 3 + 2 i chunks were heard (wait-k)
     agree:2           the words with which the thoughts of the last 2 chunks begin alike (local agreement)
     mix:0.5:0.2:2     all that is thought above a wish of 0.5; above 0.2 that on which the last 2 chunks agree
     offline           nothing before the end
 
-A number that is left out is the one that stands here. Who does not ask for the thought does not pay for it.
+A number that is left out is the first that stands here: own:0.5 is own:0.5:1. Who does not ask for the thought does
+not pay for it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import NamedTuple, Protocol
 from signstream.errors import UserError, shown
 
 POLICY = "own:0.5:2"
+MOST = 1_000_000  # chunks, or words
 Words = list[list[int]]  # the ids of each
 
 
@@ -57,7 +60,8 @@ class Policy(Protocol):
 
 class Own:
     """A wish is how likely something comes due behind this chunk, had nothing come due behind the last ones. Where
-    those wished, too, and were not followed, something may have: `chunks` of them count together."""
+    those wished, too, and were not followed, something may have: `chunks` of them count together. Not for models of
+    held-back sequences (live.delayed): their wish is how likely something is due by now."""
 
     def __init__(self, above: float = 0.5, chunks: int = 1) -> None:
         self.above = above
@@ -65,7 +69,7 @@ class Own:
 
     def __call__(self, moment: Moment) -> int:
         self.silence.append(1 - moment.wish)
-        if 1 - prod(self.silence) <= self.above or not moment.thought.words:
+        if not prod(self.silence) < 1 - self.above or not moment.thought.words:
             return 0
         self.silence.clear()
         return len(moment.thought.words)
@@ -129,7 +133,7 @@ def _share(text: str) -> float:
 
 def _count(text: str) -> int:
     value = int(text)
-    if value < 1:
+    if not 1 <= value <= MOST:
         raise ValueError
     return value
 

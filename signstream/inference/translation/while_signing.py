@@ -142,8 +142,10 @@ def of_frames(live: LiveText, args: Namespace, tell: Tell) -> None:
     lines = EventLines(live.begin(NAME if args.input == STDIN else Path(args.input).stem, fps=args.fps), tell)
     try:
         play(frames, lines)
-    except BrokenFrame:  # an hour of text may lie before it
-        lines.finish()
+    except BrokenFrame as error:
+        if not lines.clip.count:
+            raise UserError(str(error)) from None
+        lines.finish()  # an hour of text may lie before it
         raise
 
 

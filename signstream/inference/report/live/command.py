@@ -51,7 +51,8 @@ def report_live(args: Namespace) -> None:
         option="live.signs",
         splits=("train", args.split),
     )
-    least = measure(soonest(first, meant, targets), meant.clips, language_of(config))
+    behind = 1000 * config.data.lookahead / config.data.fps
+    least = measure(soonest(first, meant, targets, behind=behind), meant.clips, language_of(config))
     runs = []
     for name, path, run in files:
         measured = measure(run, meant.clips, language_of(config))

@@ -37,8 +37,9 @@ DEFINITIONS = {
     "latency/elapsed/first": Definition(MS, "likewise", "little above consumed"),
     "latency/beyond_seen": Definition(
         MS,
-        "LAAL, less that of who says each word of the reference once its signs have been seen; "
-        "of the clips and sentences of which both said something",
+        "LAAL, less that of who says each word of the reference once its signs have been seen, which waits for the "
+        "rest of a chunk and for what the front end looks ahead, too; of the clips and sentences of which both said "
+        "something",
         "below 1500",
     ),
     "latency/first_beyond_seen": Definition(
