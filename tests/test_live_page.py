@@ -186,6 +186,20 @@ def test_what_was_taken_back_twice_is_struck_where_the_text_is_left(made, tmp_pa
 
 
 @browser
+def test_it_opens_on_the_middle_one(made, tmp_path):
+    player = json.loads(json.dumps(made.data["player"]))
+    player["clips"] = [dict(player["clips"][0], name=name) for name in "abcde"]
+    found = browse(
+        render_live(made.report, player),
+        tmp_path,
+        'out.opens = [$(".choose option:checked").textContent, $(".stage").ariaLabel, picture().length > 3000];',
+    )
+    assert (
+        found["problems"] == [] and found["opens"][0].startswith("c ") and found["opens"][1:] == ["skeleton of c", True]
+    )
+
+
+@browser
 def test_texts_appear_as_they_are_and_run_nothing(made, tmp_path):
     nasty = NASTY.replace("\ud800", "").replace("\u2028", "")
     report, player = (json.loads(json.dumps(made.data[key])) for key in ("report", "player"))

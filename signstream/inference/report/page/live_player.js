@@ -158,5 +158,6 @@ function liveView(player) {
       meantCard(player),
     ),
   );
+  player.seek(0, (player.clips.length - 1) >> 1); // they go from the worst to the best
   return listen(player, view);
 }
