@@ -119,7 +119,7 @@ def _sentences(meant: MeantClip, said: Said, scores: TextScores) -> Iterable[Sai
     if not signed:
         return [SaidSentence(meant.text, said, 0.0)]
     found = by_sentence(said.units, [Sentence(scores.units(one.text), one.begins, one.ends) for one in signed])
-    return [SaidSentence(one.text, said, one.begins) for one, said in zip(signed, found)]
+    return [SaidSentence(one.text, own, one.begins) for one, own in zip(signed, found)]
 
 
 def text_of(units: Iterable[Unit], scores: TextScores) -> str:
